@@ -1,0 +1,49 @@
+#pragma once
+// Helper threads for calls that may block (disk I/O); results come back through the executor.
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/task.h"
+
+namespace graftfs {
+
+// Shared by the stores of one process. Destroying it waits for what is running and for what is
+// queued. Jobs start in the order they were given; with one thread they also finish in it.
+class BlockingPool {
+ public:
+  BlockingPool(std::string name, int threads);
+  ~BlockingPool();
+
+  // Runs `job` on a helper thread.
+  void submit(Fn job);
+
+  // Runs `fn` on a helper thread and resumes the caller on `executor` with what it returned.
+  // `fn` must not throw; what it captures by reference must outlive it, also when the awaiting
+  // coroutine is destroyed first (capture by value or shared_ptr).
+  template <class F, class T = std::invoke_result_t<F&>>
+  Task<T> run(Executor& executor, F fn) {
+    Promised<T> done(executor);
+    submit([&executor, done, fn = std::move(fn)]() mutable {
+      auto value = std::make_shared<T>(fn());
+      executor.post([done, value] { done.set(std::move(*value)); });
+    });
+    co_return co_await done;
+  }
+
+ private:
+  void work();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Fn> queue_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace graftfs
