@@ -1,0 +1,383 @@
+#include "cache/cache.h"
+
+#include "base/check.h"
+#include "base/fault.h"
+
+namespace graftfs {
+namespace {
+
+// What one item costs: the struct, the allocator's header, the btree slot and the index slot.
+constexpr size_t kDentryBytes = sizeof(Dentry) + 16 + 24 + 32;
+constexpr size_t kDirBytes = sizeof(Dir) + 16 + 32;
+
+size_t extra_bytes(const Inode& inode) {
+  if (!inode.extra) return 0;
+  size_t bytes = sizeof(InodeExtra) + 32 + inode.extra->symlink.capacity();
+  for (const auto& [name, value] : inode.extra->xattrs) bytes += 96 + name.size() + value.size();
+  return bytes;
+}
+
+size_t name_bytes(const std::string& name) {
+  return name.capacity() > 15 ? name.capacity() + 16 : 0;
+}
+
+}  // namespace
+
+Cache::Cache() {
+  dirty_.prev = dirty_.next = &dirty_;
+  ring_.ring_prev = ring_.ring_next = &ring_;
+  hand_ = &ring_;
+}
+
+Cache::~Cache() {
+  for (Dir* d = ring_.ring_next; d != &ring_;) {
+    Dir* next = d->ring_next;
+    for (auto& [hash, first] : d->entries)
+      for (Dentry* e = first; e;) delete std::exchange(e, e->same_hash);
+    delete d;
+    d = next;
+  }
+}
+
+Dir* Cache::find_dir(Ino ino) const {
+  auto it = dirs_.find(ino.v);
+  if (it == dirs_.end()) return nullptr;
+  it->second->referenced = true;
+  return it->second;
+}
+
+Dentry* Cache::find_inode(Ino ino) const {
+  auto it = inodes_.find(ino.v);
+  if (it == inodes_.end()) return nullptr;
+  it->second->referenced = true;
+  return it->second;
+}
+
+Dentry* Cache::find_entry(const Dir& dir, NameHash hash, std::string_view name) const {
+  auto it = dir.entries.find(hash);
+  if (it == dir.entries.end()) return nullptr;
+  for (Dentry* e = it->second; e; e = e->same_hash) {
+    if (e->name == name) {
+      e->referenced = true;
+      return e;
+    }
+  }
+  return nullptr;
+}
+
+bool Cache::is_below(const Dir* dir, const Dir* ancestor) {
+  for (; dir; dir = dir->parent)
+    if (dir == ancestor) return true;
+  return false;
+}
+
+std::string Cache::path_of(const Dir& dir) {
+  if (dir.ino() == kRootIno) return "/";
+  std::string path;
+  const Dir* d = &dir;
+  for (; d->parent; d = d->parent) path = "/" + d->header.at.name + path;
+  if (d->ino() != kRootIno) path = fmt::format("?#{:x}", d->ino().v) + path;
+  return path;
+}
+
+// -- building -----------------------------------------------------------------------------------
+
+Dir* Cache::new_dir(const DirHeader& header) {
+  Dir* d = new Dir;
+  d->header = header;
+  d->referenced = true;
+  d->ring_next = hand_;  // just behind the hand: looked at last
+  d->ring_prev = hand_->ring_prev;
+  d->ring_prev->ring_next = d;
+  d->ring_next->ring_prev = d;
+  dirs_[header.inode.ino.v] = d;
+  usage_.dirs++;
+  usage_.bytes += kDirBytes + extra_bytes(header.inode);
+  attach(*d);
+  return d;
+}
+
+Dentry* Cache::new_dentry(Dir& dir, NameHash hash, std::string_view name) {
+  Dentry* e = new Dentry;
+  e->dir = &dir;
+  e->hash = hash;
+  e->name = name;
+  e->referenced = true;
+  auto [it, fresh] = dir.entries.try_emplace(hash, e);
+  if (!fresh) {
+    MARK("cache.hash_collision");
+    Dentry** at = &it->second;
+    while (*at && (*at)->name < e->name) at = &(*at)->same_hash;
+    e->same_hash = *at;
+    *at = e;
+  }
+  usage_.entries++;
+  usage_.bytes += kDentryBytes + name_bytes(e->name);
+  return e;
+}
+
+void Cache::drop_dentry(Dentry& e) {
+  if (e.dirty()) unlink_dirty(e);
+  if (e.kind == EntryKind::primary) {
+    auto it = inodes_.find(e.ino.v);
+    if (it != inodes_.end() && it->second == &e) inodes_.erase(it);
+  }
+  auto it = e.dir->entries.find(e.hash);
+  CHECK(it != e.dir->entries.end(), "dentry '{}' is not in its directory", e.name);
+  Dentry** at = &it->second;
+  while (*at != &e) at = &(*at)->same_hash;
+  *at = e.same_hash;
+  if (!it->second) e.dir->entries.erase(it);
+  usage_.entries--;
+  usage_.bytes -= kDentryBytes + name_bytes(e.name) + extra_bytes(e.inode);
+  delete &e;
+}
+
+void Cache::set_value(Dentry& e, const EntryValue& value) {
+  if (e.kind == EntryKind::primary && (value.kind != EntryKind::primary || value.ino != e.ino)) {
+    auto it = inodes_.find(e.ino.v);
+    if (it != inodes_.end() && it->second == &e) inodes_.erase(it);
+  }
+  usage_.bytes -= extra_bytes(e.inode);
+  e.kind = value.kind;
+  e.version = value.version;
+  e.type = value.type;
+  if (value.kind == EntryKind::primary) {
+    e.inode = value.inode;
+    e.ino = value.inode.ino;
+    e.type = value.inode.mode & S_IFMT;
+    inodes_[e.ino.v] = &e;
+  } else {
+    if (e.inode.ino) e.inode = Inode{};
+    e.ino = value.ino;
+  }
+  usage_.bytes += extra_bytes(e.inode);
+}
+
+void Cache::mark_dirty(DirtyItem& item, Lsn lsn) {
+  if (item.dirty()) return;
+  item.since = lsn;
+  item.prev = dirty_.prev;
+  item.next = &dirty_;
+  item.prev->next = item.next->prev = &item;
+  usage_.dirty++;
+}
+
+void Cache::unlink_dirty(DirtyItem& item) {
+  item.prev->next = item.next;
+  item.next->prev = item.prev;
+  item.prev = item.next = nullptr;
+  usage_.dirty--;
+}
+
+void Cache::set_parent(Dir& dir, Dir* parent) {
+  if (dir.parent == parent) return;
+  if (dir.parent) dir.parent->children--;
+  dir.parent = parent;
+  if (parent) parent->children++;
+}
+
+void Cache::attach(Dir& dir) {
+  auto it = dirs_.find(dir.header.at.parent.v);
+  set_parent(dir, dir.header.at.parent && it != dirs_.end() ? it->second : nullptr);
+}
+
+void Cache::attach_all() {
+  for (Dir* d = ring_.ring_next; d != &ring_; d = d->ring_next) attach(*d);
+}
+
+// -- events -------------------------------------------------------------------------------------
+
+bool Cache::apply_header(Lsn lsn, bool dirty, const DirHeader& header) {
+  auto it = dirs_.find(header.inode.ino.v);
+  if (it == dirs_.end()) {
+    Dir* d = new_dir(header);
+    if (dirty) mark_dirty(*d, lsn);
+    return true;
+  }
+  Dir& d = *it->second;
+  if (header.version <= d.header.version) {
+    MARK("cache.apply.old_header");
+    return true;
+  }
+  bool moved = d.header.at.parent != header.at.parent;
+  usage_.bytes -= extra_bytes(d.header.inode);
+  d.header = header;
+  usage_.bytes += extra_bytes(d.header.inode);
+  if (moved || (!d.parent && header.at.parent)) attach(d);
+  if (dirty) mark_dirty(d, lsn);
+  return true;
+}
+
+bool Cache::apply_entry(Lsn lsn, bool dirty, Ino dir, std::string_view name,
+                        const EntryValue& value) {
+  auto it = dirs_.find(dir.v);
+  if (it == dirs_.end()) return false;
+  Dir& d = *it->second;
+  NameHash hash = name_hash(name);
+  Dentry* e = find_entry(d, hash, name);
+  if (e && value.version <= e->version) {
+    MARK("cache.apply.old_entry");
+    return true;
+  }
+  if (!e) e = new_dentry(d, hash, name);
+  set_value(*e, value);
+  if (dirty) mark_dirty(*e, lsn);
+  return true;
+}
+
+bool Cache::apply_touch(Lsn lsn, bool dirty, const DirHeader& header) {
+  auto it = dirs_.find(header.inode.ino.v);
+  if (it == dirs_.end()) return false;
+  Dir& d = *it->second;
+  if (header.version <= d.header.version) {
+    MARK("cache.apply.old_touch");
+    return true;
+  }
+  d.header.version = header.version;
+  Inode& i = d.header.inode;
+  i.nlink = header.inode.nlink;
+  i.size = header.inode.size;
+  i.mtime = header.inode.mtime;
+  i.ctime = header.inode.ctime;
+  if (dirty) mark_dirty(d, lsn);
+  return true;
+}
+
+void Cache::discard_dir(Ino ino) {
+  auto it = dirs_.find(ino.v);
+  if (it == dirs_.end()) return;
+  Dir& dir = *it->second;
+  if (dir.children > 0) {
+    for (Dir* d = ring_.ring_next; d != &ring_; d = d->ring_next)
+      if (d->parent == &dir) set_parent(*d, nullptr);
+  }
+  drop_dir(dir);
+}
+
+// -- store --------------------------------------------------------------------------------------
+
+Dir* Cache::merge_header(const DirHeader& header) {
+  auto it = dirs_.find(header.inode.ino.v);
+  if (it == dirs_.end()) {
+    Dir* d = new_dir(header);
+    d->fetched = true;
+    return d;
+  }
+  Dir* d = it->second;
+  d->fetched = true;
+  if (header.version > d->header.version) {
+    MARK("cache.merge.newer_header");
+    usage_.bytes -= extra_bytes(d->header.inode);
+    d->header = header;
+    usage_.bytes += extra_bytes(d->header.inode);
+    if (d->dirty()) unlink_dirty(*d);
+  }
+  attach(*d);
+  return d;
+}
+
+void Cache::merge_entry(Dir& dir, NameHash hash, std::string_view name, const EntryValue& value) {
+  Dentry* e = find_entry(dir, hash, name);
+  if (e) {
+    if (value.version <= e->version) {
+      MARK("cache.merge.cache_wins");
+      return;
+    }
+    MARK("cache.merge.store_wins");
+    if (e->dirty()) unlink_dirty(*e);
+  } else {
+    e = new_dentry(dir, hash, name);
+  }
+  set_value(*e, value);
+}
+
+void Cache::merge_absent(Dir& dir, NameHash hash, std::string_view name) {
+  if (find_entry(dir, hash, name) || dir.knows(hash)) return;
+  new_dentry(dir, hash, name);  // kind null, version 0, clean
+}
+
+void Cache::merge_known(Dir& dir, NameHash from, NameHash to) {
+  if (dir.known_from == dir.known_to || from > dir.known_to || to < dir.known_from) {
+    dir.known_from = from;
+    dir.known_to = to;
+  } else {
+    dir.known_from = std::min(dir.known_from, from);
+    dir.known_to = std::max(dir.known_to, to);
+  }
+}
+
+// -- write-back ---------------------------------------------------------------------------------
+
+void Cache::mark_clean(DirtyItem& item) {
+  unlink_dirty(item);
+  if (item.is_header) return;
+  auto& e = static_cast<Dentry&>(item);
+  // A clean null entry tells nothing where absence is known anyway.
+  if (e.kind == EntryKind::null && e.dir->pins == 0) drop_dentry(e);
+}
+
+void Cache::relogged(DirtyItem& item, Lsn lsn) {
+  unlink_dirty(item);
+  mark_dirty(item, lsn);
+}
+
+void Cache::drop_dir(Dir& dir) {
+  CHECK(dir.children == 0, "directory {:#x} still has {} cached children", dir.ino().v,
+        dir.children);
+  while (!dir.entries.empty()) drop_dentry(*dir.entries.begin()->second);
+  if (dir.dirty()) unlink_dirty(dir);
+  set_parent(dir, nullptr);
+  if (hand_ == &dir) hand_ = dir.ring_next;
+  dir.ring_prev->ring_next = dir.ring_next;
+  dir.ring_next->ring_prev = dir.ring_prev;
+  dirs_.erase(dir.ino().v);
+  usage_.dirs--;
+  usage_.bytes -= kDirBytes + extra_bytes(dir.header.inode);
+  delete &dir;
+}
+
+// -- memory -------------------------------------------------------------------------------------
+
+// Drops the clean entries of `dir` that nobody used since the last visit. Returns whether none is
+// left.
+bool Cache::evict_entries(Dir& dir, size_t& steps) {
+  bool dropped = false;
+  for (auto it = dir.entries.begin(); it != dir.entries.end() && steps > 0; --steps) {
+    NameHash hash = it->first;
+    Dentry* e = it->second;
+    if (e->dirty() || e->same_hash) {
+      ++it;
+    } else if (e->referenced) {
+      e->referenced = false;
+      ++it;
+    } else {
+      if (e->kind != EntryKind::null) dropped = true;
+      drop_dentry(*e);
+      it = dir.entries.upper_bound(hash);
+    }
+  }
+  if (dropped) dir.forget_known();
+  return dir.entries.empty();
+}
+
+void Cache::evict(size_t bytes, size_t steps) {
+  while (usage_.bytes > bytes && steps > 0) {
+    if (hand_ == &ring_) hand_ = ring_.ring_next;
+    if (hand_ == &ring_) return;
+    Dir& d = *hand_;
+    hand_ = d.ring_next;
+    --steps;
+    if (d.pins > 0) continue;
+    bool empty = evict_entries(d, steps);
+    if (!empty || d.dirty() || d.children > 0 || !d.parent) continue;
+    if (d.referenced) {
+      d.referenced = false;
+    } else {
+      MARK("cache.evict.dir");
+      drop_dir(d);
+    }
+  }
+}
+
+}  // namespace graftfs

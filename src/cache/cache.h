@@ -1,0 +1,110 @@
+#pragma once
+// The rank's cache: a forest of directories with some of their entries.
+//
+// Owned by one rank, used in its thread, in memory only. Changes come from two sides: events
+// (live and replayed, through the apply_* functions, which obey versions) and the store (through
+// the merge_* functions, which never overwrite what the cache knows better). A crash loses it;
+// the journal and the store hold everything in it.
+
+#include <absl/container/flat_hash_map.h>
+
+#include <string_view>
+#include <vector>
+
+#include "cache/dentry.h"
+#include "store/store.h"
+
+namespace graftfs {
+
+struct CacheUsage {
+  size_t dirs = 0;
+  size_t entries = 0;
+  size_t dirty = 0;
+  size_t bytes = 0;  // estimate of the memory held
+};
+
+class Cache {
+ public:
+  Cache();
+  ~Cache();
+  Cache(const Cache&) = delete;
+  Cache& operator=(const Cache&) = delete;
+
+  // -- looking -------------------------------------------------------------------------------
+  Dir* find_dir(Ino ino) const;         // null: not cached
+  Dentry* find_inode(Ino ino) const;    // the entry that embeds the file; null: not cached
+  // The entry (of any kind, also null), or nullptr where the cache has none of that name.
+  Dentry* find_entry(const Dir& dir, NameHash hash, std::string_view name) const;
+  Dentry* find_entry(const Dir& dir, std::string_view name) const {
+    return find_entry(dir, name_hash(name), name);
+  }
+  // Whether `dir` lies in the subtree below `ancestor` (or is it), as far as parents are cached.
+  static bool is_below(const Dir* dir, const Dir* ancestor);
+  // "/a/b" from the import point down; a dangling root shows as "?#ino".
+  static std::string path_of(const Dir& dir);
+  const CacheUsage& usage() const { return usage_; }
+  template <class F>
+  void for_each_dir(F&& f) const {
+    for (Dir* d = ring_.ring_next; d != &ring_; d = d->ring_next) f(*d);
+  }
+
+  // -- events --------------------------------------------------------------------------------
+  // An item is taken if its version is newer than what is known; a dirty one then waits for
+  // write-back from `lsn` on. They return false for an item that has no base to stand on: its
+  // directory was never named (damage in a journal; a programmer's error live).
+  bool apply_header(Lsn lsn, bool dirty, const DirHeader& header);
+  bool apply_entry(Lsn lsn, bool dirty, Ino dir, std::string_view name, const EntryValue& value);
+  // The directory is gone for good; the store will be told to remove it.
+  void destroy_dir(Lsn lsn, Dir& dir);
+  // A directory left this rank (Export): it and all its entries are dropped, dirty or not.
+  void discard_dir(Ino dir);
+  // Where it hangs, once its parent is cached.
+  void attach(Dir& dir);
+  void attach_all();
+
+  // -- store ---------------------------------------------------------------------------------
+  // A header that was read. Keeps what is newer here.
+  Dir* merge_header(const DirHeader& header);
+  void merge_entry(Dir& dir, NameHash hash, std::string_view name, const EntryValue& value);
+  // The store was asked for this name and has none.
+  void merge_absent(Dir& dir, NameHash hash, std::string_view name);
+  // All hashes in [from, to) have been merged.
+  void merge_known(Dir& dir, NameHash from, NameHash to);
+
+  // -- write-back ------------------------------------------------------------------------------
+  // Oldest dirty item, or null.
+  DirtyItem* oldest_dirty() const { return dirty_.next == &dirty_ ? nullptr : dirty_.next; }
+  DirtyItem* next_dirty(const DirtyItem* item) const {
+    return item->next == &dirty_ ? nullptr : item->next;
+  }
+  size_t dirty_count() const { return usage_.dirty; }
+  // The item as it is now is in the store.
+  void mark_clean(DirtyItem& item);
+  // Its newest state was logged again at `lsn`: it waits from there on.
+  void relogged(DirtyItem& item, Lsn lsn);
+
+  // -- memory ----------------------------------------------------------------------------------
+  // Drops clean items that were not used lately until at most `bytes` are held, or `steps`
+  // items were looked at.
+  void evict(size_t bytes, size_t steps);
+
+ private:
+  Dir* new_dir(const DirHeader& header);
+  Dentry* new_dentry(Dir& dir, NameHash hash, std::string_view name);
+  void drop_dentry(Dentry& dentry);
+  void set_value(Dentry& dentry, const EntryValue& value);
+  void mark_dirty(DirtyItem& item, Lsn lsn);
+  void unlink_dirty(DirtyItem& item);
+  void set_parent(Dir& dir, Dir* parent);
+  void drop_dir(Dir& dir);
+  bool evict_entries(Dir& dir, size_t& steps);
+
+  absl::flat_hash_map<uint64_t, Dir*> dirs_;
+  absl::flat_hash_map<uint64_t, Dentry*> inodes_;
+  DirtyItem dirty_;  // list head
+  Dir ring_;         // list head of all directories
+  Dir* hand_;        // of the eviction clock
+  CacheUsage usage_;
+};
+
+}  // namespace graftfs
