@@ -1,0 +1,258 @@
+#include <algorithm>
+
+#include "store/memory/memory_store.h"
+#include "store/points.h"
+
+namespace graftfs {
+
+std::string MemoryData::what(const char* verb, Ino ino) {
+  return fmt::format("cannot {} the data of {}", verb, ino);
+}
+
+Result<DataInfo> MemoryData::change(MemoryDisk& disk, Ino ino, uint64_t valid_size,
+                                    const std::function<Result<void>(SectorFile&, uint64_t)>& fn) {
+  SectorFile& file = disk.data_[ino].bytes;
+  uint64_t seq = disk.next_seq();
+  disk.unsynced_.insert(ino);
+  disk.data_sectors_ -= file.sectors();
+  file.truncate(valid_size, seq);
+  disk.data_sectors_ += file.sectors();
+  uint64_t before = file.sectors();
+  Result<void> changed = fn(file, seq);
+  disk.data_sectors_ += file.sectors() - before;
+  if (!changed) return std::unexpected(std::move(changed).error());
+  return DataInfo{file.sectors()};
+}
+
+Result<void> MemoryData::room(MemoryDisk& disk, Ino ino, const SectorFile& file, uint64_t offset,
+                              uint64_t length) {
+  uint64_t missing = file.missing(offset, length);
+  if (missing == 0 || disk.fits(missing * kSectorSize)) return {};
+  return fail(ENOSPC, what("extend", ino) + ": No space left on device");
+}
+
+Task<Result<DataInfo>> MemoryData::write(Ino ino, uint64_t offset, std::string_view bytes,
+                                         uint64_t valid_size) {
+  points::DataWrite::before();
+  MemoryNode::Apply<DataInfo> apply = [&disk = node_.disk(), ino, offset,
+                                       bytes = std::string(bytes),
+                                       valid_size](const Effect& e) -> Result<DataInfo> {
+    return change(disk, ino, valid_size, [&](SectorFile& file, uint64_t seq) -> Result<void> {
+      TRY(room(disk, ino, file, offset, bytes.size()));
+      if (e.fault == FaultKind::torn || e.fault == FaultKind::eio) {
+        if (e.random) file.write_torn(offset, bytes, seq, *e.random);
+      } else if (e.fault != FaultKind::lost) {
+        file.write(offset, bytes, seq);
+      }
+      if (e.fault == FaultKind::eio) return fail(EIO, what("write", ino) + ": Input/output error");
+      return {};
+    });
+  };
+  auto done =
+      node_.start<DataInfo>(StoreCall::data_write, what("write", ino), ino.v, std::move(apply), true);
+  Result<DataInfo> result = co_await done;
+  if (result) points::DataWrite::after();
+  co_return result;
+}
+
+Task<Result<void>> MemoryData::read(Ino ino, uint64_t offset, char* out, size_t length) {
+  // Into a buffer of the operation's own: the caller may be gone when it takes effect.
+  MemoryNode::Apply<std::string> apply = [&disk = node_.disk(), ino, offset,
+                                          length](const Effect&) -> Result<std::string> {
+    std::string bytes(length, '\0');
+    if (auto it = disk.data_.find(ino); it != disk.data_.end()) {
+      it->second.bytes.read(offset, bytes.data(), length);
+    }
+    return bytes;
+  };
+  auto done =
+      node_.start<std::string>(StoreCall::data_read, what("read", ino), ino.v, std::move(apply));
+  Result<std::string> bytes = co_await done;
+  if (!bytes) co_return std::unexpected(std::move(bytes).error());
+  std::copy(bytes->begin(), bytes->end(), out);
+  co_return Result<void>();
+}
+
+Task<Result<DataInfo>> MemoryData::truncate(Ino ino, uint64_t size) {
+  points::DataTruncate::before();
+  MemoryNode::Apply<DataInfo> apply = [&disk = node_.disk(), ino,
+                                       size](const Effect&) -> Result<DataInfo> {
+    if (!disk.data_.contains(ino)) return DataInfo{};
+    return change(disk, ino, size, [](SectorFile&, uint64_t) -> Result<void> { return {}; });
+  };
+  auto done = node_.start<DataInfo>(StoreCall::data_truncate, what("truncate", ino), ino.v,
+                                    std::move(apply));
+  Result<DataInfo> result = co_await done;
+  if (result) points::DataTruncate::after();
+  co_return result;
+}
+
+Task<Result<DataInfo>> MemoryData::allocate(Ino ino, AllocateMode mode, uint64_t offset,
+                                            uint64_t length, uint64_t valid_size) {
+  points::DataAllocate::before();
+  MemoryNode::Apply<DataInfo> apply = [&disk = node_.disk(), ino, mode, offset, length,
+                                       valid_size](const Effect&) -> Result<DataInfo> {
+    if (mode == AllocateMode::punch_hole && !disk.data_.contains(ino)) return DataInfo{};
+    return change(disk, ino, valid_size, [&](SectorFile& file, uint64_t seq) -> Result<void> {
+      if (mode == AllocateMode::punch_hole) {
+        file.zero(offset, length, false, seq);
+        return {};
+      }
+      TRY(room(disk, ino, file, offset, length));
+      if (mode == AllocateMode::zero_range) {
+        file.zero(offset, length, true, seq);
+      } else {
+        file.allocate(offset, length, seq);
+      }
+      return {};
+    });
+  };
+  auto done = node_.start<DataInfo>(StoreCall::data_allocate, what("allocate", ino), ino.v,
+                                    std::move(apply));
+  Result<DataInfo> result = co_await done;
+  if (result) points::DataAllocate::after();
+  co_return result;
+}
+
+Task<Result<uint64_t>> MemoryData::seek(Ino ino, uint64_t offset, bool data, uint64_t size) {
+  MemoryNode::Apply<uint64_t> apply = [&disk = node_.disk(), ino, offset, data,
+                                       size](const Effect&) -> Result<uint64_t> {
+    if (offset >= size) return fail(ENXIO);
+    auto it = disk.data_.find(ino);
+    if (!data) {
+      return it == disk.data_.end() ? offset : std::min(size, it->second.bytes.next_hole(offset));
+    }
+    uint64_t at = it == disk.data_.end() ? UINT64_MAX : it->second.bytes.next_data(offset);
+    if (at >= size) return fail(ENXIO);
+    return at;
+  };
+  auto done =
+      node_.start<uint64_t>(StoreCall::data_seek, what("seek in", ino), ino.v, std::move(apply));
+  Result<uint64_t> result = co_await done;
+  co_return result;
+}
+
+Task<Result<DataInfo>> MemoryData::copy(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
+                                        uint64_t length, uint64_t valid_size) {
+  points::DataCopy::before();
+  MemoryNode::Apply<DataInfo> apply = [&disk = node_.disk(), from, from_offset, to, to_offset,
+                                       length, valid_size](const Effect&) -> Result<DataInfo> {
+    // A copy of the source: it may be the same file, and change() may void bytes of it.
+    std::optional<SectorFile> source;
+    if (auto it = disk.data_.find(from); it != disk.data_.end()) source = it->second.bytes;
+    return change(disk, to, valid_size, [&](SectorFile& file, uint64_t seq) -> Result<void> {
+      file.zero(to_offset, length, false, seq);
+      for (uint64_t done = 0; source && done < length;) {
+        uint64_t at = source->next_data(from_offset + done);
+        if (at >= from_offset + length) break;
+        uint64_t n = std::min(kSectorSize - at % kSectorSize, from_offset + length - at);
+        uint64_t target = to_offset + (at - from_offset);
+        TRY(room(disk, to, file, target, n));
+        char buffer[kSectorSize];
+        source->read(at, buffer, n);
+        file.write(target, std::string_view(buffer, n), seq);
+        done = at + n - from_offset;
+      }
+      return {};
+    });
+  };
+  auto done = node_.start<DataInfo>(StoreCall::data_copy, what("copy", from), to.v, std::move(apply));
+  Result<DataInfo> result = co_await done;
+  if (result) points::DataCopy::after();
+  co_return result;
+}
+
+Task<Result<void>> MemoryData::sync(Ino ino) {
+  points::DataSync::before();
+  uint64_t up_to = node_.disk().seq_;
+  MemoryNode::Apply<void> apply = [&disk = node_.disk(), ino, up_to](const Effect& e) -> Result<void> {
+    auto it = disk.data_.find(ino);
+    if (it == disk.data_.end()) {
+      if (e.fault == FaultKind::eio) return fail(EIO, what("sync", ino) + ": Input/output error");
+      return {};
+    }
+    if (e.fault == FaultKind::eio) {
+      it->second.bytes.sync_failed(up_to, e.random);
+      it->second.poisoned = true;
+    }
+    if (it->second.poisoned) {
+      return fail(EIO, what("sync", ino) + ": an earlier sync failed and its writes are lost");
+    }
+    if (e.fault == FaultKind::lost) return {};
+    it->second.bytes.synced(up_to);
+    if (!it->second.bytes.unsynced()) disk.unsynced_.erase(ino);
+    return {};
+  };
+  auto done =
+      node_.start<void>(StoreCall::data_sync, what("sync", ino), ino.v, std::move(apply), true);
+  Result<void> result = co_await done;
+  if (result) points::DataSync::after();
+  co_return result;
+}
+
+Task<Result<void>> MemoryData::sync_all() {
+  points::DataSyncAll::before();
+  uint64_t up_to = node_.disk().seq_;
+  MemoryNode::Apply<void> apply = [&disk = node_.disk(), up_to](const Effect& e) -> Result<void> {
+    Ino poisoned;
+    disk.removed_.clear();
+    std::vector<Ino> inos(disk.unsynced_.begin(), disk.unsynced_.end());
+    for (Ino ino : inos) {
+      MemoryDisk::Data& data = disk.data_[ino];
+      if (e.fault == FaultKind::eio) {
+        data.bytes.sync_failed(up_to, e.random);
+        data.poisoned = true;
+      }
+      if (data.poisoned) {
+        poisoned = ino;
+        continue;
+      }
+      if (e.fault != FaultKind::lost) data.bytes.synced(up_to);
+      if (!data.bytes.unsynced()) disk.unsynced_.erase(ino);
+    }
+    if (poisoned) return fail(EIO, what("sync", poisoned) + ": a sync failed and writes are lost");
+    if (e.fault == FaultKind::eio) return fail(EIO, "cannot sync file data: Input/output error");
+    return {};
+  };
+  auto done = node_.start<void>(StoreCall::data_sync_all, "cannot sync file data", 0,
+                                std::move(apply), true);
+  Result<void> result = co_await done;
+  if (result) points::DataSyncAll::after();
+  co_return result;
+}
+
+bool MemoryData::has_unsynced() const { return !node_.disk().unsynced_.empty(); }
+
+Task<Result<void>> MemoryData::remove(Ino ino) {
+  points::DataRemove::before();
+  MemoryNode::Apply<void> apply = [&disk = node_.disk(), ino](const Effect&) -> Result<void> {
+    auto it = disk.data_.find(ino);
+    if (it == disk.data_.end()) return {};
+    disk.data_sectors_ -= it->second.bytes.sectors();
+    disk.removed_.insert_or_assign(ino, std::move(it->second));
+    disk.data_.erase(it);
+    disk.unsynced_.erase(ino);
+    return {};
+  };
+  auto done =
+      node_.start<void>(StoreCall::data_remove, what("remove", ino), ino.v, std::move(apply));
+  Result<void> result = co_await done;
+  if (result) points::DataRemove::after();
+  co_return result;
+}
+
+Task<Result<std::vector<Ino>>> MemoryData::list(Ino from, size_t max) {
+  using Inos = std::vector<Ino>;
+  MemoryNode::Apply<Inos> apply = [&disk = node_.disk(), from, max](const Effect&) -> Result<Inos> {
+    Inos inos;
+    for (auto it = disk.data_.lower_bound(from); it != disk.data_.end() && inos.size() < max; ++it) {
+      inos.push_back(it->first);
+    }
+    return inos;
+  };
+  auto done = node_.start<Inos>(StoreCall::data_list, "list file data", 0, std::move(apply));
+  Result<Inos> result = co_await done;
+  co_return result;
+}
+
+}  // namespace graftfs

@@ -1,0 +1,132 @@
+#pragma once
+// The simulated disk: what a node's store is written to, and what is left when the node dies.
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/executor.h"
+#include "store/memory/memory_faults.h"
+#include "store/memory/sector_file.h"
+#include "store/store.h"
+
+namespace graftfs {
+
+enum class CrashKind : uint8_t {
+  process_death,  // what was completed stays
+  power_cut,      // of what was completed and not synced, any part may be missing
+};
+
+struct MemoryDiskOptions {
+  uint64_t segment_capacity = 1 << 20;
+  uint64_t capacity = UINT64_MAX;  // bytes of everything; ENOSPC beyond
+};
+
+// How a call that takes effect goes wrong.
+struct Effect {
+  FaultKind fault = FaultKind::none;
+  Random* random = nullptr;  // set where the fault needs one
+};
+
+// Held by shared_ptr, by the simulator and by every MemoryStore on it; outlives nodes. One thread.
+// A call of a store is an operation in flight from its issue until the executor runs its
+// completion; that is when it takes effect, and when its caller learns of it. Operations on the
+// data of one ino take effect in the order of their issue.
+class MemoryDisk {
+ public:
+  explicit MemoryDisk(MemoryDiskOptions options = {}) : options_(options) {}
+
+  // To be called after the dead node's MemoryStore was destroyed (and, for a power cut, all of
+  // them): settles every operation in flight of stores that are gone at random (kept, torn where
+  // it is a write, dropped; a commit of several directories: any subset, each of them whole) and
+  // then, for a power cut, everything that was not synced.
+  void crash(Random& random, CrashKind kind);
+
+  // What is stored, without what is in flight.
+  std::shared_ptr<MemoryDisk> clone() const;
+
+  MemoryFaults& faults() { return faults_; }
+  // Replaces the script; counting starts anew.
+  void script(std::vector<MemoryFaults::Scripted> faults);
+  void set_capacity(uint64_t bytes) { options_.capacity = bytes; }
+  uint64_t capacity() const { return options_.capacity; }
+  uint64_t used() const;
+  uint64_t calls(StoreCall call) const { return calls_[static_cast<size_t>(call)]; }
+
+  // Bits that flip at rest. False where there is nothing to flip.
+  bool flip_journal_bit(RankId rank, SegmentId segment, uint64_t bit);
+  bool flip_header_bit(Ino dir, uint64_t bit);
+  bool flip_entry_bit(Ino dir, const EntryKey& key, uint64_t bit);
+  bool flip_data_bit(Ino ino, uint64_t bit);
+  // What a test may pick from.
+  std::vector<SegmentId> segments(RankId rank) const;
+  std::vector<Ino> dirs() const;
+  std::vector<EntryKey> entries(Ino dir) const;
+
+ private:
+  friend class MemoryNode;
+  friend class MemoryDirs;
+  friend class MemoryJournal;
+  friend class MemoryData;
+  friend class MemoryState;
+  friend class MemoryStore;
+
+  struct Dir {
+    std::optional<std::string> header;
+    std::map<EntryKey, std::string> entries;
+  };
+  struct Journal {
+    std::map<SegmentId, SectorFile> segments;
+    uint64_t owner = 0;       // the token of the last own_journal()
+    bool ever_owned = false;
+    bool in_doubt = false;    // unsynced writes may have been lost since then
+  };
+  struct Data {
+    SectorFile bytes;
+    bool poisoned = false;  // a sync failed; until every store on it was opened again
+  };
+  struct Operation {
+    StoreCall call;
+    uint64_t order = 0;  // operations of the same order key take effect in turn; 0: no order
+    std::weak_ptr<void> node;
+    bool applied = false;
+    std::move_only_function<void(const Effect&)> apply;
+    Effect effect;
+    std::shared_ptr<std::vector<DirUpdate>> updates;  // of a commit, for the crash
+  };
+
+  uint64_t next_seq() { return ++seq_; }
+  FaultKind draw(StoreCall call, Random* random, Nanos& latency);
+  // Makes the operation take effect (and before it those it must not overtake) and forgets it.
+  void finish(uint64_t id);
+  bool fits(uint64_t more) const { return used() + more <= options_.capacity; }
+  void apply_update(DirUpdate& update);
+  static uint64_t bytes_of(const DirUpdate& update);
+
+  MemoryDiskOptions options_;
+  MemoryFaults faults_;
+  std::array<uint64_t, kStoreCalls> calls_{};
+  std::array<uint64_t, kStoreCalls> calls_since_script_{};
+  uint64_t seq_ = 0;
+  uint64_t next_operation_ = 1;
+  uint64_t next_owner_ = 1;
+  std::map<uint64_t, Operation> in_flight_;
+
+  std::map<Ino, Dir> dirs_;
+  std::map<Ino, Location> locations_;
+  uint64_t dir_bytes_ = 0;
+  std::map<RankId, Journal> journals_;
+  std::map<Ino, Data> data_;
+  std::set<Ino> unsynced_;       // whose bytes may be unsynced, or are poisoned
+  std::map<Ino, Data> removed_;  // files that a power cut may bring back
+  uint64_t data_sectors_ = 0;
+  std::map<std::string, StateValue> state_;
+};
+
+}  // namespace graftfs
