@@ -54,9 +54,10 @@ class Cache {
   // directory was never named (damage in a journal; a programmer's error live).
   bool apply_header(Lsn lsn, bool dirty, const DirHeader& header);
   bool apply_entry(Lsn lsn, bool dirty, Ino dir, std::string_view name, const EntryValue& value);
-  // The directory is gone for good; the store will be told to remove it.
-  void destroy_dir(Lsn lsn, Dir& dir);
-  // A directory left this rank (Export): it and all its entries are dropped, dirty or not.
+  // Only the version, times, link count and number of entries of a known header.
+  bool apply_touch(Lsn lsn, bool dirty, const DirHeader& header);
+  // A directory left this rank (Export) or was purged (InoRelease): it and all its entries are
+  // dropped, dirty or not. Its cached children dangle.
   void discard_dir(Ino dir);
   // Where it hangs, once its parent is cached.
   void attach(Dir& dir);
@@ -96,6 +97,7 @@ class Cache {
   void mark_dirty(DirtyItem& item, Lsn lsn);
   void unlink_dirty(DirtyItem& item);
   void set_parent(Dir& dir, Dir* parent);
+  void drop_dir(Dir& dir);
   void drop_dir(Dir& dir);
   bool evict_entries(Dir& dir, size_t& steps);
 

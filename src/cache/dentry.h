@@ -67,7 +67,8 @@ struct Dir : DirtyItem {
   SessionId last_session;  // by whom
   Lsn other_lsn;           // newest event by anybody else
 
-  SegmentId traced;  // the newest journal segment that names it
+  SegmentId traced;         // the newest journal segment that names it
+  uint32_t trace_uses = 0;  // events of that segment that needed it named
   // Eviction ring.
   Dir* ring_prev = nullptr;
   Dir* ring_next = nullptr;

@@ -45,6 +45,7 @@ void decode_dir(ByteReader& r, DirItem& item) {
 void encode_tree_event(ByteWriter& w, const TreeEvent& e) {
   w.varint(e.session.v);
   w.varint(e.seq);
+  w.varint(e.seq - e.oldest);
   w.varint(e.result.v);
   w.u8(e.result_flags);
   w.varint(e.dirs.size());
@@ -61,6 +62,8 @@ void encode_tree_event(ByteWriter& w, const TreeEvent& e) {
 bool decode_tree_event(ByteReader& r, TreeEvent& e) {
   e.session = SessionId{r.varint()};
   e.seq = r.varint();
+  e.oldest = e.seq - r.varint();
+  if (e.oldest > e.seq) return false;
   e.result = Ino{r.varint()};
   e.result_flags = r.u8();
   uint64_t dirs = r.varint();
@@ -88,7 +91,7 @@ bool decode_tree_event(ByteReader& r, TreeEvent& e) {
   return r.done();
 }
 
-bool apply_tree_event(Cache& cache, Lsn lsn, const TreeEvent& e) {
+bool apply_items(Cache& cache, Lsn lsn, const TreeEvent& e) {
   for (const DirItem& item : e.dirs) {
     bool known = item.full ? cache.apply_header(lsn, item.dirty, item.header)
                            : cache.apply_touch(lsn, item.dirty, item.header);

@@ -53,11 +53,13 @@ enum ResultFlags : uint8_t {
 };
 
 // Inode, Link, Unlink, Rename, InoRelease: a change of the tree. `session` and `seq` name the
-// request it carries out (0: none), `result` and `result_flags` are what its answer needs.
+// request it carries out (0: none), `result` and `result_flags` are what its answer needs; the
+// session has had the answers to all its requests below `oldest`.
 struct TreeEvent {
   EventType type = EventType::inode;
   SessionId session;
   uint64_t seq = 0;
+  uint64_t oldest = 0;
   Ino result;
   uint8_t result_flags = 0;
   absl::InlinedVector<DirItem, 4> dirs;
@@ -73,7 +75,7 @@ void encode_tree_event(ByteWriter& w, const TreeEvent& event);
 // `event.type` is the caller's. Checks everything that a reader relies on.
 bool decode_tree_event(ByteReader& r, TreeEvent& event);
 // False: an item has no base to stand on.
-bool apply_tree_event(Cache& cache, Lsn lsn, const TreeEvent& event);
+bool apply_items(Cache& cache, Lsn lsn, const TreeEvent& event);
 
 // Name of an inode in a hidden directory: its ino in hex, 16 digits.
 std::string hidden_name(Ino ino);
