@@ -98,7 +98,6 @@ class Cache {
   void unlink_dirty(DirtyItem& item);
   void set_parent(Dir& dir, Dir* parent);
   void drop_dir(Dir& dir);
-  void drop_dir(Dir& dir);
   bool evict_entries(Dir& dir, size_t& steps);
 
   absl::flat_hash_map<uint64_t, Dir*> dirs_;

@@ -62,8 +62,10 @@ struct TreeEvent {
   uint64_t oldest = 0;
   Ino result;
   uint8_t result_flags = 0;
-  absl::InlinedVector<DirItem, 4> dirs;
-  absl::InlinedVector<EntryItem, 3> entries;
+  // No operation changes more; live events never grow past it, so references stay good.
+  static constexpr size_t kMaxItems = 8;
+  absl::InlinedVector<DirItem, kMaxItems> dirs;
+  absl::InlinedVector<EntryItem, kMaxItems> entries;
 
   void clear() {
     dirs.clear();

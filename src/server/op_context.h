@@ -20,10 +20,10 @@ class Rank;
 
 // A piece of the tree that an operation lacks.
 struct Need {
-  enum Kind : uint8_t { none, dir, inode, entry, range } kind = none;
+  enum Kind : uint8_t { none, dir, inode, entry, range, inos } kind = none;
   Ino ino;           // dir: the directory; inode: a file or directory; entry, range: in it
   std::string name;  // entry
-  NameHash from = 0;  // range: entries from this hash on
+  NameHash from = 0;  // range: entries from this hash on; inos: a fresh range of inos
   friend auto operator<=>(const Need&, const Need&) = default;
 };
 
@@ -107,7 +107,7 @@ class OpContext {
   const Request& request_;
   const std::vector<Need>& absent_;  // what was fetched for this request and is not there
   Reply& reply_;
-  Lsn show_written_, show_durable_;
+  Lsn show_written_, show_durable_;  // the reply waits until the journal is there
 };
 
 // A change of the tree, being built. Nothing happens before commit(), which logs one event and
@@ -144,13 +144,15 @@ class Change {
   void commit(Ino result);
 
  private:
-  size_t dir_index(Dir& dir);
+  uint32_t dir_index(Dir& dir);
   EntryItem& entry_item(Dir& dir, std::string_view name);
+  void orphan(Inode inode, Dir& orphans);
 
   OpContext& cx_;
   TreeEvent& event_;
-  absl::InlinedVector<Dir*, 4> touched_;  // parallel to event_.dirs; null: a new directory
+  absl::InlinedVector<Dir*, 8> touched_;  // parallel to event_.dirs; null: a new directory
   Timespec now_;
+  Ino orphan_;
 };
 
 // Bind the value, or leave the operation.
