@@ -17,13 +17,13 @@ inline constexpr size_t kFrameAlign = 8;
 // Frame types below 16 belong to the journal itself; the rest is the payload's business.
 enum class FrameType : uint8_t {
   segment_start = 1,  // payload: SegmentStart, then the opaque checkpoint and trace summary
-  barrier = 2,        // no payload: only carries safe_back and durable_back
+  barrier = 2,        // payload: Barrier; there for its safe_back, durable_back and `oldest`
 };
 inline constexpr uint8_t kFirstPayloadType = 16;
 
 struct FrameHeader {
   uint32_t magic;
-  uint32_t crc;     // CRC32C of the header from `length` on, and of the payload
+  uint32_t crc;     // CRC32C of the frame from `length` on: header, payload, zero padding
   uint32_t length;  // of the payload, in bytes
   uint8_t type;
   uint8_t flags;  // 0
@@ -48,9 +48,29 @@ struct SegmentStart {
   // Frames of older epochs with an LSN above this are void (they were cut off by recovery).
   uint64_t resumes_after;
   uint64_t wall_sec;  // when the segment was begun; for people
+  uint64_t oldest;    // the oldest segment that counted then; a major one
 };
-static_assert(sizeof(SegmentStart) == 32);
+static_assert(sizeof(SegmentStart) == 40);
+static_assert(offsetof(SegmentStart, segment) == 8);
+static_assert(offsetof(SegmentStart, resumes_after) == 16);
+static_assert(offsetof(SegmentStart, oldest) == 32);
 inline constexpr uint32_t kFormat = 1;
 inline constexpr uint32_t kMajor = 1;  // the payload opens with a checkpoint
+
+struct Barrier {
+  // The oldest segment that counts. Trim makes such a frame durable before it removes a segment,
+  // so that a segment given back is told apart from one that was lost.
+  uint64_t oldest;
+  uint32_t flags;  // kClosed
+  uint32_t zero;
+};
+static_assert(sizeof(Barrier) == 16);
+static_assert(offsetof(Barrier, flags) == 8);
+inline constexpr uint32_t kClosed = 1;  // the last frame of an owner that ended cleanly
+
+// Bytes of a frame in the segment.
+constexpr size_t frame_size(size_t payload) {
+  return (sizeof(FrameHeader) + payload + kFrameAlign - 1) & ~(kFrameAlign - 1);
+}
 
 }  // namespace graftfs::journal

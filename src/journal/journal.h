@@ -1,8 +1,10 @@
 #pragma once
 // The writing side of one rank's journal: append, group commit, segments, trim.
 
+#include <absl/functional/function_ref.h>
+
 #include <deque>
-#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -36,7 +38,9 @@ class JournalHooks {
   virtual ~JournalHooks() = default;
   // A segment begins: append its checkpoint (if major) and the trace summary of the previous
   // segment. Nothing that was encoded before may be relied on from here on (traces are named
-  // once a segment).
+  // once a segment). Called inside append() and roll(), and, rarely, from the executor (where a
+  // barrier did not fit); it must not call the journal. With the fixed part of the frame it must
+  // fit an eighth of a segment.
   virtual void begin_segment(SegmentId id, bool major, std::string& payload) = 0;
   // written() or durable() has moved.
   virtual void journal_progress() = 0;
@@ -48,7 +52,7 @@ class JournalHooks {
 struct SegmentState {
   SegmentId id;
   bool major = false;
-  Lsn first;       // its segment_start
+  Lsn first;           // its segment_start
   uint64_t bytes = 0;  // used
 };
 
@@ -61,6 +65,10 @@ struct SegmentState {
 // next. Durability covers file data: before the journal is synced, data.sync_all() has completed,
 // so no event is durable before the data that it reveals (frame field safe_back; a barrier frame
 // is appended where the newest frame could not say so itself).
+//
+// Destroying it stops everything; calls under way on the device must not outlive the bytes they
+// were given, so either close() it or stop the device first. A crash between any two steps leaves
+// a journal that scan_journal() reads without damage.
 class Journal {
  public:
   // `resumes_after`: the last event that recovery kept (Lsn{0} for a new journal); `next_segment`
@@ -71,12 +79,16 @@ class Journal {
           std::deque<SegmentState> live);
   ~Journal();
 
-  // Creates the first segment (major), writes and syncs its start. Call once, before append.
+  // Makes what recovery kept durable (it may have been read from the page cache), creates the
+  // first segment (major), writes and syncs its start, and removes segments that do not count.
+  // Call once, before append.
   Task<Result<void>> start();
 
-  // Appends one event to the buffer. `encode` appends the payload to the string; it is called a
-  // second time, after begin_segment(), where the payload did not fit the current segment.
-  Lsn append(uint8_t type, const std::function<void(std::string&)>& encode);
+  // Appends one event to the buffer. `encode` appends the payload to the string (which holds
+  // other bytes before it); it is called a second time, after begin_segment(), where the payload
+  // did not fit the current segment. A payload of more than half a segment is a programmer's
+  // error. Never blocks; after a failure the event goes nowhere.
+  Lsn append(uint8_t type, absl::FunctionRef<void(std::string&)> encode);
   // Starts writing what was appended, unless a write is under way. Called at the end of a turn.
   void flush();
   // Completion: everything appended before the call is durable.
@@ -84,10 +96,15 @@ class Journal {
   // Asks that a sync happens soon without waiting for it.
   void want_sync();
 
+  // The newest event or segment start. (Barriers have LSNs too, so written() and durable() may
+  // be above it.)
   Lsn appended() const;
   Lsn written() const;
   Lsn durable() const;
   bool failed() const;
+  // The next segment could not be made for want of space (it is tried again every 100 ms). There
+  // is still room for a segment's worth of events: the rank refuses new work and trims.
+  bool out_of_space() const;
 
   // Segments that count, oldest first; the last is being written.
   const std::deque<SegmentState>& segments() const;
@@ -96,7 +113,8 @@ class Journal {
   // Begins a new segment now (re-logged items and a fresh checkpoint let the tail move).
   void roll(bool major);
   // Gives back every segment older than the newest major segment that is not above `keep_from`.
-  // Never the current one. Completion: durable.
+  // Never the current one. Completion: durable. An error of the device's remove() is returned and
+  // leaves the rest to the next call.
   Task<Result<void>> trim(SegmentId keep_from);
   // Ends cleanly: writes, syncs, and marks what is durable with a last barrier.
   Task<Result<void>> close();
