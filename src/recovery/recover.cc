@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/fault.h"
+#include "journal/damage.h"
 
 namespace graftfs {
 
@@ -10,18 +11,20 @@ Task<Result<Recovered>> recover(Executor& executor, JournalDevice& device, DirSt
                                 Cache& cache, RankState& state, RecoveryOptions options) {
   Recovered out;
   Nanos began = executor.now();
-  ScanOptions scan_options{options.volume, options.rank, options.unsynced_survived};
+  ScanOptions scan_options;
+  scan_options.volume = options.volume;
+  scan_options.rank = options.rank;
+  scan_options.unsynced_survived = options.unsynced_survived;
+  scan_options.must_exist = options.must_exist;
   CO_TRY_ASSIGN(JournalScan scan, co_await scan_journal(device, scan_options));
   out.epoch = scan.epoch;
   out.newest = scan.newest;
-  for (const JournalDamage& damage : scan.damage) {
-    if (damage.kind == DamageKind::torn_tail) {
-      MARK("recovery.torn_tail");
-      continue;
-    }
-    if (!options.accept_loss) co_return damaged(damage.detail);
+  auto policy = options.accept_loss ? LossPolicy::accept_loss : LossPolicy::refuse;
+  DamageDecision decision = decide(scan, policy, options.volume_name);
+  if (!decision.start) co_return damaged(decision.message);
+  if (decision.loses) {
     MARK("recovery.accepted_loss");
-    out.messages.push_back(damage.detail);
+    out.messages.push_back(decision.message);
   }
   if (scan.segments.empty()) {
     out.fresh = true;
@@ -32,14 +35,12 @@ Task<Result<Recovered>> recover(Executor& executor, JournalDevice& device, DirSt
   out.last = scan.last;
   if (!options.unsynced_survived && scan.safe < scan.last) {
     MARK("recovery.cut_at_safe");
-    out.last = scan.safe;
     out.cut = scan.last.v - scan.safe.v;
+    cut_scan(scan, scan.safe);
+    out.last = scan.last;
   }
-  for (const ScannedSegment& segment : scan.segments) {
-    if (segment.first > out.last) break;
-    out.live.push_back({segment.id, segment.major, segment.first, segment.end});
-    out.bytes += segment.end;
-  }
+  out.live = live_segments(scan);
+  for (const SegmentState& segment : out.live) out.bytes += segment.bytes;
   out.scan = executor.now() - began;
 
   KILL_POINT("recovery.replay.begin");

@@ -28,6 +28,8 @@ struct RecoveryOptions {
   RankId rank;
   bool unsynced_survived = false;
   bool accept_loss = false;  // go on without what is damaged
+  bool must_exist = false;   // the volume has had a journal: finding none is damage
+  std::string volume_name;   // as the user named it, for messages
   SegmentId from;            // replay from this major segment (tests); 0: from the oldest
   std::function<void(const RecoveryProgress&)> progress;  // about ten times a second; may be empty
 };

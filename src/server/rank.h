@@ -1,0 +1,191 @@
+#pragma once
+// One metadata server: one thread, one journal, one cache.
+//
+// Owned by the process that serves the volume; lives on one executor's thread, every call comes
+// from there. start() fences older owners and recovers; from then on submit() executes requests.
+// A reply leaves when what it shows is as durable as the volume's mode demands. A crash at any
+// point leaves a journal and a store from which the next start() recovers everything that was
+// answered. After an error of the journal the rank answers EIO until it is started anew.
+
+#include <absl/container/flat_hash_map.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "base/task.h"
+#include "cache/cache.h"
+#include "events/rank_state.h"
+#include "events/registry.h"
+#include "events/trace.h"
+#include "journal/journal.h"
+#include "recovery/recover.h"
+#include "server/op_context.h"
+#include "store/store.h"
+#include "types/service.h"
+
+namespace graftfs {
+
+struct RankOptions {
+  RankId rank;
+  uint64_t volume = 0;
+  std::string volume_name;
+  Durability durability = Durability::posix;
+  TracePolicy trace = TracePolicy::chunked;
+  bool read_only = false;
+  bool accept_loss = false;
+  bool journal_must_exist = false;
+  size_t memory_limit = size_t{1} << 30;   // bytes of cache
+  Nanos recovery_target = kSecond;         // what a recovery may take
+  uint64_t journal_cap = 0;                // bytes; 0: from recovery_target and measured speed
+  uint32_t segment_events = 8192;
+  uint32_t segments_per_major = 16;
+  Nanos write_back_after = 5 * kSecond;    // dirty items go to the store at the latest after this
+  size_t write_back_batch = 8192;          // items
+  Nanos reconnect_window = 0;              // after recovery, for sessions to claim what they hold
+  std::function<void(const RecoveryProgress&)> progress;
+  std::function<void(const std::string&)> log;  // for the operator, one line each
+};
+
+struct RankStats {
+  uint64_t requests = 0, retries = 0, fetches = 0, throttled = 0;
+  uint64_t write_backs = 0, written_back_items = 0, purged = 0, relogged = 0;
+};
+
+class Rank final : public MetadataService, private JournalHooks {
+ public:
+  Rank(Executor& executor, Store& store, RankOptions options);
+  ~Rank() override;
+
+  // Completion: requests are executed. Errors: EBUSY, EUCLEAN, and the store's.
+  Task<Result<void>> start();
+  // Answers what is under way, writes everything back, closes the journal.
+  Task<Result<void>> stop();
+  // Writes back and trims until nothing is dirty.
+  Task<Result<void>> write_back_all();
+
+  void submit(Request request, ReplyFn done) override;
+  void open_session(SessionId session) override;
+  void close_session(SessionId session) override;
+
+  const Recovered& recovered() const { return recovered_; }
+  const RankStats& stats() const { return stats_; }
+  const TraceStats& trace_stats() const { return encoder_.stats(); }
+  const Cache& cache() const { return cache_; }
+  const RankState& state() const { return state_; }
+  const Journal& journal() const { return *journal_; }
+  uint64_t journal_cap() const { return journal_cap_; }
+  bool failed() const { return failed_.has_value(); }
+
+ private:
+  friend class OpContext;
+  friend class Change;
+
+  // A request on its way. It holds nothing while it waits.
+  struct Pending {
+    Request request;
+    ReplyFn done;
+    std::vector<Need> absent;  // what was asked for and is not there
+    int runs = 0;
+  };
+  using PendingPtr = std::unique_ptr<Pending>;
+  struct WaitingReply {
+    Lsn written, durable;
+    Reply reply;
+    ReplyFn done;
+  };
+
+  // requests.cc
+  void run(PendingPtr pending);
+  Outcome dispatch(OpContext& context, const Args& args);
+  Outcome answer_again(OpContext& context, const CompletedRequest& completed);
+  void answer(Lsn written, Lsn durable, Reply reply, ReplyFn done);
+  void release_replies();
+  void fail_replies(int err);
+  bool throttled(const Args& args) const;
+  void resume_throttled();
+  void sync_then_answer(ReplyFn done);
+  Task<void> sync_request(ReplyFn done);
+  Task<void> statfs_request(ReplyFn done);
+
+  // rank.cc
+  Lsn log(const TreeEvent& event);
+  Lsn log_raw(EventType type, const std::string& payload);
+  void end_of_turn();
+  void begin_segment(SegmentId id, bool major, std::string& payload) override;
+  void journal_progress() override;
+  void journal_failed(const Error& error) override;
+  void say(const std::string& line) const;
+  Task<Result<void>> begin_fresh();
+  Task<Result<void>> choose_cap();
+  void set_out_of_space(bool full);
+
+  // fetch.cc
+  void fetch(Need need, PendingPtr pending);
+  Task<void> fetch_task(Need need);
+  Task<Result<bool>> fetch_dir(Ino ino);
+  Task<Result<bool>> fetch_inode(Ino ino);
+  Task<Result<bool>> fetch_entry(Ino ino, std::string name);
+  Task<Result<bool>> fetch_range(Ino ino, NameHash from);
+  Task<Result<bool>> fetch_inos();
+
+  // write_back.cc
+  Task<void> write_back_loop();
+  Task<Result<size_t>> write_back_batch();
+  Task<Result<void>> merge_before_commit(Dir& dir, std::vector<Dentry*> dentries);
+  Task<Result<void>> trim();
+  void wake_write_back();
+  uint64_t soft_cap() const { return journal_cap_ / 4; }
+  void relog_stuck();
+
+  // purge.cc
+  void add_hold(Ino ino, SessionId session, uint32_t count);
+  void drop_hold(Ino ino, SessionId session, uint32_t count);
+  void want_purge(Ino ino);
+  Task<void> purge_loop();
+  Task<Result<void>> purge_batch(std::vector<Ino> inos);
+  Task<Result<void>> find_orphans();
+
+  Executor& executor_;
+  Store& store_;
+  RankOptions options_;
+  Cache cache_;
+  RankState state_;
+  TraceEncoder encoder_;
+  JournalDevice* device_ = nullptr;
+  std::unique_ptr<Journal> journal_;
+  Recovered recovered_;
+  uint64_t journal_cap_ = 0;
+  std::optional<Error> failed_;
+  bool serving_ = false;
+  bool stopping_ = false;
+  bool out_of_space_ = false;  // the store said ENOSPC
+
+  TreeEvent scratch_;  // of the Change under construction
+  bool turn_posted_ = false;
+  std::deque<WaitingReply> wait_written_, wait_durable_;
+  std::map<Need, std::vector<PendingPtr>> fetching_;
+  std::deque<PendingPtr> throttled_;
+  size_t running_ = 0;  // requests accepted and not answered
+
+  struct Hold {
+    SessionId session;
+    uint32_t count;
+  };
+  absl::flat_hash_map<uint64_t, absl::InlinedVector<Hold, 1>> holds_;
+  std::deque<Ino> purge_queue_;
+  bool purging_ = false;
+
+  bool write_back_running_ = false;
+  bool write_back_now_ = false;  // do not wait for the timer
+  bool write_back_timer_ = false;
+  uint64_t located_for_unlocate_ = 0;
+
+  RankStats stats_;
+  std::shared_ptr<bool> alive_;  // posted functions check it
+  TaskScope tasks_;              // last: destroyed first
+};
+
+}  // namespace graftfs
