@@ -1,7 +1,7 @@
 # Shared by ./dev and the scripts in tools/. Sourced by bash, never run.
 
 set -euo pipefail
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 JOBS=${GRAFTFS_JOBS:-$(nproc)}
 
 die() {
