@@ -64,12 +64,16 @@ need() {
   fi
 }
 
-# configure PRESET - run CMake when there is no build tree yet or the presets changed.
+# configure PRESET - run CMake when there is no build tree yet, or what it read
+# has changed.
 configure() {
   local dir=$ROOT/build/$1
   if [ ! -f "$dir/build.ninja" ] || [ "$ROOT/CMakePresets.json" -nt "$dir/build.ninja" ]; then
     (cd "$ROOT" && cmake --preset "$1" -Wno-dev >&2) ||
       die "CMake could not configure the preset '$1': the message above says why."
+  else
+    ninja --quiet -C "$dir" build.ninja >&2 ||
+      die "CMake could not configure the preset '$1' anew: the message above says why."
   fi
 }
 
