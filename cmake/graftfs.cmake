@@ -116,7 +116,7 @@ endfunction()
 # graftfs_test(NAME [WHOLE] [MOUNT] [SERIAL] [TIMEOUT seconds] [DEPS module...]
 #              [LIBS target...] SOURCES file...)
 #
-# A GoogleTest program; every TEST is one ctest.
+# A GoogleTest program; every TEST is one ctest, NAME.Suite.Test.
 # WHOLE:  one ctest for the whole program (its tests are too quick, or share a
 #         costly fixture).
 # MOUNT:  the tests mount something; at most one such test runs at a time
@@ -151,7 +151,7 @@ function(graftfs_test name)
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES ${properties})
   else()
-    gtest_discover_tests(${name} PROPERTIES ${properties} DISCOVERY_TIMEOUT 60)
+    gtest_discover_tests(${name} TEST_PREFIX ${name}. PROPERTIES ${properties} DISCOVERY_TIMEOUT 60)
   endif()
 endfunction()
 

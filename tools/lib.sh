@@ -12,13 +12,7 @@ die() {
 note() { echo "graftfs: $*" >&2; }
 
 as_root() {
-  if [ "$(id -u)" = 0 ]; then
-    "$@"
-  elif command -v sudo >/dev/null; then
-    sudo "$@"
-  else
-    die "installing packages needs root, and sudo is not here: run './dev install' as root once."
-  fi
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
 # packages_of GROUP... - the packages of the groups, one a line.
@@ -49,6 +43,9 @@ need() {
   done
   if [ ${#missing[@]} = 0 ]; then return 0; fi
 
+  if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+    die "missing: ${missing[*]}. Installing them needs root, and there is no sudo: run './dev install' as root once."
+  fi
   mkdir -p "$ROOT/build"
   log=$ROOT/build/apt.log
   note "installing ${missing[*]}"
