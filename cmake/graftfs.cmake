@@ -1,8 +1,10 @@
-# Options, compiler settings and the function that declares a module.
+# Options, compiler settings and the functions that declare modules, tests and
+# fuzzers.
 
 option(GRAFTFS_TESTS "Build the tests" ON)
 option(GRAFTFS_BENCH "Build the benchmarks" ON)
 option(GRAFTFS_FUZZ "Build the libFuzzer targets (clang only)" OFF)
+option(GRAFTFS_FUZZ_TESTS "Add short runs of the fuzzers in build/fuzz to ctest" OFF)
 set(GRAFTFS_SANITIZE "" CACHE STRING "Sanitizers, as in -fsanitize=LIST")
 
 set(CMAKE_CXX_STANDARD 23)
@@ -16,7 +18,9 @@ set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
 
 find_program(CCACHE ccache)
 if(CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  # Paths are hashed relative to the tree, so that all work trees share a cache.
+  set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+      ${CCACHE})
 endif()
 find_program(MOLD mold)
 if(MOLD)
@@ -29,12 +33,23 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   add_compile_options(-Wno-maybe-uninitialized -Wno-stringop-overflow -Wno-array-bounds
                       -Wno-restrict -Wno-stringop-overread -Wno-free-nonheap-object)
 elseif(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-  # std::expected of libstdc++ 12 asks for this before clang says it.
-  add_compile_options(-Wno-builtin-macro-redefined -Wno-deprecated-declarations)
+  # Clang is there for the fuzzers; what it warns of beyond GCC is clang-tidy's.
+  add_compile_options(-Wno-error)
 endif()
 if(GRAFTFS_SANITIZE)
   add_compile_options(-fsanitize=${GRAFTFS_SANITIZE} -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${GRAFTFS_SANITIZE})
+  if(GRAFTFS_SANITIZE MATCHES thread AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # Asio's fences stand beside a mutex that TSan does understand.
+    add_compile_options(-Wno-tsan)
+  endif()
+endif()
+if(GRAFTFS_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "GRAFTFS_FUZZ needs clang: use 'cmake --preset fuzz'")
+  endif()
+  # Coverage counters everywhere; libFuzzer's main only in the fuzzers.
+  add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
 find_package(Threads REQUIRED)
@@ -53,12 +68,26 @@ pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
 # The modules in the order in which data flows down them (docs/architecture.md).
 set(GRAFTFS_ORDER base types store journal cache events recovery server client fuse cli sim)
 
+# Sets OUT to the first of the modules DEPS... that this tree does not have. What
+# needs it is left out, with a warning: a tree may hold only the upper modules.
+function(graftfs_first_missing out)
+  set(${out} "" PARENT_SCOPE)
+  foreach(dep ${ARGN})
+    if(NOT TARGET graftfs_${dep})
+      set(${out} ${dep} PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+endfunction()
+
 # graftfs_module(NAME [DEPS module...] [LIBS target...] SOURCES file...)
 #
 # A static library graftfs_NAME from src/NAME. DEPS must stand above NAME in
 # GRAFTFS_ORDER. Headers are included as "NAME/file.h"; a module sees only the
-# headers of its DEPS, because each module's include directory holds nothing
-# but a link to that module.
+# headers of its DEPS (and of theirs), because each module's include directory
+# holds nothing but a link to that module. A link test takes the whole module
+# and its DEPS and nothing else: what a module uses without having declared it
+# is an undefined symbol there, also when no test happens to pull it in.
 function(graftfs_module name)
   cmake_parse_arguments(M "" "" "DEPS;LIBS;SOURCES" ${ARGN})
   list(FIND GRAFTFS_ORDER ${name} at)
@@ -74,36 +103,114 @@ function(graftfs_module name)
       message(FATAL_ERROR "nothing may depend on the simulator")
     endif()
   endforeach()
+  graftfs_first_missing(missing ${M_DEPS})
+  if(missing)
+    message(WARNING "module '${name}' is left out: this tree has no module '${missing}'")
+    return()
+  endif()
   add_library(graftfs_${name} STATIC ${M_SOURCES})
   set(include_dir ${CMAKE_BINARY_DIR}/include/${name})
   file(MAKE_DIRECTORY ${include_dir})
   file(CREATE_LINK ${CMAKE_CURRENT_SOURCE_DIR} ${include_dir}/${name} SYMBOLIC)
   target_include_directories(graftfs_${name} PUBLIC ${include_dir})
+  # For tools/check-modules: the module and what it may include.
+  list(JOIN M_DEPS " " declared)
+  set_property(GLOBAL APPEND_STRING PROPERTY GRAFTFS_MODULES "${name} ${declared}\n")
   list(TRANSFORM M_DEPS PREPEND graftfs_)
   target_link_libraries(graftfs_${name} PUBLIC ${M_DEPS} ${M_LIBS})
+
+  if(GRAFTFS_TESTS)
+    set(main ${CMAKE_BINARY_DIR}/link/${name}.cc)
+    file(CONFIGURE OUTPUT ${main} CONTENT "int main() {}\n")
+    add_executable(graftfs_link_${name} ${main})
+    target_link_libraries(graftfs_link_${name}
+                          PRIVATE $<LINK_LIBRARY:WHOLE_ARCHIVE,graftfs_${name}>)
+    add_test(NAME link.${name} COMMAND graftfs_link_${name})
+    set_tests_properties(link.${name} PROPERTIES TIMEOUT 60)
+  endif()
 endfunction()
 
-# graftfs_test(NAME [DEPS module...] [LIBS target...] SOURCES file...)
+# graftfs_test(NAME [WHOLE] [MOUNT] [SERIAL] [TIMEOUT seconds] [DEPS module...]
+#              [LIBS target...] SOURCES file...)
 #
-# A GoogleTest program; every TEST is one ctest. Tests that take long are
-# grouped by the caller with set_tests_properties.
+# A GoogleTest program; every TEST is one ctest, NAME.Suite.Test.
+# WHOLE:  one ctest for the whole program (its tests are too quick, or share a
+#         costly fixture).
+# MOUNT:  the tests mount something; at most one such test runs at a time
+#         (label "mount").
+# SERIAL: the tests measure time; nothing else runs beside them (label "timing").
+# GRAFTFS_BUILD is set to the build tree when they run, for those that run the
+# command line itself.
 function(graftfs_test name)
   if(NOT GRAFTFS_TESTS)
     return()
   endif()
-  cmake_parse_arguments(T "WHOLE" "TIMEOUT" "DEPS;LIBS;SOURCES" ${ARGN})
+  cmake_parse_arguments(T "WHOLE;MOUNT;SERIAL" "TIMEOUT" "DEPS;LIBS;SOURCES" ${ARGN})
+  graftfs_first_missing(missing ${T_DEPS})
+  if(missing)
+    message(WARNING "test '${name}' is left out: this tree has no module '${missing}'")
+    return()
+  endif()
   add_executable(${name} ${T_SOURCES})
   list(TRANSFORM T_DEPS PREPEND graftfs_)
   target_link_libraries(${name} PRIVATE ${T_DEPS} ${T_LIBS} GTest::gtest_main GTest::gmock)
   if(NOT T_TIMEOUT)
     set(T_TIMEOUT 120)
   endif()
-  # WHOLE: one ctest for the whole program (its tests are too quick, or share a
-  # costly fixture).
+  set(properties TIMEOUT ${T_TIMEOUT} ENVIRONMENT GRAFTFS_BUILD=${CMAKE_BINARY_DIR})
+  if(T_MOUNT)
+    list(APPEND properties RESOURCE_LOCK mount)
+  endif()
+  if(T_SERIAL)
+    list(APPEND properties RUN_SERIAL TRUE)
+  endif()
+  if(T_SERIAL)
+    list(APPEND properties LABELS timing)
+  elseif(T_MOUNT)
+    list(APPEND properties LABELS mount)
+  endif()
   if(T_WHOLE)
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT ${T_TIMEOUT})
+    set_tests_properties(${name} PROPERTIES ${properties})
   else()
-    gtest_discover_tests(${name} PROPERTIES TIMEOUT ${T_TIMEOUT} DISCOVERY_TIMEOUT 60)
+    gtest_discover_tests(${name} TEST_PREFIX ${name}. PROPERTIES ${properties} DISCOVERY_TIMEOUT 60)
   endif()
+endfunction()
+
+# graftfs_fuzzer(NAME [DEPS module...] [LIBS target...] SOURCES file...)
+#
+# A libFuzzer program (LLVMFuzzerTestOneInput in SOURCES). The fuzz preset
+# builds it as fuzzers/NAME, with the target `fuzzers` for all of them; seeds are
+# tests/fuzz/corpus/NAME. In the release preset it is a ctest "fuzz.NAME" that
+# runs that program for ten seconds.
+function(graftfs_fuzzer name)
+  cmake_parse_arguments(F "" "" "DEPS;LIBS;SOURCES" ${ARGN})
+  graftfs_first_missing(missing ${F_DEPS})
+  if(missing)
+    message(WARNING "fuzzer '${name}' is left out: this tree has no module '${missing}'")
+    return()
+  endif()
+  set_property(GLOBAL APPEND_STRING PROPERTY GRAFTFS_FUZZERS "${name}\n")
+  if(GRAFTFS_FUZZ)
+    add_executable(${name} EXCLUDE_FROM_ALL ${F_SOURCES})
+    list(TRANSFORM F_DEPS PREPEND graftfs_)
+    target_link_libraries(${name} PRIVATE ${F_DEPS} ${F_LIBS})
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzzers)
+    add_dependencies(fuzzers ${name})
+  elseif(GRAFTFS_FUZZ_TESTS AND GRAFTFS_TESTS)
+    add_test(NAME fuzz.${name} COMMAND ${CMAKE_SOURCE_DIR}/tools/run-fuzzer ${name} 10)
+    set_tests_properties(fuzz.${name} PROPERTIES TIMEOUT 120 LABELS fuzz)
+  endif()
+endfunction()
+if(GRAFTFS_FUZZ)
+  add_custom_target(fuzzers)
+endif()
+
+# Called once, last: what the scripts in tools/ want to know about the tree.
+function(graftfs_write_lists)
+  get_property(modules GLOBAL PROPERTY GRAFTFS_MODULES)
+  get_property(fuzzers GLOBAL PROPERTY GRAFTFS_FUZZERS)
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/modules.txt CONTENT "${modules}" @ONLY)
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/fuzzers.txt CONTENT "${fuzzers}" @ONLY)
 endfunction()
