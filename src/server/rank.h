@@ -106,7 +106,6 @@ class Rank final : public MetadataService, private JournalHooks {
   void fail_replies(int err);
   bool throttled(const Args& args) const;
   void resume_throttled();
-  void sync_then_answer(ReplyFn done);
   Task<void> sync_request(ReplyFn done);
   Task<void> statfs_request(ReplyFn done);
 
@@ -181,7 +180,6 @@ class Rank final : public MetadataService, private JournalHooks {
   bool write_back_running_ = false;
   bool write_back_now_ = false;  // do not wait for the timer
   bool write_back_timer_ = false;
-  uint64_t located_for_unlocate_ = 0;
 
   RankStats stats_;
   std::shared_ptr<bool> alive_;  // posted functions check it

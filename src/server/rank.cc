@@ -1,0 +1,273 @@
+#include "server/rank.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/fault.h"
+#include "events/import.h"
+#include "events/session.h"
+
+namespace graftfs {
+namespace {
+
+// Replay is assumed to be this fast until a recovery has measured it.
+constexpr uint64_t kAssumedReplayBytesPerSecond = 80 << 20;
+// Part of the recovery target that replaying may take; the rest is for finding the journal,
+// attaching, and for machines that are busier than the one that measured.
+constexpr double kReplayShare = 0.4;
+constexpr uint64_t kWorthMeasuring = 20'000;  // events
+
+std::string speed_key(RankId rank) { return fmt::format("rank-{}/replay-speed", rank); }
+
+}  // namespace
+
+Rank::Rank(Executor& executor, Store& store, RankOptions options)
+    : executor_(executor),
+      store_(store),
+      options_(std::move(options)),
+      encoder_(cache_, options_.trace),
+      alive_(std::make_shared<bool>(true)) {}
+
+Rank::~Rank() { *alive_ = false; }
+
+void Rank::say(const std::string& line) const {
+  if (options_.log) options_.log(line);
+}
+
+// -- start and stop -----------------------------------------------------------------------------
+
+Task<Result<void>> Rank::start() {
+  CO_TRY_ASSIGN(device_, co_await store_.own_journal(options_.rank));
+  KILL_POINT("rank.start.owned");
+  RecoveryOptions recovery;
+  recovery.volume = options_.volume;
+  recovery.rank = options_.rank;
+  recovery.unsynced_survived = store_.unsynced_survived(options_.rank);
+  recovery.accept_loss = options_.accept_loss;
+  recovery.must_exist = options_.journal_must_exist;
+  recovery.volume_name = options_.volume_name;
+  recovery.progress = options_.progress;
+  CO_TRY_ASSIGN(recovered_, co_await recover(executor_, *device_, store_.dirs(), cache_, state_,
+                                             std::move(recovery)));
+  for (const std::string& message : recovered_.messages) say(message);
+  CO_TRY(co_await choose_cap());
+
+  JournalOptions journal;
+  journal.volume = options_.volume;
+  journal.rank = options_.rank;
+  journal.epoch = recovered_.epoch.next();
+  journal.durability = options_.durability;
+  journal.segment_events = options_.segment_events;
+  journal.segments_per_major = options_.segments_per_major;
+  // Until begin_fresh() has logged the imports there is nothing to checkpoint.
+  JournalHooks& hooks = *this;
+  journal_ = std::make_unique<Journal>(executor_, *device_, store_.data(), hooks, journal,
+                                       recovered_.last, recovered_.newest.next(),
+                                       recovered_.live);
+  CO_TRY(co_await journal_->start());
+  KILL_POINT("rank.start.journal_begun");
+  if (!state_.is_root(kRootIno)) CO_TRY(co_await begin_fresh());
+  // The roots of subtrees are always cached.
+  for (const auto& [root, import] : state_.imports) {
+    CO_TRY_ASSIGN(bool found, co_await fetch_dir(root));
+    if (!found && !cache_.find_dir(root))
+      co_return damaged(fmt::format("directory {:#x}, the root of a subtree, is not in the store; "
+                                    "run 'graftfs fsck {}'",
+                                    root.v, options_.volume_name));
+  }
+  CO_TRY_ASSIGN(bool inos, co_await fetch_inos());
+  if (!inos && !options_.read_only) say("no inode numbers could be allocated");
+  CO_TRY(co_await journal_->sync());
+  if (!options_.read_only) CO_TRY(co_await find_orphans());
+  serving_ = true;
+  wake_write_back();
+  KILL_POINT("rank.start.serving");
+  co_return Result<void>{};
+}
+
+// A volume that was never served: the root and this rank's hidden directories come into being,
+// and each is an import of it.
+Task<Result<void>> Rank::begin_fresh() {
+  struct Root {
+    Ino ino;
+    const char* path;
+    uint32_t mode;
+  };
+  const Root roots[] = {{kRootIno, "/", 0755},
+                        {linked_dir_ino(options_.rank), "~linked", 0700},
+                        {orphans_dir_ino(options_.rank), "~orphans", 0700}};
+  Timespec now = executor_.wall_now();
+  for (const Root& root : roots) {
+    CO_TRY_ASSIGN(auto bytes, co_await store_.dirs().read_header(root.ino));
+    DirHeader header;
+    bool made = !bytes;
+    if (bytes) {
+      CO_TRY_ASSIGN(header, decode_dir_header(root.ino, *bytes));
+    } else {
+      header.version = Version{1};
+      header.inode.ino = root.ino;
+      header.inode.mode = S_IFDIR | root.mode;
+      header.inode.nlink = 2;
+      header.inode.atime = header.inode.mtime = header.inode.ctime = header.inode.btime = now;
+    }
+    Import import{root.ino, root.path, {}};
+    std::string payload;
+    ByteWriter w(payload);
+    encode_import(w, import, {header});
+    log_raw(EventType::import, payload);
+    if (!made) continue;
+    TreeEvent event;
+    event.type = EventType::inode;
+    header.version = Version{2};
+    event.dirs.push_back({.dirty = true, .full = true, .header = header});
+    log(event);
+    cache_.find_dir(root.ino)->set_complete();
+    cache_.find_dir(root.ino)->fetched = true;
+  }
+  KILL_POINT("rank.fresh.logged");
+  co_return co_await journal_->sync();
+}
+
+Task<Result<void>> Rank::choose_cap() {
+  CO_TRY_ASSIGN(StateValue known, co_await store_.state().get(speed_key(options_.rank)));
+  uint64_t speed = kAssumedReplayBytesPerSecond;
+  if (!known.value.empty()) speed = std::strtoull(known.value.c_str(), nullptr, 10);
+  if (recovered_.events >= kWorthMeasuring && recovered_.replay > 0) {
+    // Half old, half new: one slow recovery on a busy machine should not shrink the cap at once.
+    auto measured = static_cast<uint64_t>(static_cast<double>(recovered_.bytes) * 1e9 /
+                                          static_cast<double>(recovered_.scan + recovered_.replay));
+    speed = (speed + measured) / 2;
+    if (!options_.read_only) {
+      std::string value = std::to_string(speed);
+      CO_TRY(co_await store_.state().set(speed_key(options_.rank), known.version, value));
+    }
+  }
+  uint64_t cap = options_.journal_cap;
+  if (cap == 0)
+    cap = static_cast<uint64_t>(static_cast<double>(speed) * kReplayShare *
+                                static_cast<double>(options_.recovery_target) / 1e9);
+  // A few segments are always needed to make progress.
+  journal_cap_ = std::max(cap, device_->segment_capacity() * 6);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Rank::write_back_all() {
+  while (cache_.dirty_count() > 0 && !failed_) {
+    CO_TRY_ASSIGN(size_t written, co_await write_back_batch());
+    if (written == 0) co_await sleep_for(executor_, kMillisecond);
+  }
+  if (failed_) co_return std::unexpected(*failed_);
+  co_return co_await trim();
+}
+
+Task<Result<void>> Rank::stop() {
+  stopping_ = true;
+  while (running_ > 0 && !failed_) co_await sleep_for(executor_, kMillisecond);
+  while ((write_back_running_ || purging_) && !failed_) {
+    wake_write_back();
+    co_await sleep_for(executor_, kMillisecond);
+  }
+  if (failed_) co_return std::unexpected(*failed_);
+  if (!options_.read_only) CO_TRY(co_await write_back_all());
+  CO_TRY(co_await journal_->close());
+  co_return co_await store_.disown_journal(options_.rank);
+}
+
+// -- the journal --------------------------------------------------------------------------------
+
+Lsn Rank::log(const TreeEvent& event) {
+  KILL_POINT("rank.log.before_append");
+  Lsn lsn = journal_->append(static_cast<uint8_t>(event.type),
+                             [&](std::string& out) { encoder_.encode(event, out); });
+  bool applied = apply_tree_event(cache_, state_, lsn, event);
+  CHECK(applied, "event {} has no base in the cache", lsn.v);
+  encoder_.note_named(event);
+  for (const DirItem& item : event.dirs) {
+    Dir* d = cache_.find_dir(item.header.inode.ino);
+    if (!d) continue;
+    if (item.full && item.header.version == Version{1}) {
+      d->set_complete();  // it was made by this event
+      d->fetched = true;
+    }
+    if (d->last_session != event.session) {
+      d->other_lsn = d->last_lsn;
+      d->last_session = event.session;
+    }
+    d->last_lsn = lsn;
+  }
+  end_of_turn();
+  return lsn;
+}
+
+Lsn Rank::log_raw(EventType type, const std::string& payload) {
+  Lsn lsn = journal_->append(static_cast<uint8_t>(type),
+                             [&](std::string& out) { out.append(payload); });
+  ReplayContext context{cache_, state_, {}};
+  bool applied = find_event(static_cast<uint8_t>(type))->replay(context, lsn, payload);
+  CHECK(applied, "event {} of type {} cannot be applied", lsn.v, static_cast<int>(type));
+  end_of_turn();
+  return lsn;
+}
+
+// What this turn of the loop has logged goes out in one write, once everything that has arrived
+// was run.
+void Rank::end_of_turn() {
+  if (turn_posted_) return;
+  turn_posted_ = true;
+  executor_.post([this, alive = alive_] {
+    if (!*alive) return;
+    turn_posted_ = false;
+    if (!journal_->failed()) journal_->flush();
+    if (journal_->live_bytes() > soft_cap()) wake_write_back();
+  });
+}
+
+void Rank::begin_segment(SegmentId id, bool major, std::string& payload) {
+  encode_segment_payload(major ? &state_ : nullptr, payload);
+  encoder_.begin_segment(id, payload);
+}
+
+void Rank::journal_progress() { release_replies(); }
+
+void Rank::journal_failed(const Error& error) {
+  if (failed_) return;
+  failed_ = error;
+  say(fmt::format("the journal cannot be written any more ({}); every operation fails with an "
+                  "input/output error until the volume is unmounted and mounted again",
+                  describe(error)));
+  fail_replies(EIO);
+}
+
+void Rank::set_out_of_space(bool full) {
+  if (out_of_space_ == full) return;
+  out_of_space_ = full;
+  say(full ? "the disk of the volume is full: nothing new can be made until space is freed"
+           : "the volume has space again");
+}
+
+// -- sessions -----------------------------------------------------------------------------------
+
+void Rank::open_session(SessionId session) {
+  if (failed_ || state_.sessions.contains(session)) return;
+  std::string payload;
+  ByteWriter w(payload);
+  encode_session(w, session, true);
+  log_raw(EventType::session, payload);
+}
+
+void Rank::close_session(SessionId session) {
+  if (failed_ || !state_.sessions.contains(session)) return;
+  std::string payload;
+  ByteWriter w(payload);
+  encode_session(w, session, false);
+  log_raw(EventType::session, payload);
+  std::vector<Ino> held;
+  for (const auto& [ino, holds] : holds_)
+    for (const Hold& hold : holds)
+      if (hold.session == session) held.push_back(Ino{ino});
+  std::sort(held.begin(), held.end());
+  for (Ino ino : held) drop_hold(ino, session, UINT32_MAX);
+}
+
+}  // namespace graftfs

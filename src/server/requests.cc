@@ -1,0 +1,216 @@
+// From a request to its reply.
+#include <algorithm>
+
+#include "base/fault.h"
+#include "server/ops/ops.h"
+#include "server/rank.h"
+
+namespace graftfs {
+namespace {
+
+// Requests whose effect makes the journal longer; they wait while it is at its cap.
+bool changes_tree(const Args& args) {
+  return std::holds_alternative<SetattrArgs>(args) || std::holds_alternative<MknodArgs>(args) ||
+         std::holds_alternative<MkdirArgs>(args) || std::holds_alternative<CreateArgs>(args) ||
+         std::holds_alternative<SymlinkArgs>(args) || std::holds_alternative<LinkArgs>(args) ||
+         std::holds_alternative<UnlinkArgs>(args) || std::holds_alternative<RmdirArgs>(args) ||
+         std::holds_alternative<RenameArgs>(args) || std::holds_alternative<WroteArgs>(args) ||
+         std::holds_alternative<SetxattrArgs>(args) ||
+         std::holds_alternative<RemovexattrArgs>(args);
+}
+
+// A request that was run this often without getting what it needs has met a bug or damage.
+constexpr int kMaxRuns = 10'000;
+
+template <class... F>
+struct Overload : F... {
+  using F::operator()...;
+};
+
+}  // namespace
+
+void Rank::submit(Request request, ReplyFn done) {
+  stats_.requests++;
+  if (failed_ || !serving_) {
+    Reply reply;
+    reply.err = EIO;
+    return done(std::move(reply));
+  }
+  running_++;
+  if (std::holds_alternative<SyncArgs>(request.args))
+    return tasks_.spawn(sync_request(std::move(done)));
+  if (std::holds_alternative<StatfsArgs>(request.args))
+    return tasks_.spawn(statfs_request(std::move(done)));
+  auto pending = std::make_unique<Pending>();
+  pending->request = std::move(request);
+  pending->done = std::move(done);
+  if (throttled(pending->request.args)) {
+    MARK("rank.throttled");
+    stats_.throttled++;
+    throttled_.push_back(std::move(pending));
+    wake_write_back();
+    return;
+  }
+  run(std::move(pending));
+}
+
+bool Rank::throttled(const Args& args) const {
+  if (!changes_tree(args)) return false;
+  return !throttled_.empty() || journal_->live_bytes() >= journal_cap_;
+}
+
+void Rank::resume_throttled() {
+  while (!throttled_.empty() && (failed_ || journal_->live_bytes() < journal_cap_)) {
+    PendingPtr pending = std::move(throttled_.front());
+    throttled_.pop_front();
+    run(std::move(pending));
+  }
+}
+
+void Rank::run(PendingPtr pending) {
+  Reply reply;
+  if (failed_) {
+    reply.err = EIO;
+    return answer({}, {}, std::move(reply), std::move(pending->done));
+  }
+  if (pending->runs++ > 0) stats_.retries++;
+  CHECK(pending->runs < kMaxRuns, "{} of inode {:#x} never gets what it needs",
+        op_name(pending->request.args), 0);
+  const Request& request = pending->request;
+  OpContext context(*this, request, pending->absent, reply);
+  const CompletedRequest* completed = nullptr;
+  if (request.seq != 0) {
+    auto session = state_.sessions.find(request.session);
+    if (session != state_.sessions.end()) completed = session->second.find(request.seq);
+  }
+  Outcome outcome =
+      completed ? answer_again(context, *completed) : dispatch(context, request.args);
+  if (!outcome) {
+    Stop& stop = outcome.error();
+    if (stop.need.kind != Need::none) return fetch(std::move(stop.need), std::move(pending));
+    reply = Reply{};
+    reply.err = stop.err;
+  }
+  answer(context.show_written(), context.show_durable(), std::move(reply),
+         std::move(pending->done));
+}
+
+Outcome Rank::dispatch(OpContext& cx, const Args& args) {
+  return std::visit(
+      Overload{[&](const LookupArgs& a) { return ops::lookup(cx, a); },
+               [&](const LookupParentArgs& a) { return ops::lookup_parent(cx, a); },
+               [&](const GetattrArgs& a) { return ops::getattr(cx, a); },
+               [&](const SetattrArgs& a) { return ops::setattr(cx, a); },
+               [&](const MknodArgs& a) { return ops::mknod(cx, a); },
+               [&](const MkdirArgs& a) { return ops::mkdir(cx, a); },
+               [&](const CreateArgs& a) { return ops::create(cx, a); },
+               [&](const SymlinkArgs& a) { return ops::symlink(cx, a); },
+               [&](const ReadlinkArgs& a) { return ops::readlink(cx, a); },
+               [&](const LinkArgs& a) { return ops::link(cx, a); },
+               [&](const UnlinkArgs& a) { return ops::unlink(cx, a); },
+               [&](const RmdirArgs& a) { return ops::rmdir(cx, a); },
+               [&](const RenameArgs& a) { return ops::rename(cx, a); },
+               [&](const OpenArgs& a) { return ops::open(cx, a); },
+               [&](const ReleaseArgs& a) { return ops::release(cx, a); },
+               [&](const WroteArgs& a) { return ops::wrote(cx, a); },
+               [&](const ReadArgs& a) { return ops::read(cx, a); },
+               [&](const ReaddirArgs& a) { return ops::readdir(cx, a); },
+               [&](const GetxattrArgs& a) { return ops::getxattr(cx, a); },
+               [&](const ListxattrArgs& a) { return ops::listxattr(cx, a); },
+               [&](const SetxattrArgs& a) { return ops::setxattr(cx, a); },
+               [&](const RemovexattrArgs& a) { return ops::removexattr(cx, a); },
+               [&](const AccessArgs& a) { return ops::access(cx, a); },
+               [&](const StatfsArgs&) -> Outcome { return stop(EINVAL); },
+               [&](const SyncArgs&) -> Outcome { return stop(EINVAL); }},
+      args);
+}
+
+// The request was carried out, and its answer may have been lost: it is told the result, with the
+// attributes as they are now.
+Outcome Rank::answer_again(OpContext& cx, const CompletedRequest& completed) {
+  MARK("rank.answered_again");
+  Reply& reply = cx.reply();
+  reply.created = completed.flags & kResultCreated;
+  reply.orphaned = completed.flags & kResultOrphaned;
+  if (!completed.result) return {};
+  auto target = cx.inode(completed.result);
+  if (target) {
+    reply.stat = target->inode();
+    if (std::holds_alternative<CreateArgs>(cx.request().args)) cx.hold(completed.result);
+    if (reply.orphaned) cx.hold(completed.result);
+    return {};
+  }
+  if (target.error().need.kind != Need::none) return std::unexpected(target.error());
+  reply.stat.ino = completed.result;  // it is gone since
+  return {};
+}
+
+// -- replies ------------------------------------------------------------------------------------
+
+void Rank::answer(Lsn written, Lsn durable, Reply reply, ReplyFn done) {
+  if (durable > journal_->durable()) {
+    wait_durable_.push_back({written, durable, std::move(reply), std::move(done)});
+    if (options_.durability == Durability::posix) journal_->want_sync();
+  } else if (written > journal_->written()) {
+    wait_written_.push_back({written, durable, std::move(reply), std::move(done)});
+  } else {
+    running_--;
+    done(std::move(reply));
+  }
+}
+
+void Rank::release_replies() {
+  auto release = [this](std::deque<WaitingReply>& queue, auto ready) {
+    while (!queue.empty() && ready(queue.front())) {
+      WaitingReply waiting = std::move(queue.front());
+      queue.pop_front();
+      running_--;
+      waiting.done(std::move(waiting.reply));
+    }
+  };
+  release(wait_written_, [&](const WaitingReply& w) { return w.written <= journal_->written(); });
+  release(wait_durable_, [&](const WaitingReply& w) {
+    return w.durable <= journal_->durable() && w.written <= journal_->written();
+  });
+}
+
+void Rank::fail_replies(int err) {
+  auto fail_all = [&](std::deque<WaitingReply>& queue) {
+    while (!queue.empty()) {
+      WaitingReply waiting = std::move(queue.front());
+      queue.pop_front();
+      running_--;
+      Reply reply;
+      reply.err = err;
+      waiting.done(std::move(reply));
+    }
+  };
+  fail_all(wait_written_);
+  fail_all(wait_durable_);
+  resume_throttled();
+}
+
+// -- requests that only ask the store -----------------------------------------------------------
+
+Task<void> Rank::sync_request(ReplyFn done) {
+  auto synced = co_await journal_->sync();
+  Reply reply;
+  if (!synced) reply.err = synced.error().code == ENOSPC ? ENOSPC : EIO;
+  running_--;
+  done(std::move(reply));
+}
+
+Task<void> Rank::statfs_request(ReplyFn done) {
+  auto usage = co_await store_.usage();
+  Reply reply;
+  if (usage) {
+    reply.statfs = {usage->block_size, usage->blocks, usage->blocks_free, usage->blocks_available,
+                    usage->files,      usage->files_free};
+  } else {
+    reply.err = usage.error().code;
+  }
+  running_--;
+  done(std::move(reply));
+}
+
+}  // namespace graftfs

@@ -1,0 +1,261 @@
+// Dirty items go to the store in the background, oldest first, and the journal's tail follows.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/fault.h"
+#include "server/rank.h"
+
+namespace graftfs {
+namespace {
+
+constexpr Nanos kRetryAfter = 200 * kMillisecond;
+
+// One item as it was when its bytes were taken.
+struct Taken {
+  DirtyItem* item;
+  Version version;
+};
+
+Version version_of(const DirtyItem& item) {
+  return item.is_header ? static_cast<const Dir&>(item).header.version
+                        : static_cast<const Dentry&>(item).version;
+}
+
+void add_to_update(DirUpdate& update, const Dentry& e, RankId rank) {
+  std::string key = entry_key(e.hash, e.name);
+  if (e.kind == EntryKind::null) {
+    // What leaves ~orphans is nowhere any more.
+    if (e.dir->ino() == orphans_dir_ino(rank))
+      if (Ino ino = parse_hidden_name(e.name)) update.unlocated.push_back(ino);
+    update.erase.push_back(std::move(key));
+    return;
+  }
+  EntryValue value{e.kind, e.version, e.ino, e.type, e.inode};
+  std::string bytes = encode_entry_value(e.dir->ino(), key, value);
+  if (e.kind == EntryKind::primary) update.located.emplace_back(e.ino, key);
+  update.put.emplace_back(std::move(key), std::move(bytes));
+}
+
+}  // namespace
+
+void Rank::wake_write_back() {
+  if (options_.read_only || failed_) return;
+  write_back_now_ = true;
+  if (write_back_running_) return;
+  write_back_running_ = true;
+  tasks_.spawn(write_back_loop());
+}
+
+// Runs while there is something to do: at once where the journal is above a quarter of its cap or
+// the cache is full of dirty items, else when items have waited long enough.
+Task<void> Rank::write_back_loop() {
+  while (!failed_ && !stopping_) {
+    bool pressed = journal_->live_bytes() > soft_cap() ||
+                   cache_.usage().bytes > options_.memory_limit || !throttled_.empty() ||
+                   out_of_space_;
+    if (!pressed) break;
+    if (cache_.dirty_count() == 0) {
+      // Only a checkpoint stands between the tail and the head.
+      auto trimmed = co_await trim();
+      bool still = journal_->live_bytes() > soft_cap();
+      if (!trimmed || still) break;
+      continue;
+    }
+    auto written = co_await write_back_batch();
+    if (!written) {
+      set_out_of_space(written.error().code == ENOSPC);
+      if (written.error().code != ENOSPC) say("write-back: " + describe(written.error()));
+      relog_stuck();
+      co_await sleep_for(executor_, kRetryAfter);
+      continue;
+    }
+    set_out_of_space(false);
+    if (auto trimmed = co_await trim(); !trimmed)
+      say("the journal could not be trimmed: " + describe(trimmed.error()));
+    cache_.evict(options_.memory_limit, 4 * options_.write_back_batch);
+    resume_throttled();
+    if (*written == 0) {
+      relog_stuck();
+      co_await sleep_for(executor_, kMillisecond);
+    }
+  }
+  write_back_running_ = false;
+  if (failed_ || stopping_ || write_back_timer_) co_return;
+  // What is left waits for company, but not forever.
+  write_back_timer_ = true;
+  executor_.post_after(options_.write_back_after, [this, alive = alive_] {
+    if (!*alive) return;
+    write_back_timer_ = false;
+    if (failed_ || stopping_ || write_back_running_) return;
+    write_back_running_ = true;
+    auto once = [](Rank& rank) -> Task<void> {
+      auto written = co_await rank.write_back_batch();
+      if (written) {
+        rank.set_out_of_space(false);
+        auto trimmed = co_await rank.trim();
+        if (!trimmed) rank.say("the journal could not be trimmed: " + describe(trimmed.error()));
+      } else {
+        rank.set_out_of_space(written.error().code == ENOSPC);
+      }
+      rank.cache_.evict(rank.options_.memory_limit, 4 * rank.options_.write_back_batch);
+      co_await rank.write_back_loop();
+    };
+    tasks_.spawn(once(*this));
+  });
+}
+
+// Takes the oldest dirty items as they are, waits until that is durable in the journal, commits,
+// and marks clean what did not change meanwhile. Returns how many items went.
+Task<Result<size_t>> Rank::write_back_batch() {
+  std::vector<Dir*> dirs;
+  absl::flat_hash_map<Dir*, size_t> index;
+  std::vector<std::vector<DirtyItem*>> items;
+  size_t count = 0;
+  for (DirtyItem* item = cache_.oldest_dirty(); item && count < options_.write_back_batch;
+       item = cache_.next_dirty(item)) {
+    Dir* dir = item->is_header ? static_cast<Dir*>(item) : static_cast<Dentry*>(item)->dir;
+    if (dir->frozen) continue;
+    auto [it, fresh] = index.try_emplace(dir, dirs.size());
+    if (fresh) {
+      dirs.push_back(dir);
+      items.emplace_back();
+      dir->pins++;
+    }
+    items[it->second].push_back(item);
+    count++;
+  }
+  if (count == 0) co_return size_t{0};
+  auto unpin = [&] {
+    for (Dir* dir : dirs) dir->pins--;
+  };
+  // Directories that were replayed have to be merged with the store first.
+  for (size_t d = 0; d < dirs.size(); ++d) {
+    if (dirs[d]->fetched) continue;
+    std::vector<Dentry*> dentries;
+    for (DirtyItem* item : items[d])
+      if (!item->is_header) dentries.push_back(static_cast<Dentry*>(item));
+    auto merged = co_await merge_before_commit(*dirs[d], std::move(dentries));
+    if (!merged) {
+      unpin();
+      co_return std::unexpected(merged.error());
+    }
+  }
+  std::vector<DirUpdate> updates;
+  std::vector<Taken> taken;
+  taken.reserve(count);
+  for (size_t d = 0; d < dirs.size(); ++d) {
+    DirUpdate update;
+    update.dir = dirs[d]->ino();
+    for (DirtyItem* item : items[d]) {
+      if (!item->dirty()) continue;  // the store was newer
+      taken.push_back({item, version_of(*item)});
+      if (item->is_header)
+        update.header = encode_dir_header(update.dir, dirs[d]->header);
+      else
+        add_to_update(update, static_cast<Dentry&>(*item), options_.rank);
+    }
+    // Entries never stand in a directory without a header.
+    if (!update.header && !dirs[d]->dirty() && !update.put.empty() && dirs[d]->header.version.v <= 1)
+      update.header = encode_dir_header(update.dir, dirs[d]->header);
+    updates.push_back(std::move(update));
+  }
+  Lsn taken_at = journal_->appended();
+  KILL_POINT("write_back.taken");
+  // Nothing reaches the store before it is durable in the journal.
+  Result<void> done = co_await journal_->sync();
+  KILL_POINT("write_back.before_commit");
+  if (done) done = co_await store_.dirs().commit(std::move(updates));
+  KILL_POINT("write_back.after_commit");
+  if (!done) {
+    unpin();
+    co_return std::unexpected(done.error());
+  }
+  // Marking a null entry clean drops it, once its directory is not pinned by anybody else.
+  unpin();
+  for (const Taken& t : taken) {
+    if (version_of(*t.item) == t.version) {
+      cache_.mark_clean(*t.item);
+    } else {
+      MARK("write_back.changed_meanwhile");
+      cache_.relogged(*t.item, taken_at.next());
+    }
+  }
+  stats_.write_backs++;
+  stats_.written_back_items += taken.size();
+  co_return taken.size();
+}
+
+// The store may have something newer than a replayed item (it was written back, and more, before
+// the crash, or by another rank): the newest version wins.
+Task<Result<void>> Rank::merge_before_commit(Dir& dir, std::vector<Dentry*> dentries) {
+  CO_TRY_ASSIGN(auto bytes, co_await store_.dirs().read_header(dir.ino()));
+  if (!bytes) {
+    dir.fetched = true;
+    co_return Result<void>{};
+  }
+  CO_TRY_ASSIGN(DirHeader header, decode_dir_header(dir.ino(), *bytes));
+  for (Dentry* e : dentries) {
+    if (e->version > header.version) continue;
+    EntryKey key = entry_key(e->hash, e->name);
+    CO_TRY_ASSIGN(auto value_bytes, co_await store_.dirs().read_entry(dir.ino(), key));
+    if (!value_bytes) continue;
+    CO_TRY_ASSIGN(EntryValue value, decode_entry_value(dir.ino(), key, *value_bytes));
+    std::string name = e->name;
+    cache_.merge_entry(dir, e->hash, name, value);
+  }
+  cache_.merge_header(header);
+  co_return Result<void>{};
+}
+
+// Segments whose every event is in the store go. The newest segment is rolled where it alone
+// keeps the tail.
+Task<Result<void>> Rank::trim() {
+  SegmentId keep = journal_->current_segment();
+  if (DirtyItem* oldest = cache_.oldest_dirty()) {
+    for (const SegmentState& segment : journal_->segments()) {
+      if (segment.first > oldest->since) break;
+      keep = segment.id;
+    }
+  }
+  const auto& segments = journal_->segments();
+  // A trim stops at a major segment; with none behind the tail, make one.
+  bool major_behind = std::any_of(segments.begin() + 1, segments.end(), [&](const SegmentState& s) {
+    return s.major && s.id <= keep;
+  });
+  if (!major_behind && journal_->live_bytes() > soft_cap()) {
+    MARK("write_back.trim.rolled");
+    journal_->roll(true);
+    journal_->flush();
+    if (!cache_.oldest_dirty()) keep = journal_->current_segment();
+  }
+  co_return co_await journal_->trim(keep);
+}
+
+// What cannot be written back is logged again at the head, so that it does not pin the tail.
+void Rank::relog_stuck() {
+  if (journal_->live_bytes() < journal_cap_ / 2) return;
+  const auto& segments = journal_->segments();
+  Lsn old = segments.size() > 2 ? segments[segments.size() / 2].first : Lsn{};
+  for (size_t n = 0; n < options_.write_back_batch; ++n) {
+    DirtyItem* item = cache_.oldest_dirty();
+    if (!item || item->since >= old) break;
+    TreeEvent event;
+    event.type = EventType::inode;
+    Dir* dir = item->is_header ? static_cast<Dir*>(item) : static_cast<Dentry*>(item)->dir;
+    event.dirs.push_back({.dirty = item->is_header, .full = true, .header = dir->header});
+    if (!item->is_header) {
+      auto* e = static_cast<Dentry*>(item);
+      EntryItem& entry = event.entries.emplace_back();
+      entry.name = e->name;
+      entry.value = {e->kind, e->version, e->ino, e->type, e->inode};
+    }
+    MARK("write_back.relogged");
+    stats_.relogged++;
+    // Its versions are old news to the cache: only the place in the journal changes.
+    Lsn lsn = log(event);
+    cache_.relogged(*item, lsn);
+  }
+}
+
+}  // namespace graftfs
