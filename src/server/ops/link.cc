@@ -1,0 +1,43 @@
+#include "server/ops/ops.h"
+#include "server/ops/permission.h"
+#include "server/ops/reply.h"
+
+namespace graftfs::ops {
+
+Outcome link(OpContext& cx, const LinkArgs& args) {
+  GET(Target target, cx.inode(args.ino));
+  GET(Dir * dir, resolve_parent(cx, args.dir, args.name));
+  GET(Dentry * there, cx.entry(*dir, args.name));
+  if (there) return stop(EEXIST);
+  if (int err = may_add(cx, *dir)) return stop(err);
+  if (target.is_dir()) return stop(EPERM);
+  if (target.inode().nlink == 0) return stop(ENOENT);
+  if (target.inode().nlink >= kMaxLink) return stop(EMLINK);
+  if (cx.out_of_space()) return stop(ENOSPC);
+  GET(Dir * linked, cx.linked_dir());
+
+  Change change(cx, EventType::link);
+  const EntryValue name{.kind = EntryKind::remote_link,
+                        .ino = args.ino,
+                        .type = target.inode().mode & S_IFMT};
+  change.touch(*dir);
+  Dentry& home = *target.dentry;
+  if (is_hidden_dir(home.dir->ino())) {
+    Inode& inode = change.edit(target);
+    inode.nlink++;
+    inode.ctime = change.now();
+  } else {
+    // The second name: from now on the inode lives behind both.
+    EntryValue value{.kind = EntryKind::primary, .ino = args.ino, .type = name.type};
+    value.inode = target.inode();
+    value.inode.nlink++;
+    value.inode.ctime = change.now();
+    change.put(*linked, hidden_name(args.ino), std::move(value));
+    change.put(*home.dir, home.name, name);
+  }
+  change.put(*dir, args.name, name);
+  change.commit(args.ino);
+  return reply_stat(cx, args.ino);
+}
+
+}  // namespace graftfs::ops

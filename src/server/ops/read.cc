@@ -1,0 +1,12 @@
+#include "server/ops/ops.h"
+#include "server/ops/reply.h"
+
+namespace graftfs::ops {
+
+Outcome read(OpContext& cx, const ReadArgs& args) {
+  GET(Target target, cx.inode(args.ino));
+  note_access(cx, target);
+  return reply_stat(cx, target.inode());
+}
+
+}  // namespace graftfs::ops

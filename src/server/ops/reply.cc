@@ -1,0 +1,12 @@
+#include "server/ops/reply.h"
+
+namespace graftfs::ops {
+
+void note_access(OpContext& cx, const Target& target) {
+  if (cx.read_only() || cx.out_of_space() || !is_relatime_due(target.inode(), cx.now())) return;
+  Change change(cx, EventType::inode);
+  change.edit(target).atime = change.now();
+  change.commit(target.ino());
+}
+
+}  // namespace graftfs::ops

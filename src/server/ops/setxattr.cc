@@ -1,0 +1,35 @@
+#include <sys/xattr.h>
+
+#include "server/ops/ops.h"
+#include "server/ops/reply.h"
+#include "server/ops/xattr.h"
+
+namespace graftfs::ops {
+
+Outcome setxattr(OpContext& cx, const SetxattrArgs& args) {
+  if (args.flags & ~uint32_t{XATTR_CREATE | XATTR_REPLACE}) return stop(EINVAL);
+  if (args.value.size() > kXattrValueMax) return stop(E2BIG);
+  GET(XattrSpace space, xattr_space(args.name));
+  GET(Target target, cx.inode(args.ino));
+  if (int err = may_set_xattr(cx, target.inode(), space)) return stop(err);
+  if (space == XattrSpace::acl) {
+    if (int err = set_acl(cx, target, args.name, args.value)) return stop(err);
+    return reply_stat(cx, target.inode());
+  }
+  const bool exists = target.inode().xattrs().contains(args.name);
+  if (exists && (args.flags & XATTR_CREATE)) return stop(EEXIST);
+  if (!exists && (args.flags & XATTR_REPLACE)) return stop(ENODATA);
+  InodeExtra extra = target.inode().copy_extra();
+  extra.xattrs[args.name] = args.value;
+  if (int err = check_xattr_total(extra)) return stop(err);
+  if (cx.out_of_space()) return stop(ENOSPC);
+
+  Change change(cx, EventType::inode);
+  Inode& inode = change.edit(target);
+  inode.set_extra(std::move(extra));
+  inode.ctime = change.now();
+  change.commit(args.ino);
+  return reply_stat(cx, target.inode());
+}
+
+}  // namespace graftfs::ops
