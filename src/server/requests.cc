@@ -120,8 +120,8 @@ Outcome Rank::dispatch(OpContext& cx, const Args& args) {
                [&](const SetxattrArgs& a) { return ops::setxattr(cx, a); },
                [&](const RemovexattrArgs& a) { return ops::removexattr(cx, a); },
                [&](const AccessArgs& a) { return ops::access(cx, a); },
-               [&](const StatfsArgs&) -> Outcome { return stop(EINVAL); },
-               [&](const SyncArgs&) -> Outcome { return stop(EINVAL); }},
+               [&](const StatfsArgs&) -> Outcome { return graftfs::stop(EINVAL); },
+               [&](const SyncArgs&) -> Outcome { return graftfs::stop(EINVAL); }},
       args);
 }
 
