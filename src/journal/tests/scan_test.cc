@@ -3,8 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "base/crc32c.h"
 #include "base/fault.h"
 #include "test_device.h"
@@ -425,67 +423,6 @@ TEST(JournalScan, EveryFlippedBitIsDamageOrTouchesNothingThatCounts) {
           bytes[at] ^= static_cast<char>(1 << bit);
         }
       }
-    }
-  }
-}
-
-TEST(JournalScan, AfterAnyPowerCutAPrefixIsFoundThatHoldsAllThatWasDurable) {
-  for (uint32_t seed = 0; seed < 400; ++seed) {
-    std::mt19937 random(seed);
-    Bench b(64 << 10);
-    b.options.durability = seed % 2 ? Durability::strict : Durability::posix;
-    b.options.segment_events = 5 + random() % 40;
-    b.options.segments_per_major = 2 + random() % 4;
-    b.device.write_time = random() % 3 * 200 * kMicrosecond;
-    b.device.sync_time = random() % 3 * kMillisecond;
-    b.device.create_time = random() % 2 * 3 * kMillisecond;
-    b.data.sync_time = random() % 2 * kMillisecond;
-    b.open();
-    std::vector<std::string> written;
-    std::vector<Lsn> lsns;
-    std::vector<uint64_t> needs_data;  // the data changes that each event reveals
-    std::vector<std::string> trimmed_from;
-    size_t checkpointed = 0;
-    const int lives = 1 + static_cast<int>(random() % 4);
-    for (int life = 0; life < lives; ++life) {
-      const int steps = static_cast<int>(random() % 120);
-      for (int i = 0; i < steps; ++i) {
-        if (random() % 4 == 0) b.data.change();
-        std::string payload = fmt::format("{}.{}.{}", life, i, std::string(random() % 900, 'p'));
-        lsns.push_back(b.append(payload));
-        written.push_back(std::move(payload));
-        needs_data.push_back(b.data.changes);
-        if (random() % 2) b.journal->flush();
-        if (random() % 10 == 0) b.journal->want_sync();
-        b.executor.run_for(random() % 4 * 300 * kMicrosecond);
-        if (random() % 40 == 0) {
-          const SegmentId keep = b.journal->current_segment();
-          ASSERT_TRUE(b.executor.wait(b.journal->trim(keep)));
-        }
-      }
-      const Lsn durable = b.journal->durable(), oldest = b.journal->segments().front().first;
-      const uint64_t synced = b.data.synced_changes;
-      b.kill();
-      b.device.power_cut([&] { return random() % 2 == 0; });
-      auto scan = b.scan(false);
-      ASSERT_TRUE(decide(scan, LossPolicy::refuse, "v").start) << seed << ": " << kinds(scan);
-      cut_scan(scan, scan.safe);
-      const auto found = events(scan);
-      while (checkpointed < lsns.size() && lsns[checkpointed] < oldest) ++checkpointed;
-      ASSERT_LE(checkpointed + found.size(), written.size()) << seed;
-      ASSERT_TRUE(std::equal(found.begin(), found.end(), written.begin() + checkpointed)) << seed;
-      const size_t kept = checkpointed + found.size();
-      for (size_t i = 0; i < written.size(); ++i) {
-        if (lsns[i] <= durable) { ASSERT_LT(i, kept) << seed << ": a durable event is lost"; }
-        if (i < kept) { ASSERT_LE(needs_data[i], synced) << seed << ": data is not on disk"; }
-      }
-      written.resize(kept);
-      lsns.resize(kept);
-      needs_data.resize(kept);
-      b.data.unsynced = false;
-      b.data.changes = b.data.synced_changes = synced;
-      b.options.epoch = Epoch{b.options.epoch.v + 1};
-      b.open(scan.last, scan.newest.next(), live_segments(scan));
     }
   }
 }
