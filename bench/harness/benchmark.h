@@ -37,7 +37,7 @@ struct Context {
   std::filesystem::path null_fs;
   std::filesystem::path work;         // an empty directory on a real disk
   std::vector<std::string> only;      // phases to run; empty: all
-  unsigned null_threads = 0;          // 0: the faster one is found by trying
+  unsigned null_threads = 0;          // 0: the fastest, see make_null()
 
   int rounds_or(int usual) const { return rounds > 0 ? rounds : quick ? 1 : usual; }
   // Whether `phase` is wanted.

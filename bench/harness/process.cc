@@ -125,8 +125,10 @@ bool has_ended(pid_t pid) {
   return waitpid(pid, &raw, WNOHANG) != 0;
 }
 
-double cpu_seconds(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+namespace {
+
+double cpu_seconds_in(const std::string& stat_file) {
+  std::ifstream file(stat_file);
   std::string line;
   std::getline(file, line);
   size_t close_bracket = line.rfind(')');
@@ -139,6 +141,18 @@ double cpu_seconds(pid_t pid) {
     return 0;
   }
   return static_cast<double>(numbers[0] + numbers[1]) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+}  // namespace
+
+double cpu_seconds(pid_t pid) { return cpu_seconds_in(fmt::format("/proc/{}/stat", pid)); }
+
+double thread_cpu_seconds(pid_t process, pid_t thread) {
+  std::ifstream file(fmt::format("/proc/{}/task/{}/schedstat", process, thread));
+  if (double nanoseconds; file >> nanoseconds) {
+    return nanoseconds / 1e9;
+  }
+  return cpu_seconds_in(fmt::format("/proc/{}/task/{}/stat", process, thread));
 }
 
 long write_calls(pid_t pid) {

@@ -2,10 +2,9 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
-
-#include <chrono>
 
 namespace graftfs::bench {
 
@@ -46,6 +45,8 @@ bool has_ended(pid_t pid);
 
 // User and system time a process has used so far, in seconds; 0 once it is gone.
 double cpu_seconds(pid_t pid);
+// The same of one thread, by the kernel's finer clock where it has one.
+double thread_cpu_seconds(pid_t process, pid_t thread);
 // write(2)-like calls made so far; a FUSE server answers each request with one.
 // -1 when the kernel does not say.
 long write_calls(pid_t pid);

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <thread>
 
 #include "harness/process.h"
@@ -282,13 +283,14 @@ void DirTarget::drop_caches() {
   }
 }
 
-std::unique_ptr<Target> make_null(const Context& context) {
-  return std::make_unique<NullFsTarget>(context, "reference", fastest_null_threads(context));
+std::unique_ptr<Target> make_null(const Context& context, const std::string& label,
+                                  unsigned clients) {
+  return std::make_unique<NullFsTarget>(context, label, fastest_null_threads(context, clients));
 }
 
 std::unique_ptr<Target> make_subject(const Context& context) {
   if (context.subject == "null") {
-    return std::make_unique<NullFsTarget>(context, "subject", fastest_null_threads(context));
+    return make_null(context, "subject", 1);
   }
   if (context.subject == "dir") {
     return std::make_unique<DirTarget>(context, "subject");
@@ -296,33 +298,34 @@ std::unique_ptr<Target> make_subject(const Context& context) {
   return std::make_unique<GraftFsTarget>(context, "subject");
 }
 
-// Judged by create+close and stat, by 1 and 4 threads, in turns.
-unsigned fastest_null_threads(const Context& context) {
+// Judged by create+close, stat and unlink, in turns.
+unsigned fastest_null_threads(const Context& context, unsigned clients) {
   if (context.null_threads > 0) {
     return context.null_threads;
   }
-  static unsigned found = 0;
-  if (found > 0) {
-    return found;
+  if (clients == 1) {
+    return 1;
+  }
+  static std::map<unsigned, unsigned> known;
+  if (auto found = known.find(clients); found != known.end()) {
+    return found->second;
   }
   const unsigned candidates[] = {1, 4};
   std::vector<double> speed[2];
-  uint64_t count = context.quick ? 200 : 8000;
-  for (int round = 0; round < (context.quick ? 1 : 3); round++) {
+  uint64_t count = context.quick ? 200 : 20000;
+  for (int round = 0; round < (context.quick ? 1 : 5); round++) {
     for (int i = 0; i < 2; i++) {
       NullFsTarget target(context, "calibration", candidates[i]);
       target.start();
-      double product = 1;
-      for (unsigned clients : {1U, 4U}) {
-        Files files(target.path() / std::to_string(clients), clients, count);
-        product *= files.create() * files.stat() * files.unlink();
-      }
-      speed[i].push_back(product);
+      Files files(target.path(), clients, count);
+      speed[i].push_back(files.create() * files.stat() * files.unlink());
     }
   }
-  found = median(speed[0]) >= median(speed[1]) ? candidates[0] : candidates[1];
-  progress(fmt::format("the null file system is faster with {} thread(s) here", found));
-  return found;
+  unsigned best = median(speed[0]) >= median(speed[1]) ? candidates[0] : candidates[1];
+  progress(fmt::format("for {} clients the null file system is faster with {} thread{}", clients,
+                       best, best == 1 ? "" : "s"));
+  known[clients] = best;
+  return best;
 }
 
 }  // namespace graftfs::bench

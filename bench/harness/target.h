@@ -104,11 +104,11 @@ class DirTarget : public Target {
 
 // The subject as the command line names it: graftfs, null or dir.
 std::unique_ptr<Target> make_subject(const Context& context);
-// The null file system with as many threads as are fastest here.
-std::unique_ptr<Target> make_null(const Context& context);
-
-// The number of null file system threads that answers fastest on this machine
-// (1 or 4), found once per run by trying both.
-unsigned fastest_null_threads(const Context& context);
+// The null file system with the number of threads that is fastest for so many
+// clients at once. For one client that is one thread; for more, 1 and 4 are
+// tried once per run.
+std::unique_ptr<Target> make_null(const Context& context, const std::string& label,
+                                  unsigned clients);
+unsigned fastest_null_threads(const Context& context, unsigned clients);
 
 }  // namespace graftfs::bench
