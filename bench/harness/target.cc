@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -163,13 +165,14 @@ void GraftFsTarget::kill_server() {
     throw BenchmarkError(fmt::format("the process that serves '{}' is not to be found in /proc",
                                      path_.string()));
   }
+  // The daemon is not our child; its descriptor becomes readable when it ends.
+  int process = static_cast<int>(syscall(SYS_pidfd_open, server_, 0));
   kill(server_, SIGKILL);
-  while (kill(server_, 0) == 0) {
-    std::this_thread::sleep_for(std::chrono::microseconds(200));
-    // A zombie of ours answers kill() until it is reaped.
-    if (has_ended(server_)) {
-      break;
-    }
+  pollfd ended = {.fd = process, .events = POLLIN};
+  bool gone = process >= 0 && poll(&ended, 1, 10000) == 1;
+  close(process);
+  if (!gone) {
+    throw BenchmarkError(fmt::format("process {} did not end within 10 s of SIGKILL", server_));
   }
   detach(path_);
   mounted_ = false;

@@ -18,21 +18,34 @@ timespec coarse_now() {
   return now;
 }
 
+// Another hash than the one within a part, or the parts would be lopsided.
+size_t Directory::part_index(std::string_view name) {
+  uint64_t hash = 14695981039346656037ULL;  // FNV-1a
+  for (unsigned char byte : name) {
+    hash = (hash ^ byte) * 1099511628211ULL;
+  }
+  return (hash >> 32) % kParts;
+}
+
 Inode* Directory::find(std::string_view name) const {
-  auto found = by_name_.find(name);
-  return found == by_name_.end() ? nullptr : entries_[found->second - first_cookie_]->inode;
+  const Names& names = part_of(name);
+  auto found = names.find(name);
+  return found == names.end() ? nullptr : entries_[found->second - first_cookie_]->inode;
 }
 
 void Directory::insert(std::string_view name, Inode* inode) {
   auto entry = std::make_unique<DirectoryEntry>(DirectoryEntry{std::string(name), inode});
-  by_name_.emplace(entry->name, first_cookie_ + entries_.size());
+  part_of(entry->name).emplace(entry->name, first_cookie_ + entries_.size());
+  live_++;
   entries_.push_back(std::move(entry));
 }
 
 void Directory::erase(std::string_view name) {
-  auto found = by_name_.find(name);
+  Names& names = part_of(name);
+  auto found = names.find(name);
   uint64_t position = found->second - first_cookie_;
-  by_name_.erase(found);
+  names.erase(found);
+  live_--;
   entries_[position].reset();
   // Holes at the front cost every listing; those at the end must stay, or a
   // later entry would get a cookie that a listing has already passed.
@@ -43,7 +56,7 @@ void Directory::erase(std::string_view name) {
 }
 
 void Directory::replace(std::string_view name, Inode* inode) {
-  entries_[by_name_.find(name)->second - first_cookie_]->inode = inode;
+  entries_[part_of(name).find(name)->second - first_cookie_]->inode = inode;
 }
 
 const DirectoryEntry* Directory::next(uint64_t& cookie) const {

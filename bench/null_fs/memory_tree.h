@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <deque>
@@ -30,7 +32,7 @@ class Directory {
 
   Inode* parent() const { return parent_; }
   void set_parent(Inode* parent) { parent_ = parent; }
-  bool empty() const { return by_name_.empty(); }
+  bool empty() const { return live_ == 0; }
 
   Inode* find(std::string_view name) const;
   void insert(std::string_view name, Inode* inode);
@@ -46,8 +48,16 @@ class Directory {
   Inode* parent_;
   uint64_t first_cookie_ = kFirstCookie;  // of entries_.front()
   std::deque<std::unique_ptr<DirectoryEntry>> entries_;
-  // Keys point into entries_.
-  absl::flat_hash_map<std::string_view, uint64_t> by_name_;
+  // Keys point into entries_. In parts, so that growing one never stops everyone
+  // for the time it takes to move a million names.
+  using Names = absl::flat_hash_map<std::string_view, uint64_t>;
+  static constexpr size_t kParts = 64;
+  std::array<Names, kParts> by_name_;
+  uint64_t live_ = 0;
+
+  Names& part_of(std::string_view name) { return by_name_[part_index(name)]; }
+  const Names& part_of(std::string_view name) const { return by_name_[part_index(name)]; }
+  static size_t part_index(std::string_view name);
 
   static constexpr uint64_t kFirstCookie = 3;  // 1 and 2 are "." and ".."
 };
