@@ -26,10 +26,14 @@ fs::path build_directory() {
   return error ? fs::current_path() : self.parent_path().parent_path();
 }
 
-std::string command_line(int argc, char** argv) {
-  std::string line = "graftfs-bench";
+// The options without the names of benchmarks: what follows the name of one to
+// run it again alone.
+std::string options_given(int argc, char** argv) {
+  std::string line;
   for (int i = 1; i < argc; i++) {
-    line += std::string(" ") + argv[i];
+    bool is_name = std::any_of(registry().begin(), registry().end(),
+                               [&](const Benchmark& b) { return b.name == argv[i]; });
+    line += is_name ? "" : std::string(" ") + argv[i];
   }
   return line;
 }
@@ -65,7 +69,7 @@ class WorkDirectory {
 };
 
 int run_all(const Context& base, const std::vector<std::string>& names, const fs::path& work,
-            bool json, bool bars, const std::string& command) {
+            bool json, bool bars, const std::string& options) {
   int status = 0;
   for (const Benchmark& benchmark : registry()) {
     if (!names.empty() && std::find(names.begin(), names.end(), benchmark.name) == names.end()) {
@@ -77,6 +81,7 @@ int run_all(const Context& base, const std::vector<std::string>& names, const fs
       Context context = base;
       context.work = directory.path();
       Report report = benchmark.run(context);
+      std::string command = fmt::format("graftfs-bench {}{}", benchmark.name, options);
       if (json) {
         fmt::print("{}\n", to_json(benchmark.name, report, command).dump());
         std::fflush(stdout);
@@ -127,7 +132,7 @@ int main_of(int argc, char** argv) {
                  "threads of the null file system (default: the faster of 1 and 4)");
   app.add_option("--work", work, "directory on a real disk to work in")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  return run_all(context, names, work, json, !no_bars, command_line(argc, argv));
+  return run_all(context, names, work, json, !no_bars, options_given(argc, argv));
 }
 
 }  // namespace
