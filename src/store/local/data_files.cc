@@ -1,0 +1,284 @@
+#include "store/local/data_files.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+
+#include "base/fault.h"
+
+namespace graftfs::local {
+namespace {
+
+Result<DataInfo> info_of(const DataFile& file, const DataFiles& files) {
+  struct stat st;
+  if (::fstat(file.fd.get(), &st) != 0) return os_fail(errno, "stat", files.name_of(file.ino));
+  return DataInfo{static_cast<uint64_t>(st.st_blocks)};
+}
+
+// Bytes from `valid_size` on are void.
+Result<void> void_from(DataFile& file, uint64_t valid_size, const DataFiles& files) {
+  if (file.size <= valid_size) [[likely]]
+    return {};
+  MARK("store.local.data.voided");
+  if (::ftruncate(file.fd.get(), valid_size) != 0) {
+    return os_fail(errno, "truncate", files.name_of(file.ino));
+  }
+  file.size = valid_size;
+  return {};
+}
+
+Result<void> punch(DataFile& file, uint64_t offset, uint64_t length, const DataFiles& files) {
+  if (length == 0) return {};
+  if (::fallocate(file.fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) != 0) {
+    return os_fail(errno, "punch a hole into", files.name_of(file.ino));
+  }
+  return {};
+}
+
+Result<void> copy_bytes(const DataFile& from, uint64_t from_offset, DataFile& to,
+                        uint64_t to_offset, uint64_t length, const DataFiles& files) {
+  bool by_hand = from.ino == to.ino;  // the ranges may overlap
+  std::string buffer;
+  while (length > 0) {
+    TRY(files.volume().alive());
+    if (!by_hand) {
+      loff_t in = from_offset, out = to_offset;
+      ssize_t n = ::copy_file_range(from.fd.get(), &in, to.fd.get(), &out, length, 0);
+      if (n > 0) {
+        from_offset += n, to_offset += n, length -= n;
+        to.size = std::max(to.size, to_offset);
+        continue;
+      }
+      if (n < 0 && errno == ENOSPC) return os_fail(errno, "copy to", files.name_of(to.ino));
+      by_hand = true;
+    }
+    buffer.resize(std::min<uint64_t>(length, 1 << 20));
+    TRY(read_file(from, from_offset, buffer.data(), buffer.size(), files));
+    TRY(pwrite_all(to.fd.get(), buffer, to_offset, files.name_of(to.ino)));
+    from_offset += buffer.size(), to_offset += buffer.size(), length -= buffer.size();
+    to.size = std::max(to.size, to_offset);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string DataFiles::file_name(Ino ino) { return fmt::format("{:014x}", ino.v / kFanOut); }
+
+std::string DataFiles::name_of(Ino ino) const {
+  return fmt::format("{}/data/{:02x}/{}", volume_->path, fan_of(ino), file_name(ino));
+}
+
+Result<void> DataFiles::open_dirs() {
+  std::string shown = volume_->path + "/data";
+  TRY_ASSIGN(Fd data, open_at(volume_->fd.get(), "data", O_RDONLY | O_DIRECTORY, shown));
+  for (int i = 0; i < kFanOut; ++i) {
+    std::string name = fmt::format("{:02x}", i);
+    TRY_ASSIGN(dirs_[i], open_at(data.get(), name, O_RDONLY | O_DIRECTORY, shown + "/" + name));
+  }
+  return {};
+}
+
+Result<std::shared_ptr<DataFile>> DataFiles::open(Ino ino, bool create) {
+  if (auto it = open_.find(ino); it != open_.end()) {
+    used_.splice(used_.begin(), used_, it->second.used);
+    return it->second.file;
+  }
+  auto file = std::make_shared<DataFile>();
+  file->ino = ino;
+  std::string name = file_name(ino);
+  int dir = dirs_[fan_of(ino)].get();
+  int fd = ::openat(dir, name.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT && create) {
+    fd = ::openat(dir, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    file->created = true;
+  }
+  if (fd < 0 && errno == ENOENT) return std::shared_ptr<DataFile>();
+  if (fd < 0) return os_fail(errno, "open", name_of(ino));
+  file->fd = Fd(fd);
+  if (!file->created) {
+    struct stat st;
+    if (::fstat(fd, &st) != 0) return os_fail(errno, "stat", name_of(ino));
+    file->size = st.st_size;
+  }
+  if (open_.size() >= max_open_) {
+    MARK("store.local.data.fd_evicted");
+    open_.erase(used_.back());
+    used_.pop_back();
+  }
+  used_.push_front(ino);
+  open_.emplace(ino, Open{file, used_.begin()});
+  return file;
+}
+
+void DataFiles::forget(Ino ino) {
+  auto it = open_.find(ino);
+  if (it == open_.end()) return;
+  used_.erase(it->second.used);
+  open_.erase(it);
+}
+
+Result<void> DataFiles::sync_dir(int fan) const {
+  return fsync_fd(dirs_[fan].get(), fmt::format("{}/data/{:02x}", volume_->path, fan));
+}
+
+Result<void> DataFiles::unlink(Ino ino) const {
+  TRY(volume_->alive());
+  std::string name = file_name(ino);
+  if (::unlinkat(dirs_[fan_of(ino)].get(), name.c_str(), 0) != 0 && errno != ENOENT) {
+    return os_fail(errno, "remove", name_of(ino));
+  }
+  return {};
+}
+
+Result<std::vector<Ino>> DataFiles::list_all() const {
+  std::vector<Ino> inos;
+  for (int fan = 0; fan < kFanOut; ++fan) {
+    TRY(volume_->alive());
+    int fd = ::openat(dirs_[fan].get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR* d = fd < 0 ? nullptr : ::fdopendir(fd);
+    if (!d) return os_fail(errno, "list", fmt::format("{}/data/{:02x}", volume_->path, fan));
+    while (dirent* e = ::readdir(d)) {
+      uint64_t high = 0;
+      std::string_view name = e->d_name;
+      auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), high, 16);
+      if (error != std::errc() || end != name.data() + name.size() || name.size() != 14) continue;
+      inos.push_back(Ino{high * kFanOut + static_cast<uint64_t>(fan)});
+    }
+    ::closedir(d);
+  }
+  std::sort(inos.begin(), inos.end());
+  return inos;
+}
+
+// ---------------------------------------------------------------------------------------------
+
+Result<DataInfo> write_file(DataFile& file, uint64_t offset, std::string_view bytes,
+                            uint64_t valid_size, const DataFiles& files) {
+  TRY(void_from(file, valid_size, files));
+  ssize_t n = ::pwrite(file.fd.get(), bytes.data(), bytes.size(), offset);
+  uint64_t done = n > 0 ? n : 0;
+  if (done > 0) file.size = std::max(file.size, offset + done);
+  if (done != bytes.size()) [[unlikely]] {
+    // What a failure in the middle leaves is not known.
+    Result<void> rest = pwrite_all(file.fd.get(), bytes.substr(done), offset + done,
+                                   files.name_of(file.ino));
+    struct stat st;
+    if (::fstat(file.fd.get(), &st) == 0) file.size = st.st_size;
+    if (!rest) return std::unexpected(std::move(rest).error());
+  }
+  return info_of(file, files);
+}
+
+Result<DataInfo> truncate_file(DataFile& file, uint64_t size, const DataFiles& files) {
+  // Also when the size stays: space reserved beyond it goes.
+  if (size <= file.size) {
+    if (::ftruncate(file.fd.get(), size) != 0) {
+      return os_fail(errno, "truncate", files.name_of(file.ino));
+    }
+    file.size = size;
+  }
+  return info_of(file, files);
+}
+
+Result<DataInfo> allocate_file(DataFile& file, AllocateMode mode, uint64_t offset,
+                               uint64_t length, uint64_t valid_size, const DataFiles& files) {
+  TRY(void_from(file, valid_size, files));
+  switch (mode) {
+    case AllocateMode::punch_hole:
+      TRY(punch(file, offset, length, files));
+      break;
+    case AllocateMode::zero_range: {
+      int e = ::fallocate(file.fd.get(), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length);
+      if (e == 0) break;
+      if (errno != EOPNOTSUPP) return os_fail(errno, "zero", files.name_of(file.ino));
+      TRY(punch(file, offset, length, files));
+      [[fallthrough]];
+    }
+    case AllocateMode::allocate:
+      if (::fallocate(file.fd.get(), FALLOC_FL_KEEP_SIZE, offset, length) != 0) {
+        return os_fail(errno, "allocate", files.name_of(file.ino));
+      }
+  }
+  return info_of(file, files);
+}
+
+Result<uint64_t> seek_file(const DataFile& file, uint64_t offset, bool data, uint64_t size,
+                           const DataFiles& files) {
+  off_t at = ::lseek(file.fd.get(), offset, data ? SEEK_DATA : SEEK_HOLE);
+  if (at < 0 && errno == ENXIO) {
+    // Beyond the file's end, which within `size` is a hole.
+    if (data) return fail(ENXIO);
+    return offset;
+  }
+  if (at < 0) return os_fail(errno, "seek in", files.name_of(file.ino));
+  uint64_t found = at;
+  if (data && found >= size) return fail(ENXIO);
+  return std::min(found, size);
+}
+
+Result<DataInfo> copy_file(const DataFile* from, uint64_t from_offset, DataFile& to,
+                           uint64_t to_offset, uint64_t length, uint64_t valid_size,
+                           const DataFiles& files) {
+  if (from && from->ino == to.ino && from_offset < to_offset + length &&
+      to_offset < from_offset + length) {
+    return fail(EINVAL, files.name_of(to.ino) + ": the ranges to copy overlap");
+  }
+  TRY(void_from(to, valid_size, files));
+  uint64_t end = from_offset + length;
+  // Stretch by stretch: what is a hole in the source becomes one in the target.
+  for (uint64_t at = from_offset; at < end;) {
+    uint64_t data = end;
+    if (from && at < from->size) {
+      auto found = seek_file(*from, at, true, end, files);
+      if (found) data = *found;
+      if (!found && found.error().code != ENXIO) data = at;
+    }
+    TRY(punch(to, to_offset + (at - from_offset), data - at, files));
+    at = data;
+    if (at >= end) break;
+    TRY_ASSIGN(uint64_t hole, seek_file(*from, at, false, end, files));
+    hole = std::max(hole, at + 1);
+    TRY(copy_bytes(*from, at, to, to_offset + (at - from_offset), hole - at, files));
+    at = hole;
+  }
+  return info_of(to, files);
+}
+
+Result<void> read_file(const DataFile& file, uint64_t offset, char* out, size_t length,
+                       const DataFiles& files) {
+  while (length > 0) {
+    ssize_t n = ::pread(file.fd.get(), out, length, offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      return os_fail(errno, fmt::format("read at offset {} of", offset), files.name_of(file.ino));
+    }
+    if (n == 0) break;
+    out += n, offset += n, length -= n;
+  }
+  std::memset(out, 0, length);
+  return {};
+}
+
+size_t read_cached(const DataFile& file, uint64_t offset, char* out, size_t length) {
+  size_t got = 0;
+  while (got < length) {
+    if (offset + got >= file.size) {
+      std::memset(out + got, 0, length - got);
+      return length;
+    }
+    iovec v{out + got, length - got};
+    ssize_t n = ::preadv2(file.fd.get(), &v, 1, offset + got, RWF_NOWAIT);
+    if (n <= 0) break;
+    got += n;
+  }
+  return got;
+}
+
+}  // namespace graftfs::local

@@ -1,0 +1,80 @@
+#pragma once
+// The files below VOLUME/data, one an ino: names, descriptors and the system calls on them.
+
+#include <absl/container/flat_hash_map.h>
+
+#include <array>
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "store/local/local_common.h"
+#include "store/local/volume_file.h"
+#include "store/store.h"
+
+namespace graftfs::local {
+
+// One open file. `size` is the file's, known since it was opened; it is touched only by whoever
+// holds the ino's gate.
+struct DataFile {
+  Ino ino;
+  Fd fd;
+  uint64_t size = 0;
+  bool created = false;  // the open made it
+};
+
+// Names and descriptors; the descriptors are bounded, least recently used first out. open() from
+// the executor's thread, the rest from any.
+class DataFiles {
+ public:
+  DataFiles(std::shared_ptr<Volume> volume, size_t max_open)
+      : volume_(std::move(volume)), max_open_(max_open) {}
+  Result<void> open_dirs();
+
+  // Null where there is no such file and `create` is false.
+  Result<std::shared_ptr<DataFile>> open(Ino ino, bool create);
+  // The same, and never kept.
+  void forget(Ino ino);
+
+  static int fan_of(Ino ino) { return static_cast<int>(ino.v % kFanOut); }
+  std::string name_of(Ino ino) const;
+  Result<void> sync_dir(int fan) const;
+  Result<void> unlink(Ino ino) const;
+  Result<std::vector<Ino>> list_all() const;
+  const Volume& volume() const { return *volume_; }
+  size_t open_count() const { return open_.size(); }
+
+ private:
+  static std::string file_name(Ino ino);
+
+  std::shared_ptr<Volume> volume_;
+  size_t max_open_;
+  std::array<Fd, kFanOut> dirs_;
+  struct Open {
+    std::shared_ptr<DataFile> file;
+    std::list<Ino>::iterator used;
+  };
+  absl::flat_hash_map<Ino, Open> open_;
+  std::list<Ino> used_;  // most recent first
+};
+
+// The system calls, all of them blocking. `shown` names the file.
+Result<DataInfo> write_file(DataFile& file, uint64_t offset, std::string_view bytes,
+                            uint64_t valid_size, const DataFiles& files);
+Result<DataInfo> truncate_file(DataFile& file, uint64_t size, const DataFiles& files);
+Result<DataInfo> allocate_file(DataFile& file, AllocateMode mode, uint64_t offset,
+                               uint64_t length, uint64_t valid_size, const DataFiles& files);
+Result<uint64_t> seek_file(const DataFile& file, uint64_t offset, bool data, uint64_t size,
+                           const DataFiles& files);
+Result<DataInfo> copy_file(const DataFile* from, uint64_t from_offset, DataFile& to,
+                           uint64_t to_offset, uint64_t length, uint64_t valid_size,
+                           const DataFiles& files);
+// All of it, zeros past the end.
+Result<void> read_file(const DataFile& file, uint64_t offset, char* out, size_t length,
+                       const DataFiles& files);
+// What can be had without waiting for the disk: the number of bytes filled in.
+size_t read_cached(const DataFile& file, uint64_t offset, char* out, size_t length);
+
+}  // namespace graftfs::local

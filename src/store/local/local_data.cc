@@ -1,0 +1,204 @@
+#include "store/local/local_data.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/fault.h"
+#include "store/points.h"
+
+namespace graftfs::local {
+
+LocalData::LocalData(Executor& executor, BlockingPool& pool, std::shared_ptr<Volume> volume,
+                     DataOptions options, std::function<void()> on_sync_failure)
+    : executor_(executor), pool_(pool), options_(options),
+      files_(std::make_shared<DataFiles>(std::move(volume), options.max_open_files)),
+      on_sync_failure_(std::move(on_sync_failure)), gates_(executor) {}
+
+Result<void> LocalData::open() { return files_->open_dirs(); }
+
+void LocalData::changed(const DataFile& file, bool created) {
+  Unsynced& u = unsynced_[file.ino];
+  u.generation = ++generation_;
+  u.created |= created;
+}
+
+Result<std::shared_ptr<DataFile>> LocalData::open_file(Ino ino, bool create) {
+  TRY(alive());
+  TRY_ASSIGN(auto file, files_->open(ino, create));
+  if (file && file->created) {
+    file->created = false;
+    changed(*file, true);
+  }
+  return file;
+}
+
+Task<Result<DataInfo>> LocalData::write(Ino ino, uint64_t offset, std::string_view bytes,
+                                        uint64_t valid_size) {
+  points::DataWrite::before();
+  Nanos start = executor_.now();
+  if (bytes.size() <= options_.inline_write_bytes && start >= slow_until_ &&
+      !gates_.busy(ino, true)) [[likely]] {
+    CO_TRY_ASSIGN(auto file, open_file(ino, true));
+    Result<DataInfo> result = write_file(*file, offset, bytes, valid_size, *files_);
+    changed(*file, false);
+    if (executor_.now() - start > options_.slow_write) {
+      MARK("store.local.data.slow_write");
+      slow_until_ = executor_.now() + options_.slow_pause;
+    }
+    if (result) points::DataWrite::after();
+    co_return result;
+  }
+  MARK("store.local.data.write_on_pool");
+  // Copied: the caller's bytes may go while the job still runs.
+  auto copy = std::make_shared<std::string>(bytes);
+  Gates::Hold hold(gates_, ino, true);
+  if (hold.must_wait()) co_await hold.entered();
+  CO_TRY_ASSIGN(auto file, open_file(ino, true));
+  auto done = start_job(pool_, executor_, [files = files_, file, offset, copy, valid_size] {
+    return write_file(*file, offset, *copy, valid_size, *files);
+  });
+  Result<DataInfo> result = co_await done;
+  changed(*file, false);
+  if (result) points::DataWrite::after();
+  co_return result;
+}
+
+Task<Result<void>> LocalData::read(Ino ino, uint64_t offset, char* out, size_t length) {
+  if (!gates_.busy(ino, false)) [[likely]] {
+    CO_TRY_ASSIGN(auto file, open_file(ino, false));
+    if (!file) {
+      std::memset(out, 0, length);
+      co_return Result<void>();
+    }
+    size_t got = read_cached(*file, offset, out, length);
+    offset += got, out += got, length -= got;
+    if (length == 0) co_return Result<void>();
+  }
+  MARK("store.local.data.read_on_pool");
+  Gates::Hold hold(gates_, ino, false);
+  if (hold.must_wait()) co_await hold.entered();
+  CO_TRY_ASSIGN(auto file, open_file(ino, false));
+  auto buffer = std::make_shared<std::string>(length, '\0');
+  if (file) {
+    auto done = start_job(pool_, executor_, [files = files_, file, offset, buffer] {
+      return read_file(*file, offset, buffer->data(), buffer->size(), *files);
+    });
+    Result<void> result = co_await done;
+    if (!result) co_return result;
+  }
+  std::memcpy(out, buffer->data(), length);
+  co_return Result<void>();
+}
+
+Task<Result<DataInfo>> LocalData::truncate(Ino ino, uint64_t size) {
+  points::DataTruncate::before();
+  Gates::Hold hold(gates_, ino, true);
+  if (hold.must_wait()) co_await hold.entered();
+  CO_TRY_ASSIGN(auto file, open_file(ino, false));
+  Result<DataInfo> result;
+  if (file) {
+    // Giving back a lot of space takes long.
+    if (file->size <= options_.inline_write_bytes) {
+      result = truncate_file(*file, size, *files_);
+    } else {
+      auto done = start_job(pool_, executor_, [files = files_, file, size] {
+        return truncate_file(*file, size, *files);
+      });
+      result = co_await done;
+    }
+    changed(*file, false);
+  }
+  if (result) points::DataTruncate::after();
+  co_return result;
+}
+
+Task<Result<DataInfo>> LocalData::allocate(Ino ino, AllocateMode mode, uint64_t offset,
+                                           uint64_t length, uint64_t valid_size) {
+  points::DataAllocate::before();
+  Gates::Hold hold(gates_, ino, true);
+  if (hold.must_wait()) co_await hold.entered();
+  CO_TRY_ASSIGN(auto file, open_file(ino, mode != AllocateMode::punch_hole));
+  if (!file) co_return DataInfo{};
+  auto done =
+      start_job(pool_, executor_, [files = files_, file, mode, offset, length, valid_size] {
+        return allocate_file(*file, mode, offset, length, valid_size, *files);
+      });
+  Result<DataInfo> result = co_await done;
+  changed(*file, false);
+  if (result) points::DataAllocate::after();
+  co_return result;
+}
+
+Task<Result<uint64_t>> LocalData::seek(Ino ino, uint64_t offset, bool data, uint64_t size) {
+  if (offset >= size) co_return fail(ENXIO);
+  Gates::Hold hold(gates_, ino, false);
+  if (hold.must_wait()) co_await hold.entered();
+  CO_TRY_ASSIGN(auto file, open_file(ino, false));
+  if (!file) {
+    if (data) co_return fail(ENXIO);
+    co_return offset;
+  }
+  co_return seek_file(*file, offset, data, size, *files_);
+}
+
+Task<Result<DataInfo>> LocalData::copy(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
+                                       uint64_t length, uint64_t valid_size) {
+  points::DataCopy::before();
+  // In the order of inos, so that two copies never wait for each other.
+  Ino first = std::min(from, to), second = std::max(from, to);
+  Gates::Hold hold(gates_, first, first == to);
+  if (hold.must_wait()) co_await hold.entered();
+  std::optional<Gates::Hold> other;
+  if (second != first) {
+    other.emplace(gates_, second, second == to);
+    if (other->must_wait()) co_await other->entered();
+  }
+  CO_TRY_ASSIGN(auto source, open_file(from, false));
+  CO_TRY_ASSIGN(auto target, open_file(to, true));
+  auto done = start_job(pool_, executor_, [files = files_, source, from_offset, target, to_offset,
+                                           length, valid_size] {
+    return copy_file(source.get(), from_offset, *target, to_offset, length, valid_size, *files);
+  });
+  Result<DataInfo> result = co_await done;
+  changed(*target, false);
+  if (result) points::DataCopy::after();
+  co_return result;
+}
+
+Task<Result<void>> LocalData::remove(Ino ino) {
+  points::DataRemove::before();
+  Gates::Hold hold(gates_, ino, true);
+  if (hold.must_wait()) co_await hold.entered();
+  CO_TRY(alive());
+  files_->forget(ino);
+  auto done = start_job(pool_, executor_, [files = files_, ino] { return files->unlink(ino); });
+  Result<void> result = co_await done;
+  if (!result) co_return result;
+  unsynced_.erase(ino);
+  poisoned_.erase(ino);
+  points::DataRemove::after();
+  co_return result;
+}
+
+Task<Result<std::vector<Ino>>> LocalData::list(Ino from, size_t max) {
+  // One scan of the directories serves the calls that go on where the last one ended.
+  if (from != listed_from_ || listed_.empty()) {
+    auto done = start_job(pool_, executor_, [files = files_] { return files->list_all(); });
+    Result<std::vector<Ino>> all = co_await done;
+    if (!all) co_return all;
+    listed_ = std::move(*all);
+  }
+  auto begin = std::lower_bound(listed_.begin(), listed_.end(), from);
+  auto end = begin + std::min<ptrdiff_t>(listed_.end() - begin, max);
+  std::vector<Ino> inos(begin, end);
+  if (end == listed_.end()) {
+    listed_.clear();
+  } else {
+    listed_from_ = Ino{inos.empty() ? from.v : inos.back().v + 1};
+  }
+  co_return inos;
+}
+
+}  // namespace graftfs::local
