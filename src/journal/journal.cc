@@ -310,6 +310,7 @@ struct Journal::Impl {
         append_barrier(0);
       }
       start_write();
+      if (stated_safe < wanted) continue;  // more was wanted during the data's sync
       if (written_lsn < wanted || written_safe < wanted) break;  // the writer starts us again
 
       const Nanos began = executor.now();

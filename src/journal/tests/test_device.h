@@ -5,7 +5,6 @@
 #include <functional>
 #include <map>
 #include <optional>
-#include <queue>
 #include <set>
 #include <string>
 #include <vector>
@@ -110,13 +109,12 @@ class TestDevice final : public JournalDevice {
     note("write {} {} {}", id.v, offset, bytes.size());
     most_writes = std::max(most_writes, ++writes_under_way);
     overlapped |= syncs_under_way > 0;
+    under_way_ = {id, offset, std::string(bytes)};
     if (write_time) co_await sleep_for(executor_, write_time);
     --writes_under_way;
+    under_way_.bytes.clear();
     if (fail_write) co_return fail(fail_write, "write");
-    File& f = files.at(id);
-    CHECK(offset + bytes.size() <= f.bytes.size(), "beyond the segment");
-    f.bytes.replace(offset, bytes.size(), bytes);
-    for (uint64_t s = offset / kSector; s * kSector < offset + bytes.size(); ++s) f.dirty.insert(s);
+    apply(id, offset, bytes);
     co_return Result<void>{};
   }
   Task<Result<void>> sync(SegmentId id) override {
@@ -153,6 +151,14 @@ class TestDevice final : public JournalDevice {
   uint64_t segment_capacity() const override { return capacity_; }
   std::string name_of(SegmentId id) const override { return fmt::format("journal/{}.seg", id.v); }
 
+  // The process dies in the middle of a write: its first part is there.
+  void die(const std::function<uint64_t(uint64_t)>& below) {
+    std::string& bytes = under_way_.bytes;
+    if (bytes.empty()) return;
+    apply(under_way_.id, under_way_.offset, std::string_view(bytes).substr(0, below(bytes.size())));
+    bytes.clear();
+    writes_under_way = syncs_under_way = 0;
+  }
   // Keeps of each unsynced sector the old or the new bytes, as `keep` decides.
   void power_cut(const std::function<bool()>& keep) {
     for (auto& [id, f] : files) {
@@ -167,12 +173,24 @@ class TestDevice final : public JournalDevice {
   }
 
  private:
+  struct UnderWay {
+    SegmentId id;
+    uint64_t offset = 0;
+    std::string bytes;
+  };
+  void apply(SegmentId id, uint64_t offset, std::string_view bytes) {
+    File& f = files.at(id);
+    CHECK(offset + bytes.size() <= f.bytes.size(), "beyond the segment");
+    f.bytes.replace(offset, bytes.size(), bytes);
+    for (uint64_t s = offset / kSector; s * kSector < offset + bytes.size(); ++s) f.dirty.insert(s);
+  }
   template <class... A>
   void note(fmt::format_string<A...> format, A&&... args) {
     if (log_calls) log.push_back(fmt::format(format, std::forward<A>(args)...));
   }
   TestExecutor& executor_;
   uint64_t capacity_;
+  UnderWay under_way_;
 };
 
 // Only its syncs matter to a journal.

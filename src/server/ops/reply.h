@@ -16,7 +16,7 @@ inline Outcome reply_stat(OpContext& cx, const Inode& inode) {
 // Of an inode that was just changed, wherever it lives now: it is surely cached.
 inline Outcome reply_stat(OpContext& cx, Ino ino) {
   auto target = cx.inode(ino);
-  CHECK(target.has_value(), "inode {:#x} is not cached after its change", ino);
+  CHECK(target.has_value(), "inode {} is not cached after its change", ino);
   return reply_stat(cx, target->inode());
 }
 

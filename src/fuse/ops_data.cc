@@ -1,0 +1,132 @@
+// Operations on a file's bytes.
+
+#include <fcntl.h>
+
+#include <algorithm>
+
+#include "fuse/state.h"
+
+namespace graftfs::fuse {
+
+namespace {
+
+// The kernel checks permissions of an open itself (default_permissions, with modes and ACLs that
+// came from the rank), and keeps the inode while it is open. So there is nothing to ask, and it
+// is told never to send OPEN and RELEASE; the page cache is kept over opens then. FLUSH, which
+// close(2) sends, is refused by libfuse in the same way.
+void open(fuse_req_t r, fuse_ino_t, fuse_file_info*) { fuse_reply_err(r, ENOSYS); }
+
+void read(fuse_req_t r, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
+  Req req(r);
+  State& state = req.state();
+  Credentials cred = req.cred();
+  Buffer buffer = state.new_buffer(size);
+  char* out = buffer.data();
+  state.client().read(
+      std::move(cred), ino_of(ino), static_cast<uint64_t>(offset), out, size,
+      [req = std::move(req), buffer = std::move(buffer)](Result<uint64_t> n) mutable {
+        if (!n) return req.err(n.error().code);
+        req.bytes(buffer.data(), *n);
+      });
+}
+
+void write(fuse_req_t r, fuse_ino_t ino, const char* bytes, size_t size, off_t offset,
+           fuse_file_info* fi) {
+  Req req(r);
+  State& state = req.state();
+  Credentials cred = req.cred();
+  WriteOptions options;
+  options.kill_suidgid = state.kill_suidgid();
+  options.durable = fi->flags & O_DSYNC && !fi->writepage;  // O_SYNC includes it
+  // `bytes` lies in the buffer of the request, which must outlive the write.
+  Buffer buffer = state.take_request_buffer(size);
+  const bool tell = options.kill_suidgid && state.refs().privileged(ino_of(ino));
+  state.client().write(std::move(cred), ino_of(ino), static_cast<uint64_t>(offset),
+                       std::string_view(bytes, size), options,
+                       [req = std::move(req), buffer = std::move(buffer), ino,
+                        tell](Result<uint64_t> n) mutable {
+                         if (!n) return req.err(n.error().code);
+                         req.written(*n);
+                         if (tell) req.state().mode_changed(ino_of(ino));
+                       });
+}
+
+DataFn answer_done(Req req) {
+  return [req = std::move(req)](Result<uint64_t> n) mutable { req.err(n ? 0 : n.error().code); };
+}
+
+void fallocate(fuse_req_t r, fuse_ino_t ino, int mode, off_t offset, off_t length,
+               fuse_file_info*) {
+  Req req(r);
+  if (offset < 0 || length <= 0) return req.err(EINVAL);
+  State& state = req.state();
+  Credentials cred = req.cred();
+  const bool tell = state.refs().privileged(ino_of(ino));
+  state.client().allocate(std::move(cred), ino_of(ino), mode, static_cast<uint64_t>(offset),
+                          static_cast<uint64_t>(length),
+                          [req = std::move(req), ino, tell](Result<uint64_t> n) mutable {
+                            req.err(n ? 0 : n.error().code);
+                            if (n && tell) req.state().mode_changed(ino_of(ino));
+                          });
+}
+
+void lseek(fuse_req_t r, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
+  Req req(r);
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) return req.err(EINVAL);
+  if (offset < 0) return req.err(ENXIO);
+  State& state = req.state();
+  Credentials cred = req.cred();
+  state.client().seek(std::move(cred), ino_of(ino), static_cast<uint64_t>(offset),
+                      whence == SEEK_DATA, [req = std::move(req)](Result<uint64_t> n) mutable {
+                        if (!n) return req.err(n.error().code);
+                        req.offset(*n);
+                      });
+}
+
+void copy_file_range(fuse_req_t r, fuse_ino_t from, off_t from_offset, fuse_file_info*,
+                     fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length, int flags) {
+  Req req(r);
+  if (flags || from_offset < 0 || to_offset < 0) return req.err(EINVAL);
+  State& state = req.state();
+  Credentials cred = req.cred();
+  CopyRange range{ino_of(from), static_cast<uint64_t>(from_offset), ino_of(to),
+                  static_cast<uint64_t>(to_offset), length};
+  const bool tell = state.refs().privileged(ino_of(to));
+  state.client().copy(std::move(cred), range,
+                      [req = std::move(req), to, tell](Result<uint64_t> n) mutable {
+                        if (!n) return req.err(n.error().code);
+                        req.written(*n);
+                        if (tell) req.state().mode_changed(ino_of(to));
+                      });
+}
+
+void fsync(fuse_req_t r, fuse_ino_t ino, int, fuse_file_info*) {
+  Req req(r);
+  State& state = req.state();
+  Credentials cred = req.cred();
+  state.client().sync(std::move(cred), ino_of(ino), answer_done(std::move(req)));
+}
+
+// Of a directory: everything. syncfs(2) is not sent to file systems like this one, so this is
+// what a program can do instead.
+void fsyncdir(fuse_req_t r, fuse_ino_t, int, fuse_file_info*) {
+  Req req(r);
+  State& state = req.state();
+  Credentials cred = req.cred();
+  state.client().sync_all(std::move(cred), answer_done(std::move(req)));
+}
+
+}  // namespace
+
+void add_data_ops(fuse_lowlevel_ops& ops) {
+  ops.open = open;
+  ops.read = read;
+  ops.write = write;
+  ops.fallocate = fallocate;
+  ops.lseek = lseek;
+  ops.copy_file_range = copy_file_range;
+  ops.fsync = fsync;
+  ops.fsyncdir = fsyncdir;
+}
+
+}  // namespace graftfs::fuse

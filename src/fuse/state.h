@@ -1,0 +1,174 @@
+#pragma once
+// What the operations of one mount share.
+
+#include <fuse_lowlevel.h>
+
+#include <asio/posix/stream_descriptor.hpp>
+#include <asio/signal_set.hpp>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "client/client.h"
+#include "fuse/groups.h"
+#include "fuse/kernel_refs.h"
+#include "fuse/killpriv.h"
+#include "fuse/mount.h"
+
+namespace graftfs::fuse {
+
+class State;
+
+// One request of the kernel. Answered exactly once: dropped unanswered, it is answered with EIO.
+class Req {
+ public:
+  explicit Req(fuse_req_t req);
+  Req(Req&& o) noexcept : state_(o.state_), req_(std::exchange(o.req_, nullptr)) {}
+  Req(const Req&) = delete;
+  Req& operator=(const Req&) = delete;
+  ~Req() {
+    if (req_) err(EIO);
+  }
+
+  State& state() const { return *state_; }
+  fuse_req_t get() const { return req_; }
+  Credentials cred() const;
+
+  void err(int error);  // 0: done
+  void entry(const Stat& stat);
+  void no_entry();  // ENOENT, which the kernel may remember
+  void attr(const Stat& stat);
+  void bytes(const char* data, size_t size);
+  void written(size_t size);
+  void offset(uint64_t value);
+  void created(const Stat& stat, fuse_file_info& fi);
+  void statfs(const StatfsReply& reply);
+  void xattr_size(size_t size);
+  void readlink(const std::string& target);
+  // It was answered with libfuse directly.
+  void answered() { finished(); }
+
+ private:
+  void finished();
+  State* state_;
+  fuse_req_t req_;
+};
+
+// A buffer for one request's data, given back to the mount when it is dropped.
+class Buffer {
+ public:
+  Buffer(State& state, char* mem, size_t charged, bool big)
+      : state_(&state), mem_(mem), charged_(charged), big_(big) {}
+  Buffer(Buffer&& o) noexcept
+      : state_(o.state_),
+        mem_(std::exchange(o.mem_, nullptr)),
+        charged_(o.charged_),
+        big_(o.big_) {}
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer();
+  char* data() const { return mem_; }
+
+ private:
+  State* state_;
+  char* mem_;
+  size_t charged_;
+  bool big_;  // as big as a request may be
+};
+
+// Owned by the FuseMount and by every posted function; a request that is under way keeps the
+// libfuse session. On the loop's thread, but for the unmounting helper thread.
+class State : public std::enable_shared_from_this<State> {
+ public:
+  State(EventLoop& loop, Client& client, MountOptions options);
+  ~State();
+
+  Result<void> mount();
+  void unmount();
+  // The connection is over, or is to be.
+  void end();
+  void on_unmounted(Fn fn);
+
+  Client& client() { return client_; }
+  const MountOptions& options() const { return options_; }
+  EventLoop& loop() { return loop_; }
+  KernelRefs& refs() { return refs_; }
+  const ProcGroups& groups() const { return groups_; }
+  fuse_session* session() const { return session_; }
+  InitPatch& init_patch() { return init_patch_; }
+  bool ended() const { return ended_; }
+
+  // Whether the request being handled says that setuid and setgid bits are to be cleared.
+  bool kill_suidgid() const { return kill_suidgid_; }
+  // The buffer that holds the request being handled, so that its data stays valid.
+  Buffer take_request_buffer(size_t charged);
+  Buffer new_buffer(size_t size);
+
+  void fill_entry(fuse_entry_param& e, const Stat& stat);
+  void count_entry(const Stat& stat);
+  void forget(Ino ino, uint64_t count);
+  // After an answer that says that an inode lost its last name.
+  void lost_last_name(const Reply& reply);
+  // The link count of a directory changed without the kernel's knowing it.
+  void nlink_changed(Ino dir);
+  // A write cleared bits that the kernel still shows.
+  void mode_changed(Ino ino);
+
+  void set_shut_down() { shut_down_ = true; }
+
+ private:
+  friend class Req;
+  friend class Buffer;
+
+  static void init(void* userdata, fuse_conn_info* conn);
+  void wait();
+  void pump();
+  void resume();
+  void post_pump();
+  bool refuse_after_shutdown();
+  void tell_nlinks();
+  void free_buffer(char* mem, size_t charged, bool big);
+
+  EventLoop& loop_;
+  Client& client_;
+  MountOptions options_;
+  InitPatch init_patch_;
+  KernelRefs refs_;
+  ProcGroups groups_;
+  fuse_session* session_ = nullptr;
+  std::optional<asio::posix::stream_descriptor> device_;
+  std::optional<asio::signal_set> signals_;
+  fuse_buf request_{};
+  bool kill_suidgid_ = false;
+  bool stalled_ = false;
+  bool ended_ = false;
+  bool shut_down_ = false;
+  size_t requests_ = 0;
+  std::shared_ptr<State> self_;  // while requests are under way
+  size_t data_bytes_ = 0;
+  std::vector<char*> free_buffers_;
+  std::vector<Ino> changed_dirs_;  // whose link counts the kernel is to be told about
+  bool telling_nlinks_ = false;
+  Nanos told_nlinks_at_ = 0;
+  Fn on_unmounted_;
+  std::thread unmounter_;
+};
+
+inline State& state_of(fuse_req_t req) {
+  return *static_cast<State*>(fuse_req_userdata(req));
+}
+
+inline Ino ino_of(fuse_ino_t ino) { return Ino{ino}; }
+struct stat to_stat(const Stat& stat);
+
+// Each fills in its group of operations.
+void add_name_ops(fuse_lowlevel_ops& ops);
+void add_attr_ops(fuse_lowlevel_ops& ops);
+void add_data_ops(fuse_lowlevel_ops& ops);
+void add_dir_ops(fuse_lowlevel_ops& ops);
+void add_xattr_ops(fuse_lowlevel_ops& ops);
+void add_ioctl_ops(fuse_lowlevel_ops& ops);
+
+}  // namespace graftfs::fuse
