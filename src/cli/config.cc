@@ -1,0 +1,93 @@
+// The config file.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <sstream>
+
+#define TOML_ENABLE_FORMATTERS 0
+#include <toml++/toml.h>
+
+#include "cli/settings.h"
+
+namespace graftfs::cli {
+namespace {
+
+constexpr size_t kMaxConfigBytes = 1 << 20;
+
+// What a flag would have said. Empty: not a single value.
+std::string flag_text(const toml::node& node) {
+  if (auto text = node.as_string()) return text->get();
+  if (auto number = node.as_integer()) return fmt::format("{}", number->get());
+  if (auto number = node.as_floating_point()) return fmt::format("{}", number->get());
+  if (auto flag = node.as_boolean()) return flag->get() ? "true" : "false";
+  return {};
+}
+
+std::string known_names() {
+  std::string names;
+  for (const Setting& setting : all_settings())
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", setting.name);
+  return names;
+}
+
+Result<std::string> read_file(const std::string& path) {
+  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return fail(errno, fmt::format("cannot open the config file {}: {}", path,
+                                   std::strerror(errno)));
+  std::string text(kMaxConfigBytes + 1, '\0');
+  size_t size = 0;
+  ssize_t n = 0;
+  while (size < text.size() && (n = ::read(fd, text.data() + size, text.size() - size)) > 0)
+    size += static_cast<size_t>(n);
+  int error = errno;
+  ::close(fd);
+  if (n < 0)
+    return fail(error, fmt::format("cannot read the config file {}: {}", path,
+                                   std::strerror(error)));
+  if (size > kMaxConfigBytes)
+    return fail(EFBIG, fmt::format("{} is longer than {} and cannot be a config file; name another "
+                                   "one with --config",
+                                   path, show_size(kMaxConfigBytes)));
+  text.resize(size);
+  return text;
+}
+
+}  // namespace
+
+Result<void> apply_config(std::string_view text, const std::string& shown, Settings& settings) {
+  toml::table table;
+  try {
+    table = toml::parse(text);
+  } catch (const toml::parse_error& e) {
+    return fail(EINVAL, fmt::format("{}, line {}: {}; correct or remove the line", shown,
+                                    e.source().begin.line, e.description()));
+  }
+  for (const auto& [key, node] : table) {
+    auto line = key.source().begin.line;
+    const Setting* setting = find_setting(key.str());
+    if (!setting)
+      return fail(EINVAL, fmt::format("{}, line {}: there is no setting '{}'; there are {}", shown,
+                                      line, key.str(), known_names()));
+    std::string value = flag_text(node);
+    if (value.empty())
+      return fail(EINVAL, fmt::format("{}, line {}: '{}' needs a single value", shown, line,
+                                      key.str()));
+    if (auto set = setting->set(settings, value); !set)
+      return fail(EINVAL, fmt::format("{}, line {}: {}: {}", shown, line, key.str(),
+                                      describe(set.error())));
+  }
+  return {};
+}
+
+Result<void> load_config(const std::string& file, const std::string& volume, Settings& settings) {
+  std::string path = file.empty() ? volume + "/" + kConfigName : file;
+  if (file.empty() && ::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return {};
+  TRY_ASSIGN(std::string text, read_file(path));
+  return apply_config(text, path, settings);
+}
+
+}  // namespace graftfs::cli

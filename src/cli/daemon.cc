@@ -1,0 +1,183 @@
+#include "cli/daemon.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/fault.h"
+#include "cli/status.h"
+#include "cli/volume.h"
+
+namespace graftfs::cli {
+namespace {
+
+constexpr int kPoolThreads = 4;
+constexpr uint32_t kSyncEverything = 0, kSyncJournal = 1;  // flags of the shutdown ioctl
+
+}  // namespace
+
+Daemon::Daemon(DaemonOptions options, Notifier notifier)
+    : options_(std::move(options)), notifier_(std::move(notifier)) {}
+
+Daemon::~Daemon() {
+  tasks_.cancel_all();
+  socket_.reset();
+  mount_.reset();
+  client_.reset();
+  rank_.reset();
+  store_.reset();
+}
+
+int Daemon::run() {
+  ::signal(SIGPIPE, SIG_IGN);
+  began_ = told_at_ = loop_.now();
+  if (auto opened = open(); !opened) {
+    fail_start(opened.error());
+    return exit_code_;
+  }
+  tasks_.spawn(serve());
+  loop_.run();
+  return exit_code_;
+}
+
+Result<void> Daemon::open() {
+  // Before the log, which would be made in a directory that is not a volume.
+  TRY(local::read_volume_file(options_.volume));
+  if (!options_.foreground || !options_.settings.log.empty()) {
+    std::string path = options_.settings.log.empty() ? options_.volume + "/graftfs.log"
+                                                     : options_.settings.log;
+    TRY_ASSIGN(log_, Log::open(path));
+  }
+  pool_ = std::make_unique<BlockingPool>("graftfs-io", kPoolThreads);
+  TRY_ASSIGN(store_, LocalStore::open(loop_, *pool_, options_.volume,
+                                      store_options(options_.settings)));
+  return {};
+}
+
+RankOptions Daemon::rank_options() {
+  const Settings& s = options_.settings;
+  RankOptions o;
+  o.volume = volume_number(store_->volume_file().uuid);
+  o.volume_name = options_.volume;
+  o.durability = s.durability;
+  o.trace = s.trace;
+  o.read_only = s.read_only;
+  o.accept_loss = s.accept_loss;
+  o.memory_limit = s.memory;
+  o.recovery_target = s.recovery_target;
+  o.journal_cap = s.journal_cap;
+  o.progress = [this](const RecoveryProgress& progress) { tell_progress(progress); };
+  o.log = [this](const std::string& line) {
+    log_.line(line);
+    if (!mounted_ && !options_.foreground) notifier_.say(line);
+  };
+  return o;
+}
+
+Task<void> Daemon::serve() {
+  Result<void> up = co_await bring_up();
+  if (up) co_return;
+  // What was begun is ended in order; nothing of it is shown to anybody.
+  fail_start(up.error());
+  mount_.reset();
+  client_.reset();
+  socket_.reset();
+  loop_.stop();
+}
+
+Task<Result<void>> Daemon::bring_up() {
+  std::string key = kFormattedKey;
+  CO_TRY_ASSIGN(StateValue formatted, co_await store_->state().get(key));
+  RankOptions options = rank_options();
+  options.journal_must_exist = formatted.version > 0;
+  rank_ = std::make_unique<Rank>(loop_, *store_, std::move(options));
+  CO_TRY(co_await rank_->start());
+  start_took_ = loop_.now() - began_;
+  KILL_POINT("daemon.recovered");
+  CO_TRY(mount());
+  CO_TRY_ASSIGN(socket_, StatusSocket::listen(loop_, options_.volume, [this] { return status(); }));
+  const Recovered& r = rank_->recovered();
+  mounted_ = true;
+  log_.line(fmt::format("mounted {} on {}: {} events replayed in {:.3f} s", options_.volume,
+                        options_.mountpoint, r.events,
+                        static_cast<double>(start_took_) / kSecond));
+  notifier_.ready();
+  co_return Result<void>{};
+}
+
+Result<void> Daemon::mount() {
+  const Settings& s = options_.settings;
+  ClientOptions client;
+  client.atime = s.atime && !s.read_only;
+  client_ = std::make_unique<Client>(loop_, *rank_, store_->data(), random_, client);
+  MountOptions mount;
+  mount.mountpoint = options_.mountpoint;
+  mount.source = options_.volume;
+  mount.read_only = s.read_only;
+  mount.allow_other = s.allow_other;
+  mount.entry_timeout_s = mount.attr_timeout_s = s.kernel_cache;
+  mount.shut_down = [this](uint32_t flags, std::function<void(int)> done) {
+    shut_down(flags, std::move(done));
+  };
+  TRY_ASSIGN(mount_, FuseMount::mount(loop_, *client_, std::move(mount)));
+  mount_->on_unmounted([this] { tasks_.spawn(bring_down()); });
+  return {};
+}
+
+Task<void> Daemon::bring_down() {
+  KILL_POINT("daemon.unmounted");
+  mount_.reset();
+  client_.reset();
+  Result<void> stopped = co_await rank_->stop();
+  if (!stopped && !shut_down_) {
+    log_.line(fmt::format("the volume was not closed cleanly: {}; nothing acknowledged is lost, and "
+                          "the next mount recovers it",
+                          describe(stopped.error())));
+    exit_code_ = 1;
+  }
+  log_.line(shut_down_ ? "ended after a shutdown" : "unmounted");
+  socket_.reset();
+  loop_.stop();
+}
+
+void Daemon::shut_down(uint32_t flags, std::function<void(int)> done) {
+  auto stop = [this, done = std::move(done)](int err) {
+    shut_down_ = true;
+    log_.line("shut down by ioctl: every operation fails from now on; unmount and mount again");
+    store_->shut_down();
+    done(err);
+  };
+  if (flags != kSyncEverything && flags != kSyncJournal) return stop(0);
+  client_->sync_all(Credentials{}, [stop](Result<uint64_t> synced) {
+    stop(synced ? 0 : synced.error().code);
+  });
+}
+
+void Daemon::tell_progress(const RecoveryProgress& p) {
+  Nanos now = loop_.now();
+  if (now - began_ < kSecond || now - told_at_ < kSecond) return;
+  told_at_ = now;
+  double done = p.bytes_total
+                    ? static_cast<double>(p.bytes_done) / static_cast<double>(p.bytes_total)
+                    : 1;
+  notifier_.say(fmt::format("recovering: {} events, {:.0f} % of {}, about {:.1f} s left",
+                            p.events_done, 100 * done, show_size(p.bytes_total),
+                            static_cast<double>(p.left) / kSecond));
+}
+
+void Daemon::fail_start(const Error& error) {
+  exit_code_ = 1;
+  notifier_.failed(describe(error));
+  if (!options_.foreground) log_.line(fmt::format("not mounted: {}", describe(error)));
+}
+
+std::string Daemon::status() {
+  if (!rank_) return "{}";
+  return describe_rank(*rank_, *store_, options_.mountpoint, options_.settings,
+                       loop_.now() - began_, start_took_)
+      .dump();
+}
+
+}  // namespace graftfs::cli

@@ -1,0 +1,72 @@
+#pragma once
+// The process behind a mount: event loop, store, rank, client, FUSE.
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/blocking_pool.h"
+#include "base/event_loop.h"
+#include "cli/log.h"
+#include "cli/notifier.h"
+#include "cli/settings.h"
+#include "cli/status_socket.h"
+#include "client/client.h"
+#include "fuse/mount.h"
+#include "server/rank.h"
+#include "store/local/local_store.h"
+
+namespace graftfs::cli {
+
+struct DaemonOptions {
+  std::string volume;  // absolute
+  std::string mountpoint;
+  bool foreground = false;
+  Settings settings;
+};
+
+// Owned by main, on the thread that calls run(), which is the event loop's. It ends when the file
+// system is unmounted, by whomever, or by SIGINT, SIGTERM, SIGHUP. A crash leaves a dead mount
+// point and a volume that the next mount recovers; an error before the mount is told to the
+// notifier, one after it to the log.
+class Daemon {
+ public:
+  Daemon(DaemonOptions options, Notifier notifier);
+  ~Daemon();
+  // The exit code.
+  int run();
+
+ private:
+  Result<void> open();
+  Task<void> serve();
+  Task<Result<void>> bring_up();
+  Task<void> bring_down();
+  RankOptions rank_options();
+  Result<void> mount();
+  void shut_down(uint32_t flags, std::function<void(int)> done);
+  void tell_progress(const RecoveryProgress& progress);
+  std::string status();
+  void fail_start(const Error& error);
+
+  DaemonOptions options_;
+  Notifier notifier_;
+  Log log_;
+  bool mounted_ = false;
+  bool shut_down_ = false;
+  int exit_code_ = 0;
+  Nanos began_ = 0;
+  Nanos start_took_ = 0;
+  Nanos told_at_ = 0;
+
+  EventLoop loop_;
+  SystemRandom random_;
+  std::unique_ptr<BlockingPool> pool_;
+  std::unique_ptr<LocalStore> store_;
+  std::unique_ptr<Rank> rank_;
+  std::unique_ptr<Client> client_;
+  std::unique_ptr<FuseMount> mount_;
+  std::unique_ptr<StatusSocket> socket_;
+  TaskScope tasks_;  // last: its frames use everything above
+};
+
+}  // namespace graftfs::cli

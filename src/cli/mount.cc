@@ -1,0 +1,84 @@
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "cli/command.h"
+#include "cli/daemon.h"
+#include "cli/mounts.h"
+#include "cli/setting_flags.h"
+
+namespace graftfs::cli {
+namespace {
+
+// What can be known before recovery.
+Result<void> check_mountpoint(const std::string& dir) {
+  struct stat st;
+  if (::stat(dir.c_str(), &st) != 0) {
+    int error = errno;
+    if (error == ENOTCONN)
+      return fail(error, fmt::format("{0} is a mount whose process has died; remove it with "
+                                     "'graftfs umount {0}' and try again",
+                                     dir));
+    return fail(error, fmt::format("cannot mount on {}: {}{}", dir, std::strerror(error),
+                                   error == ENOENT ? fmt::format("; make it with 'mkdir {}'", dir)
+                                                   : ""));
+  }
+  if (!S_ISDIR(st.st_mode))
+    return fail(ENOTDIR, fmt::format("cannot mount on {}: it is not a directory", dir));
+  auto there = find_mount(dir);
+  if (there && there->type == "fuse.graftfs")
+    return fail(EBUSY, fmt::format("{} is mounted on {} already; unmount it first with 'graftfs "
+                                   "umount {}'",
+                                   there->source, dir, dir));
+  return {};
+}
+
+int run_daemon(Notifier notifier, void* context) {
+  Daemon daemon(std::move(*static_cast<DaemonOptions*>(context)), std::move(notifier));
+  return daemon.run();
+}
+
+}  // namespace
+
+void add_mount(CLI::App& app) {
+  struct Args {
+    std::string volume, dir, config;
+    bool foreground = false;
+    SettingFlags flags;
+  };
+  auto args = std::make_shared<Args>();
+  CLI::App* command = add_command(
+      app, "mount", "Mount a volume on a directory; returns when it is ready",
+      "  graftfs mount /srv/v /mnt\n"
+      "  graftfs mount /srv/v /mnt --durability strict\n"
+      "  graftfs mount /srv/v /mnt --recovery-target 500ms --memory 4GiB\n"
+      "  graftfs mount /srv/v /mnt --foreground       # for a service manager\n"
+      "\nEvery flag can be a key of VOLUME/graftfs.toml (or of --config FILE):\n"
+      "  durability = \"strict\"\n");
+  command->add_option("VOLUME", args->volume, "the volume's directory")->required();
+  command->add_option("DIR", args->dir, "where to mount it")->required();
+  command->add_option("--config", args->config, "a TOML file instead of VOLUME/graftfs.toml")
+      ->type_name("FILE");
+  command->add_flag("-f,--foreground", args->foreground,
+                    "do not return; errors and the log go to standard error");
+  args->flags.add_to(command, false);
+  on_run(command, [args]() -> Result<int> {
+    DaemonOptions options;
+    options.volume = absolute_path(args->volume);
+    options.mountpoint = absolute_path(args->dir);
+    options.foreground = args->foreground;
+    if (!args->config.empty()) args->config = absolute_path(args->config);
+    TRY(local::read_volume_file(options.volume));
+    TRY(load_config(args->config, options.volume, options.settings));
+    TRY(args->flags.apply(options.settings));
+    if (!options.settings.log.empty())
+      options.settings.log = absolute_path(options.settings.log);
+    TRY(check_mountpoint(options.mountpoint));
+    if (options.foreground) return run_daemon(Notifier(), &options);
+    return daemonize(run_daemon, &options);
+  });
+}
+
+}  // namespace graftfs::cli

@@ -1,0 +1,17 @@
+#pragma once
+// What a running daemon tells of itself.
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "cli/settings.h"
+#include "server/rank.h"
+#include "store/local/local_store.h"
+
+namespace graftfs::cli {
+
+nlohmann::json describe_rank(const Rank& rank, const LocalStore& store,
+                             const std::string& mountpoint, const Settings& settings, Nanos uptime,
+                             Nanos start_took);
+
+}  // namespace graftfs::cli

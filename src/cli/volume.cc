@@ -1,0 +1,32 @@
+#include "cli/volume.h"
+
+#include <charconv>
+
+#include "base/check.h"
+
+namespace graftfs::cli {
+
+uint64_t volume_number(const std::string& uuid) {
+  std::string digits;
+  for (char c : uuid)
+    if (c != '-' && digits.size() < 16) digits += c;
+  uint64_t number = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), number, 16);
+  return number;
+}
+
+LocalOptions store_options(const Settings& settings) {
+  LocalOptions options;
+  options.journal.segment_capacity = settings.segment_size;
+  return options;
+}
+
+Result<std::unique_ptr<OpenVolume>> OpenVolume::open(const std::string& volume,
+                                                     const Settings& settings) {
+  std::unique_ptr<OpenVolume> out(new OpenVolume);
+  TRY_ASSIGN(out->store_,
+             LocalStore::open(out->loop_, out->pool_, volume, store_options(settings)));
+  return out;
+}
+
+}  // namespace graftfs::cli

@@ -1,0 +1,56 @@
+#pragma once
+// Opening a volume, for every command.
+
+#include <memory>
+#include <string>
+
+#include "base/blocking_pool.h"
+#include "base/event_loop.h"
+#include "cli/settings.h"
+#include "store/local/local_store.h"
+
+namespace graftfs::cli {
+
+// The number in every frame of a volume's journals: the first 8 bytes of its uuid.
+uint64_t volume_number(const std::string& uuid);
+
+LocalOptions store_options(const Settings& settings);
+
+// Set once `format` is done: from then on a volume without a journal is damaged.
+inline constexpr char kFormattedKey[] = "volume/formatted";
+
+// A loop, a pool and a store, for commands that do one thing and end.
+class OpenVolume {
+ public:
+  static Result<std::unique_ptr<OpenVolume>> open(const std::string& volume,
+                                                  const Settings& settings = {});
+  EventLoop& loop() { return loop_; }
+  LocalStore& store() { return *store_; }
+  uint64_t number() const { return volume_number(store_->volume_file().uuid); }
+
+  // Runs the loop until the task is done.
+  template <class T>
+  T wait(Task<T> task) {
+    std::optional<T> out;
+    TaskScope tasks;
+    tasks.spawn(keep(std::move(task), out, loop_));
+    // A task that never suspends for good has stopped the loop already.
+    if (!out) loop_.run();
+    loop_.context().restart();
+    return std::move(*out);
+  }
+
+ private:
+  OpenVolume() : pool_("graftfs-tool", 2) {}
+  template <class T>
+  static Task<void> keep(Task<T> task, std::optional<T>& out, EventLoop& loop) {
+    out.emplace(co_await std::move(task));
+    loop.stop();
+  }
+
+  EventLoop loop_;
+  BlockingPool pool_;
+  std::unique_ptr<LocalStore> store_;
+};
+
+}  // namespace graftfs::cli
