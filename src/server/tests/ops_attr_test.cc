@@ -8,7 +8,7 @@ namespace graftfs {
 namespace {
 
 class Attr : public OpsTest {};
-INSTANTIATE_TEST_SUITE_P(Ops, Attr, kBothModes, mode_name);
+INSTANTIATE_TEST_SUITE_P(Ops, Attr, kAllModes, mode_name);
 
 constexpr uint32_t kTouch = kSetAtime | kSetMtime | kSetAtimeNow | kSetMtimeNow;
 

@@ -98,7 +98,7 @@ class Acls : public OpsTest {
   const Acl for_other{{kAclUserObj, 6}, {kAclUser, 4, 1002}, {kAclGroupObj, 0},
                       {kAclMask, 4},    {kAclOther, 0}};
 };
-INSTANTIATE_TEST_SUITE_P(Ops, Acls, kBothModes, mode_name);
+INSTANTIATE_TEST_SUITE_P(Ops, Acls, kAllModes, mode_name);
 
 TEST_P(Acls, SettingOneChangesTheMode) {
   Ino file = make_file(owner, kRootIno, "f", 0600);
@@ -188,7 +188,7 @@ TEST_P(Acls, DefaultAclsAreInherited) {
 }
 
 class Opens : public OpsTest {};
-INSTANTIATE_TEST_SUITE_P(Ops, Opens, kBothModes, mode_name);
+INSTANTIATE_TEST_SUITE_P(Ops, Opens, kAllModes, mode_name);
 
 TEST_P(Opens, AccessModes) {
   constexpr uint32_t for_exec = 0x20;

@@ -27,7 +27,7 @@ class Readdir : public OpsTest {
     return all;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Ops, Readdir, kBothModes, mode_name);
+INSTANTIATE_TEST_SUITE_P(Ops, Readdir, kAllModes, mode_name);
 
 TEST_P(Readdir, EveryNameOnceInHashOrderWhateverThePage) {
   Ino dir = make_dir(owner, kRootIno, "d");
@@ -92,8 +92,10 @@ TEST_P(Readdir, AttributesOfEveryKind) {
     ASSERT_NE(e, all.end());
     EXPECT_EQ(e->type, x.type);
     bool embedded = x.ino != sub && x.ino != hard;
-    // What lives elsewhere is told where it is cached.
-    EXPECT_EQ(e->stat.has_value(), embedded || GetParam() == CacheMode::warm) << e->name;
+    // What lives elsewhere is told where it is cached; the client looks up the rest.
+    if (embedded || GetParam() == CacheMode::warm) {
+      EXPECT_TRUE(e->stat.has_value()) << e->name;
+    }
     if (e->stat) {
       EXPECT_EQ(*e->stat, owner.stat(x.ino));
     }

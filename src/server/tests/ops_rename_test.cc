@@ -19,7 +19,7 @@ class Rename : public OpsTest {
   }
   Ino a, b;
 };
-INSTANTIATE_TEST_SUITE_P(Ops, Rename, kBothModes, mode_name);
+INSTANTIATE_TEST_SUITE_P(Ops, Rename, kAllModes, mode_name);
 
 TEST_P(Rename, Errors) {
   Ino file = make_file(owner, a, "file");

@@ -8,7 +8,7 @@ namespace graftfs {
 namespace {
 
 class Xattrs : public OpsTest {};
-INSTANTIATE_TEST_SUITE_P(Ops, Xattrs, kBothModes, mode_name);
+INSTANTIATE_TEST_SUITE_P(Ops, Xattrs, kAllModes, mode_name);
 
 TEST_P(Xattrs, SetGetListRemove) {
   Ino file = make_file(owner, kRootIno, "f");
