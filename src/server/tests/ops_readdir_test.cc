@@ -32,11 +32,12 @@ INSTANTIATE_TEST_SUITE_P(Ops, Readdir, kAllModes, mode_name);
 TEST_P(Readdir, EveryNameOnceInHashOrderWhateverThePage) {
   Ino dir = make_dir(owner, kRootIno, "d");
   std::set<std::string> names;
-  for (int i = 0; i < 60; ++i) {
+  const uint32_t count = GetParam() == CacheMode::replayed ? 12 : 60;  // recoveries add up
+  for (uint32_t i = 0; i < count; ++i) {
     names.insert("file" + std::to_string(i));
     make_file(owner, dir, "file" + std::to_string(i));
   }
-  for (uint32_t max : {0u, 1u, 7u, 59u, 60u, 1000u}) {
+  for (uint32_t max : {0u, 1u, 7u, count - 1, count, 1000u}) {
     SCOPED_TRACE(max);
     auto all = list(dir, max);
     ASSERT_EQ(all.size(), names.size());
@@ -55,21 +56,21 @@ TEST_P(Readdir, EveryNameOnceInHashOrderWhateverThePage) {
 
 TEST_P(Readdir, CookiesStayWhileNamesComeAndGo) {
   Ino dir = make_dir(owner, kRootIno, "d");
-  for (int i = 0; i < 40; ++i) make_file(owner, dir, "f" + std::to_string(i));
+  for (int i = 0; i < 20; ++i) make_file(owner, dir, "f" + std::to_string(i));
   auto before = list(dir, 1000);
-  ASSERT_EQ(before.size(), 40u);
-  Reply half = owner.readdir(dir, 0, 20);
-  ASSERT_EQ(half.entries.size(), 20u);
+  ASSERT_EQ(before.size(), 20u);
+  Reply half = owner.readdir(dir, 0, 10);
+  ASSERT_EQ(half.entries.size(), 10u);
   EXPECT_FALSE(half.end);
   // The names read already go, and others come.
   for (const ListedEntry& e : half.entries) ASSERT_EQ(owner.unlink(dir, e.name).err, 0);
-  for (int i = 0; i < 10; ++i) make_file(owner, dir, "new" + std::to_string(i));
+  for (int i = 0; i < 5; ++i) make_file(owner, dir, "new" + std::to_string(i));
   Reply rest = owner.readdir(dir, half.entries.back().cookie, 1000);
   EXPECT_TRUE(rest.end);
   std::set<std::string> seen;
   for (const ListedEntry& e : rest.entries) EXPECT_TRUE(seen.insert(e.name).second);
-  for (size_t i = 20; i < before.size(); ++i) EXPECT_TRUE(seen.contains(before[i].name));
-  for (size_t i = 0; i < 20; ++i) EXPECT_FALSE(seen.contains(before[i].name));
+  for (size_t i = 10; i < before.size(); ++i) EXPECT_TRUE(seen.contains(before[i].name));
+  for (size_t i = 0; i < 10; ++i) EXPECT_FALSE(seen.contains(before[i].name));
 }
 
 TEST_P(Readdir, AttributesOfEveryKind) {
