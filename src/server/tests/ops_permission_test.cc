@@ -74,8 +74,8 @@ TEST(Permission, GroupsAreLookedUpOnlyWhereTheyDecide) {
 
 TEST(Permission, AnAccessAclDecidesInItsOrder) {
   Inode file = inode_of(S_IFREG);
-  Acl acl{{kAclUserObj, 6},      {kAclUser, 7, 2},  {kAclUser, 0, 3}, {kAclGroupObj, 4},
-          {kAclGroup, 2, 50},    {kAclGroup, 1, 51}, {kAclMask, 6},    {kAclOther, 7}};
+  Acl acl{{kAclUserObj, 6},   {kAclUser, 7, 2},   {kAclUser, 0, 3}, {kAclGroupObj, 4},
+          {kAclGroup, 2, 50}, {kAclGroup, 1, 51}, {kAclMask, 6},    {kAclOther, 7}};
   acl_to_mode(acl, file.mode);
   file.set_extra({.symlink = {}, .xattrs = {{std::string(kAclAccess), encode_acl(acl)}}});
   EXPECT_EQ(file.mode, S_IFREG | 0667u);
@@ -95,8 +95,8 @@ class Acls : public OpsTest {
  protected:
   static std::string bytes(const Acl& acl) { return encode_acl(acl); }
   const std::string access{kAclAccess}, dflt{kAclDefault};
-  const Acl for_other{{kAclUserObj, 6}, {kAclUser, 4, 1002}, {kAclGroupObj, 0},
-                      {kAclMask, 4},    {kAclOther, 0}};
+  const Acl for_other{
+      {kAclUserObj, 6}, {kAclUser, 4, 1002}, {kAclGroupObj, 0}, {kAclMask, 4}, {kAclOther, 0}};
 };
 INSTANTIATE_TEST_SUITE_P(Ops, Acls, kAllModes, mode_name);
 
@@ -153,8 +153,8 @@ TEST_P(Acls, ANonMemberLosesSetGid) {
 
 TEST_P(Acls, DefaultAclsAreInherited) {
   Ino dir = make_dir(owner, kRootIno, "d");
-  const Acl acl{{kAclUserObj, 7}, {kAclUser, 6, 1002}, {kAclGroupObj, 5},
-                {kAclMask, 7},    {kAclOther, 4}};
+  const Acl acl{
+      {kAclUserObj, 7}, {kAclUser, 6, 1002}, {kAclGroupObj, 5}, {kAclMask, 7}, {kAclOther, 4}};
   Stat before = owner.stat(dir);
   Reply set = owner.setxattr(dir, dflt, bytes(acl));
   ASSERT_EQ(set.err, 0);
@@ -162,8 +162,8 @@ TEST_P(Acls, DefaultAclsAreInherited) {
 
   Reply file = owner.create(dir, "f", 0666);
   EXPECT_EQ(file.stat.mode, S_IFREG | 0664u) << "the umask of 022 does not count";
-  Acl expected{{kAclUserObj, 6}, {kAclUser, 6, 1002}, {kAclGroupObj, 5}, {kAclMask, 6},
-               {kAclOther, 4}};
+  Acl expected{
+      {kAclUserObj, 6}, {kAclUser, 6, 1002}, {kAclGroupObj, 5}, {kAclMask, 6}, {kAclOther, 4}};
   EXPECT_EQ(owner.getxattr(file.stat.ino, access).data, bytes(expected));
   EXPECT_EQ(owner.getxattr(file.stat.ino, dflt).err, ENODATA);
   EXPECT_EQ(other.open(file.stat.ino, O_RDWR).err, 0);
@@ -177,9 +177,9 @@ TEST_P(Acls, DefaultAclsAreInherited) {
   EXPECT_EQ(link.stat.mode, S_IFLNK | 0777u);
   EXPECT_EQ(owner.listxattr(link.stat.ino).data, "");
 
-  ASSERT_EQ(owner.setxattr(dir, dflt, bytes({{kAclUserObj, 7}, {kAclGroupObj, 0}, {kAclOther, 0}}))
-                .err,
-            0);
+  ASSERT_EQ(
+      owner.setxattr(dir, dflt, bytes({{kAclUserObj, 7}, {kAclGroupObj, 0}, {kAclOther, 0}})).err,
+      0);
   Reply plain = owner.mknod(dir, "p", S_IFREG | 0666);
   EXPECT_EQ(plain.stat.mode, S_IFREG | 0600u);
   EXPECT_EQ(owner.listxattr(plain.stat.ino).data, "") << "a mode is enough";

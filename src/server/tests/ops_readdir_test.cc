@@ -84,8 +84,8 @@ TEST_P(Readdir, AttributesOfEveryKind) {
   struct {
     Ino ino;
     uint32_t type;
-  } expected[] = {{file, S_IFREG}, {sub, S_IFDIR}, {fifo, S_IFIFO}, {link, S_IFLNK},
-                  {hard, S_IFREG}};
+  } expected[] = {
+      {file, S_IFREG}, {sub, S_IFDIR}, {fifo, S_IFIFO}, {link, S_IFLNK}, {hard, S_IFREG}};
   auto all = list(dir, 1000, true);
   ASSERT_EQ(all.size(), std::size(expected));
   for (const auto& x : expected) {

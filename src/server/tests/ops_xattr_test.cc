@@ -37,15 +37,15 @@ TEST_P(Xattrs, SetGetListRemove) {
 TEST_P(Xattrs, Names) {
   Ino file = make_file(owner, kRootIno, "f");
   const std::string longest = "user." + std::string(250, 'n');
-  for (const auto& [name, err] : std::initializer_list<std::pair<std::string, int>>{
-           {"", ERANGE},
-           {longest + "n", ERANGE},
-           {"user.", EINVAL},
-           {"trusted.", EINVAL},
-           {"nothing", EOPNOTSUPP},
-           {"other.a", EOPNOTSUPP},
-           {"system.a", EOPNOTSUPP},
-           {"users.a", EOPNOTSUPP}}) {
+  for (const auto& [name, err] :
+       std::initializer_list<std::pair<std::string, int>>{{"", ERANGE},
+                                                          {longest + "n", ERANGE},
+                                                          {"user.", EINVAL},
+                                                          {"trusted.", EINVAL},
+                                                          {"nothing", EOPNOTSUPP},
+                                                          {"other.a", EOPNOTSUPP},
+                                                          {"system.a", EOPNOTSUPP},
+                                                          {"users.a", EOPNOTSUPP}}) {
     SCOPED_TRACE(name);
     EXPECT_EQ(root.setxattr(file, name, "v").err, err);
     EXPECT_EQ(root.getxattr(file, name).err, err);
