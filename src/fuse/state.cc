@@ -264,7 +264,13 @@ bool State::refuse_after_shutdown() {
 
 void State::on_unmounted(Fn fn) {
   on_unmounted_ = std::move(fn);
-  if (ended_ && on_unmounted_) loop_.post(std::exchange(on_unmounted_, nullptr));
+  announce_end();
+}
+
+// Once nothing is under way, so that whoever hears it may take everything down.
+void State::announce_end() {
+  if (ended_ && requests_ == 0 && on_unmounted_)
+    loop_.post(std::exchange(on_unmounted_, nullptr));
 }
 
 void State::end() {
@@ -286,7 +292,7 @@ void State::end() {
     }
   }
   fuse_session_unmount(session_);
-  if (on_unmounted_) loop_.post(std::exchange(on_unmounted_, nullptr));
+  announce_end();
 }
 
 void State::unmount() {
@@ -390,6 +396,7 @@ void Req::finished() {
   --state_->requests_;
   state_->resume();
   if (state_->requests_ == 0 && state_->ended_) {
+    state_->announce_end();
     // The owner may be gone; whoever answered may still look at the state.
     state_->loop_.post([self = std::move(state_->self_)] {});
   }

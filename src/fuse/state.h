@@ -123,6 +123,7 @@ class State : public std::enable_shared_from_this<State> {
   void wait();
   void pump();
   void resume();
+  void announce_end();
   void post_pump();
   bool refuse_after_shutdown();
   void free_buffer(char* mem, size_t charged, bool big);
