@@ -140,6 +140,7 @@ class State : public std::enable_shared_from_this<State> {
   fuse_buf request_{};
   bool kill_suidgid_ = false;
   bool stalled_ = false;
+  int idle_looks_ = 0;  // at the device, in vain, since the last request
   bool detached_ = false;  // from its path, by unmount()
   bool ended_ = false;
   bool shut_down_ = false;
