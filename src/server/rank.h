@@ -47,6 +47,9 @@ struct RankOptions {
   Nanos reconnect_window = 0;              // after recovery, for sessions to claim what they hold
   std::function<void(const RecoveryProgress&)> progress;
   std::function<void(const std::string&)> log;  // for the operator, one line each
+  // For the simulator's oracle: the request was executed now, with this answer, and its event is
+  // `lsn` (0: it changed nothing). Not called for a request that is answered again.
+  std::function<void(const Request&, const Reply&, Lsn lsn)> executed;
 };
 
 struct RankStats {
