@@ -266,6 +266,9 @@ bool World::step() {
     kill_in_ = step_in_ = 0;
     crash(config_.crash_at_kill_point ? config_.crash_kind : next_kind_, at);
     return true;
+  } catch (const CheckFailed& check) {
+    oracle_.fail(check.what);
+    return true;
   }
   bool now = config_.crash_at_step && queue_.steps() == config_.crash_at_step;
   if (step_in_ > 0) now |= --step_in_ == 0;
@@ -347,7 +350,10 @@ RunResult World::run() {
 
 RunResult run_simulation(const SimConfig& config) {
   World world(config);
-  return world.run();
+  throw_failed_checks(true);
+  RunResult result = world.run();
+  throw_failed_checks(false);
+  return result;
 }
 
 }  // namespace graftfs::sim
