@@ -69,7 +69,7 @@ Result<void> copy_bytes(const DataFile& from, uint64_t from_offset, DataFile& to
 
 }  // namespace
 
-std::string DataFiles::file_name(Ino ino) { return fmt::format("{:014x}", ino.v / kFanOut); }
+std::string DataFiles::file_name(Ino ino) { return fmt::format("{:016x}", ino.v); }
 
 std::string DataFiles::name_of(Ino ino) const {
   return fmt::format("{}/data/{:02x}/{}", volume_->path, fan_of(ino), file_name(ino));
@@ -165,11 +165,11 @@ Result<std::vector<Ino>> DataFiles::list_all() const {
     DIR* d = fd < 0 ? nullptr : ::fdopendir(fd);
     if (!d) return os_fail(errno, "list", fmt::format("{}/data/{:02x}", volume_->path, fan));
     while (dirent* e = ::readdir(d)) {
-      uint64_t high = 0;
+      Ino ino;
       std::string_view name = e->d_name;
-      auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), high, 16);
-      if (error != std::errc() || end != name.data() + name.size() || name.size() != 14) continue;
-      inos.push_back(Ino{high * kFanOut + static_cast<uint64_t>(fan)});
+      auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), ino.v, 16);
+      if (error != std::errc() || end != name.data() + name.size() || name.size() != 16) continue;
+      if (fan_of(ino) == fan) inos.push_back(ino);
     }
     ::closedir(d);
   }

@@ -39,7 +39,9 @@ class DataFiles {
   // The same, and never kept.
   void forget(Ino ino);
 
-  static int fan_of(Ino ino) { return static_cast<int>(ino.v % kFanOut); }
+  // Neighbours share a directory: files made together lie together on disk, and few directories
+  // are to be synced.
+  static int fan_of(Ino ino) { return static_cast<int>(ino.v / kNeighbours % kFanOut); }
   std::string name_of(Ino ino) const;
   Result<void> sync_dir(int fan) const;
   Result<void> unlink(Ino ino) const;
