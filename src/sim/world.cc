@@ -317,6 +317,7 @@ Task<void> World::finish() {
     co_await sleep_for(world_node_, kMillisecond);
   }
   if (!corrupted_) oracle_.check_settled(*disk_);
+  for (auto& c : clients_) end_client(*c);
   auto stopped = co_await rank_->stop();
   if (!stopped && config_.trouble == DiskTrouble::none)
     oracle_.fail("stopping: " + graftfs::describe(stopped.error()));
