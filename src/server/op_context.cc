@@ -34,6 +34,7 @@ Found<Dir*> OpContext::dir(Ino ino) {
 }
 
 Found<Dir*> OpContext::any_dir(Ino ino) {
+  if (rank_.being_purged_.contains(ino.v)) return stop(ESTALE);
   Dir* d = rank_.cache_.find_dir(ino);
   if (!d) {
     if (rank_.cache_.find_inode(ino)) return stop(ENOTDIR);
@@ -47,6 +48,7 @@ Found<Dir*> OpContext::any_dir(Ino ino) {
 }
 
 Found<Target> OpContext::inode(Ino ino) {
+  if (rank_.being_purged_.contains(ino.v)) return stop(ESTALE);
   if (Dentry* e = rank_.cache_.find_inode(ino)) {
     shows(*e->dir);
     return Target{nullptr, e};

@@ -98,6 +98,7 @@ class OpContext {
 
   Lsn show_written() const { return show_written_; }
   Lsn show_durable() const { return show_durable_; }
+  Lsn logged() const { return logged_; }  // the event of the change that was made; 0: none
 
  private:
   friend class Change;
@@ -109,6 +110,7 @@ class OpContext {
   const Request& request_;
   const std::vector<Need>& absent_;  // what was fetched for this request and is not there
   Reply& reply_;
+  Lsn logged_;
   Lsn show_written_, show_durable_;  // the reply waits until the journal is there
 };
 
