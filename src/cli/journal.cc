@@ -143,7 +143,7 @@ Result<Ino> parse_target(Source& source, const tools::ReplayedJournal& journal,
 
 Result<int> explain(const std::string& name, const std::string& target, bool as_json) {
   TRY_ASSIGN(Source source, open_source(name));
-  TRY_ASSIGN(auto journal, source.volume->wait(tools::replay_journal(source.journal, true)));
+  TRY_ASSIGN(auto journal, source.volume->wait(tools::replay_journal(source.journal, true, true)));
   bool gone = false;
   TRY_ASSIGN(Ino ino, parse_target(source, *journal, target, gone));
   auto events = tools::explain(*journal, ino);
@@ -170,7 +170,7 @@ Result<int> explain(const std::string& name, const std::string& target, bool as_
 
 Result<int> replay(const std::string& name, bool tree, bool as_json) {
   TRY_ASSIGN(Source source, open_source(name));
-  TRY_ASSIGN(auto journal, source.volume->wait(tools::replay_journal(source.journal, false)));
+  TRY_ASSIGN(auto journal, source.volume->wait(tools::replay_journal(source.journal, false, true)));
   double seconds = static_cast<double>(journal->took) / kSecond;
   const CacheUsage& usage = journal->cache.usage();
   if (as_json) {

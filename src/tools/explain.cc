@@ -114,7 +114,7 @@ class Follower {
     std::string words = (made ? "made as a directory: " : "") + inode_words(inode);
     for (const EntryItem& e : event.entries) {
       if (event.dirs[e.dir].header.inode.ino != ino_) continue;
-      words += fmt::format(", '{}' {}", e.name,
+      words += fmt::format("{}'{}' {}", words.empty() ? "" : ", ", e.name,
                            e.value.kind == EntryKind::null ? "went" : "came or changed");
     }
     return words;

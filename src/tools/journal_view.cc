@@ -75,7 +75,7 @@ Task<Result<JournalView>> read_journal(JournalSource source) {
 }
 
 Task<Result<std::unique_ptr<ReplayedJournal>>> replay_journal(JournalSource source,
-                                                              bool accept_loss) {
+                                                              bool accept_loss, bool attached) {
   auto out = std::make_unique<ReplayedJournal>();
   CO_TRY_ASSIGN(out->view, co_await read_journal(source));
   auto policy = accept_loss ? LossPolicy::accept_loss : LossPolicy::refuse;
@@ -88,7 +88,7 @@ Task<Result<std::unique_ptr<ReplayedJournal>>> replay_journal(JournalSource sour
   CO_TRY_ASSIGN(out->events, co_await replay(*source.executor, *out->view.device, out->view.scan,
                                              out->view.last, out->cache, out->state, options));
   out->took = source.executor->now() - began;
-  CO_TRY(co_await attach(source.store->dirs(), out->cache, out->state));
+  if (attached) CO_TRY(co_await attach(source.store->dirs(), out->cache, out->state));
   co_return out;
 }
 

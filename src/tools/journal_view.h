@@ -39,7 +39,7 @@ struct JournalView {
 Task<Result<JournalView>> read_journal(JournalSource source);
 
 // A cache and a state as a mount would have them, made of the journal and, where directories
-// dangle, of the store.
+// dangle and `attached` is asked for, of the store.
 struct ReplayedJournal {
   JournalView view;
   Cache cache;
@@ -49,7 +49,7 @@ struct ReplayedJournal {
 };
 // EUCLEAN where a mount would refuse.
 Task<Result<std::unique_ptr<ReplayedJournal>>> replay_journal(JournalSource source,
-                                                              bool accept_loss);
+                                                              bool accept_loss, bool attached);
 
 struct SegmentSummary {
   SegmentId id;
