@@ -1,14 +1,19 @@
 #include <fmt/core.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "harness/benchmark.h"
+#include "harness/process.h"
 
 // graftfs-bench: runs all benchmarks or those that are named. Exit status: 0
 // when every bar holds, 1 when one does not, 2 when one could not run.
@@ -46,12 +51,69 @@ std::string list_of_benchmarks() {
   return list + "Example:\n  graftfs-bench fuse recovery --json\n";
 }
 
+volatile sig_atomic_t running_child = 0;
+
+void pass_on(int signal) {
+  if (running_child > 0) {
+    kill(-static_cast<pid_t>(running_child), signal);
+  }
+}
+
+// Takes away what a run that was interrupted left: its mounts, the last first,
+// and then its directories.
+void clear_leftovers(const fs::path& work, const std::string& prefix) {
+  std::vector<std::string> mounts;
+  std::ifstream table("/proc/self/mounts");
+  for (std::string line; std::getline(table, line);) {
+    size_t from = line.find(' ') + 1;
+    std::string place = line.substr(from, line.find(' ', from) - from);
+    if (place.starts_with((work / prefix).string())) {
+      mounts.push_back(std::move(place));
+    }
+  }
+  for (auto place = mounts.rbegin(); place != mounts.rend(); ++place) {
+    if (umount2(place->c_str(), MNT_DETACH) != 0) {
+      fmt::print(stderr, "graftfs-bench: '{}' is still mounted; unmount it by hand\n", *place);
+      return;
+    }
+  }
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(work, error)) {
+    if (entry.path().filename().string().starts_with(prefix)) {
+      fs::remove_all(entry.path(), error);
+    }
+  }
+}
+
+// Runs `work` in a child process and clears up after it, however it ends: an
+// interrupted benchmark must not leave mounts behind.
+int guarded(const fs::path& directory, const std::function<int(const std::string&)>& work) {
+  fs::create_directories(directory);
+  std::string prefix = fmt::format("run-{}-", getpid());
+  pid_t child = fork();
+  if (child < 0) {
+    throw BenchmarkError("cannot start a process; end some others");
+  }
+  if (child == 0) {
+    setpgid(0, 0);
+    int status = work(prefix);
+    std::fflush(stdout);
+    _exit(status);
+  }
+  running_child = child;
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    std::signal(signal, pass_on);
+  }
+  int status = wait_for(child);
+  clear_leftovers(fs::canonical(directory), prefix);
+  return status;
+}
+
 // A directory that goes away with everything in it.
 class WorkDirectory {
  public:
-  explicit WorkDirectory(const fs::path& parent) {
-    fs::create_directories(parent);
-    std::string name = (parent / "graftfs-bench-XXXXXX").string();
+  WorkDirectory(const fs::path& parent, const std::string& prefix) {
+    std::string name = (fs::canonical(parent) / (prefix + "XXXXXX")).string();
     if (mkdtemp(name.data()) == nullptr) {
       throw BenchmarkError(fmt::format(
           "cannot make a directory in '{}'; name another one with --work", parent.string()));
@@ -69,7 +131,7 @@ class WorkDirectory {
 };
 
 int run_all(const Context& base, const std::vector<std::string>& names, const fs::path& work,
-            bool json, bool bars, const std::string& options) {
+            const std::string& prefix, bool json, bool bars, const std::string& options) {
   int status = 0;
   for (const Benchmark& benchmark : registry()) {
     if (!names.empty() && std::find(names.begin(), names.end(), benchmark.name) == names.end()) {
@@ -77,7 +139,7 @@ int run_all(const Context& base, const std::vector<std::string>& names, const fs
     }
     progress(fmt::format("{}: {}", benchmark.name, benchmark.summary));
     try {
-      WorkDirectory directory(work);
+      WorkDirectory directory(work, prefix);
       Context context = base;
       context.work = directory.path();
       Report report = benchmark.run(context);
@@ -132,7 +194,10 @@ int main_of(int argc, char** argv) {
                  "threads of the null file system (default: the faster of 1 and 4)");
   app.add_option("--work", work, "directory on a real disk to work in")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  return run_all(context, names, work, json, !no_bars, options_given(argc, argv));
+  std::string options = options_given(argc, argv);
+  return guarded(work, [&](const std::string& prefix) {
+    return run_all(context, names, work, prefix, json, !no_bars, options);
+  });
 }
 
 }  // namespace

@@ -33,10 +33,10 @@ constexpr double kBarPauseMs = 50;
 // What one side did.
 struct Side {
   std::unique_ptr<Target> target;
-  std::vector<double> tenths;           // creates per second
-  std::vector<double> listings;         // entries per second
+  std::vector<double> tenths;    // creates per second
+  std::vector<double> listings;  // entries per second
   std::vector<double> first_entry_ms;
-  std::vector<double> operations_ms;    // of the neighbour
+  std::vector<double> operations_ms;  // of the neighbour
   double longest_oversleep_ms = 0;
 
   std::filesystem::path directory() const { return target->path() / "big"; }
@@ -76,8 +76,8 @@ uint64_t list(const std::filesystem::path& directory, double& first_ms, double& 
   Stopwatch watch;
   int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) {
-    throw BenchmarkError(fmt::format("cannot open '{}': {}", directory.string(),
-                                     std::strerror(errno)));
+    throw BenchmarkError(
+        fmt::format("cannot open '{}': {}", directory.string(), std::strerror(errno)));
   }
   for (;;) {
     long bytes = syscall(SYS_getdents64, fd, buffer.data(), buffer.size());
@@ -122,8 +122,8 @@ void create_tenth(Side& side, int tenth, uint64_t total) {
   with_neighbour(side, [&] {
     // Made after the neighbour's thread, which stays free.
     Together together(*side.target);
-    side.tenths.push_back(create_files(side.directory(), total * tenth / kTenths,
-                                       total * (tenth + 1) / kTenths));
+    side.tenths.push_back(
+        create_files(side.directory(), total * tenth / kTenths, total * (tenth + 1) / kTenths));
   });
 }
 
@@ -153,8 +153,8 @@ Json summary(const Side& side) {
           {"creates_per_second_by_tenth", tenths},
           {"last_tenth_of_first", rounded(side.tenths.back() / side.tenths.front(), 3)},
           {"entries_listed_per_second", rounded(median(side.listings))},
-          {"first_entry_ms_worst", rounded(*std::max_element(side.first_entry_ms.begin(),
-                                                              side.first_entry_ms.end()), 3)},
+          {"first_entry_ms_worst",
+           rounded(*std::max_element(side.first_entry_ms.begin(), side.first_entry_ms.end()), 3)},
           {"neighbour_operations", side.operations_ms.size()},
           {"neighbour_ms_p50", rounded(percentile(side.operations_ms, 0.5), 3)},
           {"neighbour_ms_p99.9", rounded(percentile(side.operations_ms, 0.999), 3)},
@@ -177,8 +177,8 @@ Report run_big_directory(const Context& context) {
       create_tenth(sides[(turn + tenth) % 2], tenth, total);
     }
     progress(fmt::format("big-directory, tenth {}: {} {:.0f} creates/s, {} {:.0f}/s", tenth + 1,
-                         sides[0].target->name(), sides[0].tenths.back(),
-                         sides[1].target->name(), sides[1].tenths.back()));
+                         sides[0].target->name(), sides[0].tenths.back(), sides[1].target->name(),
+                         sides[1].tenths.back()));
   }
   int rounds = context.rounds_or(5);
   for (int round = 0; round < rounds; round++) {
@@ -186,8 +186,8 @@ Report run_big_directory(const Context& context) {
       list_once(sides[(turn + round) % 2], total);
     }
     progress(fmt::format("big-directory, listing {}: {} {:.0f} entries/s, {} {:.0f}/s", round + 1,
-                         sides[0].target->name(), sides[0].listings.back(),
-                         sides[1].target->name(), sides[1].listings.back()));
+                         sides[0].target->name(), sides[0].listings.back(), sides[1].target->name(),
+                         sides[1].listings.back()));
   }
 
   const Side& subject = sides[0];
@@ -208,7 +208,8 @@ Report run_big_directory(const Context& context) {
                  kBarPauseMs);
   report.durability = context.subject == "graftfs" ? context.durability : "none";
   report.cache =
-      "before each tenth and each listing the kernel's caches of the mount are dropped (remount); the "
+      "before each tenth and each listing the kernel's caches of the mount are dropped (remount); "
+      "the "
       "server's own stay";
   return report;
 }

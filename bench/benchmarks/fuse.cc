@@ -38,9 +38,9 @@ constexpr Phase kPhases[] = {
 
 // What one side reached in one phase, a value per round.
 struct Series {
-  std::vector<double> speed;           // operations per second
-  std::vector<double> server_cpu_us;   // per operation, settling included
-  std::vector<double> requests;        // answers written per operation
+  std::vector<double> speed;          // operations per second
+  std::vector<double> server_cpu_us;  // per operation, settling included
+  std::vector<double> requests;       // answers written per operation
   double shortest_s = 1e9;
 };
 
@@ -101,14 +101,13 @@ Report run_fuse(const Context& context) {
   double shortest_s = 1e9;
   for (int round = 0; round < rounds; round++) {
     for (unsigned threads : kClientThreads) {
-      Target* sides[] = {subject.get(),
-                         threads == 1 ? reference.get() : reference_of_many.get()};
+      Target* sides[] = {subject.get(), threads == 1 ? reference.get() : reference_of_many.get()};
       std::string home = fmt::format("r{}-{}", round, threads);
       Files files[] = {{sides[0]->path() / home, threads, count},
                        {sides[1]->path() / home, threads, count}};
       for (const Phase& phase : kPhases) {
-        std::string name = fmt::format("{}, {} thread{}", phase.name, threads,
-                                       threads == 1 ? "" : "s");
+        std::string name =
+            fmt::format("{}, {} thread{}", phase.name, threads, threads == 1 ? "" : "s");
         // Who begins changes from round to round.
         for (int turn = 0; turn < 2; turn++) {
           int side = (turn + round) % 2;
@@ -117,19 +116,19 @@ Report run_fuse(const Context& context) {
         progress(fmt::format("fuse, round {} of {}: {}: {} {:.0f}/s, {} {:.0f}/s", round + 1,
                              rounds, name, sides[0]->name(), results[0][name].speed.back(),
                              sides[1]->name(), results[1][name].speed.back()));
-        shortest_s = std::min({shortest_s, results[0][name].shortest_s,
-                               results[1][name].shortest_s});
+        shortest_s =
+            std::min({shortest_s, results[0][name].shortest_s, results[1][name].shortest_s});
       }
     }
   }
 
   Report report;
-  report.figures = {{"subject", subject->details()},
-                    {"files_per_phase", count},
-                    {"rounds", rounds},
-                    {"shortest_phase_s", rounded(shortest_s, 3)},
-                    {"placement",
-                     "1 thread: client and answering thread on one CPU; 4 threads: free"}};
+  report.figures = {
+      {"subject", subject->details()},
+      {"files_per_phase", count},
+      {"rounds", rounds},
+      {"shortest_phase_s", rounded(shortest_s, 3)},
+      {"placement", "1 thread: client and answering thread on one CPU; 4 threads: free"}};
   report.figures.update(summary(results[0]));
   report.reference = {{"1 thread", reference->details()},
                       {"4 threads", reference_of_many->details()}};

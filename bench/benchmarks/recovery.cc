@@ -205,10 +205,11 @@ void crash_once(GraftFsTarget& target, const Context& context, int round, Rounds
   rounds.events.push_back(events);
   rounds.events_per_second.push_back(events / std::max(number(info, "recovery", "seconds"), 1e-9));
   rounds.lost += load.lost();
-  progress(fmt::format("recovery, round {}: serving {:.3f} s after kill -9, {:.0f} events, {:.1f} "
-                       "of {:.1f} MB of journal, {} operations before",
-                       round + 1, rounds.serving_s.back(), events, fill.bytes / 1e6,
-                       fill.cap / 1e6, load.operations()));
+  progress(
+      fmt::format("recovery, round {}: serving {:.3f} s after kill -9, {:.0f} events, {:.1f} "
+                  "of {:.1f} MB of journal, {} operations before",
+                  round + 1, rounds.serving_s.back(), events, fill.bytes / 1e6, fill.cap / 1e6,
+                  load.operations()));
 }
 
 Report run_recovery(const Context& context) {
@@ -227,16 +228,15 @@ Report run_recovery(const Context& context) {
   }
   double worst = *std::max_element(rounds.serving_s.begin(), rounds.serving_s.end());
   Report report;
-  report.figures = {
-      {"rounds", count},
-      {"load", fmt::format("{} threads: create, rename, unlink", kThreads)},
-      {"serving_s_worst", rounded(worst)},
-      {"serving_s_median", rounded(median(rounds.serving_s))},
-      {"events_replayed_median", median(rounds.events)},
-      {"events_per_second_median", rounded(median(rounds.events_per_second))},
-      {"journal_bytes_at_kill_median", median(rounds.journal_bytes)},
-      {"journal_cap_bytes", rounds.cap_bytes},
-      {"of_clean_mount", rounded(median_ratio(rounds.serving_s, rounds.clean_s), 3)}};
+  report.figures = {{"rounds", count},
+                    {"load", fmt::format("{} threads: create, rename, unlink", kThreads)},
+                    {"serving_s_worst", rounded(worst)},
+                    {"serving_s_median", rounded(median(rounds.serving_s))},
+                    {"events_replayed_median", median(rounds.events)},
+                    {"events_per_second_median", rounded(median(rounds.events_per_second))},
+                    {"journal_bytes_at_kill_median", median(rounds.journal_bytes)},
+                    {"journal_cap_bytes", rounds.cap_bytes},
+                    {"of_clean_mount", rounded(median_ratio(rounds.serving_s, rounds.clean_s), 3)}};
   report.reference = {{"target", "the same volume after a clean unmount"},
                       {"serving_s_median", rounded(median(rounds.clean_s))}};
   report.at_most("worst time from kill -9 to serving, s", worst, kBarServingS);

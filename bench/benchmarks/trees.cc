@@ -36,10 +36,9 @@ struct Step {
   std::function<void(Target&)> run;
 };
 
-const RunOptions kGitIdentity = {.environment = {"GIT_AUTHOR_NAME=bench", "GIT_AUTHOR_EMAIL=b@b",
-                                                 "GIT_COMMITTER_NAME=bench",
-                                                 "GIT_COMMITTER_EMAIL=b@b",
-                                                 "GIT_CONFIG_GLOBAL=/dev/null"}};
+const RunOptions kGitIdentity = {
+    .environment = {"GIT_AUTHOR_NAME=bench", "GIT_AUTHOR_EMAIL=b@b", "GIT_COMMITTER_NAME=bench",
+                    "GIT_COMMITTER_EMAIL=b@b", "GIT_CONFIG_GLOBAL=/dev/null"}};
 
 void git(const fs::path& directory, std::vector<std::string> words) {
   std::vector<std::string> argv = {"git", "-C", directory, "-c", "gc.auto=0"};
@@ -59,28 +58,46 @@ std::vector<Step> steps_for(const RealTree& real) {
          // The archive comes from the page cache for every target.
          run({"cat", real.archive});
        },
-       [=](Target& target) { run_or_throw({"tar", "-C", tree(target), "-xf", real.archive}); }},
+       [=](Target& target) {
+         run_or_throw({"tar", "-C", tree(target), "-xf", real.archive});
+       }},
       {"find", true, [](Target& target) { target.drop_caches(); },
-       [=](Target& target) { run({"find", tree(target)}); }},
+       [=](Target& target) {
+         run({"find", tree(target)});
+       }},
       {"ls -lR, cold", true, [](Target& target) { target.drop_caches(); },
-       [=](Target& target) { run({"ls", "-lR", tree(target)}); }},
+       [=](Target& target) {
+         run({"ls", "-lR", tree(target)});
+       }},
       // The others' cold turns may have dropped what this one had cached.
-      {"ls -lR, warm", true, [=](Target& target) { run({"ls", "-lR", tree(target)}); },
-       [=](Target& target) { run({"ls", "-lR", tree(target)}); }},
+      {"ls -lR, warm", true,
+       [=](Target& target) {
+         run({"ls", "-lR", tree(target)});
+       },
+       [=](Target& target) {
+         run({"ls", "-lR", tree(target)});
+       }},
       {"cp -a", true, nothing,
        [=](Target& target) {
          run_or_throw({"cp", "-a", tree(target), target.path() / "copy"});
        }},
       {"rm -rf", true, nothing,
-       [=](Target& target) { run_or_throw({"rm", "-rf", target.path() / "copy"}); }},
+       [=](Target& target) {
+         run_or_throw({"rm", "-rf", target.path() / "copy"});
+       }},
       {"git init, add, commit", false, nothing,
        [=](Target& target) {
          git(tree(target), {"init", "-q"});
          git(tree(target), {"add", "-A"});
          git(tree(target), {"commit", "-q", "-m", "all"});
        }},
-      {"git checkout", false, [=](Target& target) { run_or_throw({"rm", "-rf", tree(target) / "usr"}); },
-       [=](Target& target) { git(tree(target), {"checkout", "-q", "--", "."}); }},
+      {"git checkout", false,
+       [=](Target& target) {
+         run_or_throw({"rm", "-rf", tree(target) / "usr"});
+       },
+       [=](Target& target) {
+         git(tree(target), {"checkout", "-q", "--", "."});
+       }},
   };
 }
 
@@ -103,8 +120,8 @@ double time_step(Target& target, const Step& step, bool one_cpu) {
 double time_build(Target& target, bool quick) {
   fs::path source = target.path() / "source";
   fs::create_directories(source);
-  std::string files = run_or_throw({"git", "-C", GRAFTFS_BENCH_SOURCE, "ls-files", "-z",
-                                    "--cached", "--others", "--exclude-standard"},
+  std::string files = run_or_throw({"git", "-C", GRAFTFS_BENCH_SOURCE, "ls-files", "-z", "--cached",
+                                    "--others", "--exclude-standard"},
                                    {.capture = true});
   fs::path home = target.path();
   for (size_t at = 0; at < files.size();) {
@@ -150,8 +167,8 @@ struct Sides {
   Seconds seconds[3];
 };
 
-void run_tree_round(Sides& sides, const std::vector<Step>& steps, const Context& context,
-                    int round, int rounds) {
+void run_tree_round(Sides& sides, const std::vector<Step>& steps, const Context& context, int round,
+                    int rounds) {
   for (const auto& target : sides.targets) {
     target->start();
     warm_up(*target);
@@ -212,8 +229,7 @@ Report run_trees(const Context& context) {
     }
     for (const Step& step : steps) {
       if (step.has_bar) {
-        report.at_most(fmt::format("{}, of null-fs", step.name), compare(step.name, 1),
-                       kBarOfNull);
+        report.at_most(fmt::format("{}, of null-fs", step.name), compare(step.name, 1), kBarOfNull);
       } else {
         ratios[fmt::format("{}, of null-fs", step.name)] = rounded(compare(step.name, 1), 3);
       }
@@ -224,7 +240,8 @@ Report run_trees(const Context& context) {
     for (int round = 0; round < rounds; round++) {
       run_build_round(sides, context, round, rounds);
     }
-    report.figures["build_targets"] = context.quick ? "configure only" : GRAFTFS_BENCH_BUILD_TARGETS;
+    report.figures["build_targets"] =
+        context.quick ? "configure only" : GRAFTFS_BENCH_BUILD_TARGETS;
     report.at_most(fmt::format("build, of {}", disk), compare("build", 2), kBarOfBuild);
   }
   report.figures["seconds"] = medians(sides.seconds[0]);

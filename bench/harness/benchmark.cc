@@ -52,9 +52,9 @@ const char* relation_sign(const Check& check) {
 
 // The check that is nearest to its bar, or furthest below it.
 const Check* tightest(const Report& report) {
-  auto found = std::min_element(
-      report.checks.begin(), report.checks.end(),
-      [](const Check& a, const Check& b) { return a.margin() < b.margin(); });
+  auto found =
+      std::min_element(report.checks.begin(), report.checks.end(),
+                       [](const Check& a, const Check& b) { return a.margin() < b.margin(); });
   return found == report.checks.end() ? nullptr : &*found;
 }
 

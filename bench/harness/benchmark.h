@@ -29,15 +29,15 @@ class BenchmarkError : public std::runtime_error {
 
 // What the command line says; the same for all benchmarks of a run.
 struct Context {
-  bool quick = false;                 // toy sizes: figures mean nothing
-  int rounds = 0;                     // 0: the benchmark's own default
-  std::string subject = "graftfs";    // graftfs, null or dir
-  std::string durability = "posix";   // of GraftFS mounts
-  std::filesystem::path graftfs;      // binaries
+  bool quick = false;                // toy sizes: figures mean nothing
+  int rounds = 0;                    // 0: the benchmark's own default
+  std::string subject = "graftfs";   // graftfs, null or dir
+  std::string durability = "posix";  // of GraftFS mounts
+  std::filesystem::path graftfs;     // binaries
   std::filesystem::path null_fs;
-  std::filesystem::path work;         // an empty directory on a real disk
-  std::vector<std::string> only;      // phases to run; empty: all
-  unsigned null_threads = 0;          // 0: the fastest, see make_null()
+  std::filesystem::path work;     // an empty directory on a real disk
+  std::vector<std::string> only;  // phases to run; empty: all
+  unsigned null_threads = 0;      // 0: the fastest, see make_null()
 
   int rounds_or(int usual) const { return rounds > 0 ? rounds : quick ? 1 : usual; }
   // Whether `phase` is wanted.
@@ -52,9 +52,7 @@ struct Check {
   Relation relation;
   double bar;
 
-  bool holds() const {
-    return relation == Relation::kAtLeast ? measured >= bar : measured <= bar;
-  }
+  bool holds() const { return relation == Relation::kAtLeast ? measured >= bar : measured <= bar; }
   // Above 1 when the bar is passed with room to spare, below 1 when missed.
   double margin() const;
 };

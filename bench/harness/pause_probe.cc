@@ -34,8 +34,8 @@ void PauseProbe::stop() {
     thread_.join();
   }
   if (error_ != 0) {
-    throw BenchmarkError(fmt::format("an operation beside the big directory failed: {}",
-                                     std::strerror(error_)));
+    throw BenchmarkError(
+        fmt::format("an operation beside the big directory failed: {}", std::strerror(error_)));
   }
 }
 

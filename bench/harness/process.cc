@@ -98,10 +98,10 @@ std::string run_or_throw(const std::vector<std::string>& argv, const RunOptions&
   captured.capture = true;
   Finished finished = run(argv, captured);
   if (finished.status != 0) {
-    std::string tail = finished.output.substr(
-        finished.output.size() > 2000 ? finished.output.size() - 2000 : 0);
-    throw BenchmarkError(fmt::format("'{}' failed with status {}: {}", fmt::join(argv, " "),
-                                     finished.status, tail));
+    std::string tail =
+        finished.output.substr(finished.output.size() > 2000 ? finished.output.size() - 2000 : 0);
+    throw BenchmarkError(
+        fmt::format("'{}' failed with status {}: {}", fmt::join(argv, " "), finished.status, tail));
   }
   return finished.output;
 }

@@ -49,9 +49,9 @@ void drop_mount_caches(const fs::path& path) {
     close(fd);
   }
   if (mount(nullptr, path.c_str(), nullptr, MS_REMOUNT, nullptr) != 0) {
-    throw BenchmarkError(fmt::format(
-        "cannot drop the kernel's caches of '{}' ({}); run the benchmarks as root", path.string(),
-        std::strerror(errno)));
+    throw BenchmarkError(
+        fmt::format("cannot drop the kernel's caches of '{}' ({}); run the benchmarks as root",
+                    path.string(), std::strerror(errno)));
   }
 }
 
@@ -112,9 +112,9 @@ GraftFsTarget::GraftFsTarget(const Context& context, const std::string& label)
       volume_(context.work / label / "volume"),
       durability_(context.durability) {
   if (access(binary_.c_str(), X_OK) != 0) {
-    throw BenchmarkError(fmt::format(
-        "'{}' is not there; build the target graftfs or name the binary with --graftfs",
-        binary_.string()));
+    throw BenchmarkError(
+        fmt::format("'{}' is not there; build the target graftfs or name the binary with --graftfs",
+                    binary_.string()));
   }
 }
 
@@ -141,8 +141,8 @@ void GraftFsTarget::mount() {
   run_or_throw({binary_, "mount", volume_, path_, "--durability", durability_});
   mounted_ = true;
   if (!is_mounted(path_)) {
-    throw BenchmarkError(fmt::format("'graftfs mount' returned but '{}' is not a mount point",
-                                     path_.string()));
+    throw BenchmarkError(
+        fmt::format("'graftfs mount' returned but '{}' is not a mount point", path_.string()));
   }
   server_ = find_server(binary_, path_);
 }
@@ -162,8 +162,8 @@ void GraftFsTarget::stop() {
 
 void GraftFsTarget::kill_server() {
   if (server_ == 0) {
-    throw BenchmarkError(fmt::format("the process that serves '{}' is not to be found in /proc",
-                                     path_.string()));
+    throw BenchmarkError(
+        fmt::format("the process that serves '{}' is not to be found in /proc", path_.string()));
   }
   // The daemon is not our child; its descriptor becomes readable when it ends.
   int process = static_cast<int>(syscall(SYS_pidfd_open, server_, 0));
@@ -210,13 +210,12 @@ void NullFsTarget::start() {
   while (!is_mounted(path_)) {
     if (has_ended(server_)) {
       server_ = 0;
-      throw BenchmarkError(
-          fmt::format("the null file system ended at once; try '{} {}' by hand", binary_.string(),
-                      path_.string()));
+      throw BenchmarkError(fmt::format("the null file system ended at once; try '{} {}' by hand",
+                                       binary_.string(), path_.string()));
     }
     if (waited.seconds() > kMountTimeoutS) {
-      throw BenchmarkError(fmt::format("the null file system did not mount within {} s",
-                                       kMountTimeoutS));
+      throw BenchmarkError(
+          fmt::format("the null file system did not mount within {} s", kMountTimeoutS));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }

@@ -47,8 +47,8 @@ RealTree make_real_tree(const fs::path& directory, uint64_t least_files) {
     fs::directory_entry top(part);
     count(tree, top);
     if (!top.is_symlink() && top.is_directory()) {
-      for (const auto& entry : fs::recursive_directory_iterator(
-               part, fs::directory_options::skip_permission_denied)) {
+      for (const auto& entry :
+           fs::recursive_directory_iterator(part, fs::directory_options::skip_permission_denied)) {
         count(tree, entry);
       }
     }

@@ -12,10 +12,10 @@ namespace graftfs::bench {
 // their links, modes and times.
 struct RealTree {
   std::filesystem::path archive;
-  uint64_t files = 0;        // regular ones
+  uint64_t files = 0;  // regular ones
   uint64_t directories = 0;
-  uint64_t links = 0;        // symbolic ones
-  uint64_t bytes = 0;        // in regular files
+  uint64_t links = 0;  // symbolic ones
+  uint64_t bytes = 0;  // in regular files
 };
 
 // Makes the archive in `directory`. Throws when the machine has fewer than

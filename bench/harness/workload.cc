@@ -72,8 +72,8 @@ double Files::phase(const char* what, char prefix, Operation operation) {
     for (uint64_t i = 0; i < per_thread_; i++) {
       std::snprintf(name, sizeof(name), "%c%011llu", prefix, static_cast<unsigned long long>(i));
       if (operation(directories_[thread], name) != 0) {
-        throw BenchmarkError(fmt::format("{} of '{}' failed: {}", what, name,
-                                         std::strerror(errno)));
+        throw BenchmarkError(
+            fmt::format("{} of '{}' failed: {}", what, name, std::strerror(errno)));
       }
     }
   });

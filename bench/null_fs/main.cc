@@ -9,14 +9,14 @@
 
 int main(int argc, char** argv) {
   using namespace graftfs::null_fs;
-  CLI::App app("A FUSE file system in memory that does nothing else: the ceiling for benchmarks.\n"
-               "Stays in the foreground; SIGTERM or fusermount3 -u ends it.");
+  CLI::App app(
+      "A FUSE file system in memory that does nothing else: the ceiling for benchmarks.\n"
+      "Stays in the foreground; SIGTERM or fusermount3 -u ends it.");
   std::string mountpoint;
   unsigned threads = 1;
   NullFs fs;
   app.add_option("mountpoint", mountpoint, "directory to mount on")->required();
-  app.add_option("--threads", threads, "threads that answer requests")
-      ->check(CLI::Range(1U, 64U));
+  app.add_option("--threads", threads, "threads that answer requests")->check(CLI::Range(1U, 64U));
   app.add_option("--timeout", fs.timeout_s, "seconds for which the kernel may cache entries")
       ->check(CLI::Range(0.0, 86400.0));
   CLI11_PARSE(app, argc, argv);

@@ -45,7 +45,12 @@ fuse_entry_param entry_of(NullFs& fs, Inode* inode) {
   return entry;
 }
 
-void init(void*, fuse_conn_info* connection) { apply_session_settings(connection); }
+void init(void* user_data, fuse_conn_info* connection) {
+  apply_session_settings(connection);
+  auto* fs = static_cast<NullFs*>(user_data);
+  fs->can_skip_open = connection->capable & FUSE_CAP_NO_OPEN_SUPPORT;
+  fs->can_skip_opendir = connection->capable & FUSE_CAP_NO_OPENDIR_SUPPORT;
+}
 
 void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
   NullFs& fs = fs_of(request);
@@ -141,8 +146,8 @@ int make(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, d
   const fuse_ctx* caller = fuse_req_ctx(request);
   Guard guard(fs.lock);
   Inode* inode = nullptr;
-  int error = fs.tree.make(inode_of(fs, parent), name, mode, caller->uid, caller->gid, device,
-                           &inode);
+  int error =
+      fs.tree.make(inode_of(fs, parent), name, mode, caller->uid, caller->gid, device, &inode);
   if (error == 0) {
     if (target != nullptr) {
       inode->target = target;
@@ -257,13 +262,23 @@ void link(fuse_req_t request, fuse_ino_t ino, fuse_ino_t parent, const char* nam
   reply_made(request, error, entry);
 }
 
-void open(fuse_req_t request, fuse_ino_t ino, fuse_file_info* file) {
-  if (file->flags & O_TRUNC) {
-    NullFs& fs = fs_of(request);
-    Guard guard(fs.lock);
-    set_size(*inode_of(fs, ino), 0);
+// Nothing is kept per open file: an unlinked inode lives as long as the kernel
+// knows it.
+void open(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
+  if (fs_of(request).can_skip_open) {
+    fuse_reply_err(request, ENOSYS);
+    return;
   }
   file->keep_cache = 1;
+  fuse_reply_open(request, file);
+}
+
+void opendir(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
+  if (fs_of(request).can_skip_opendir) {
+    fuse_reply_err(request, ENOSYS);
+    return;
+  }
+  file->keep_cache = file->cache_readdir = 1;
   fuse_reply_open(request, file);
 }
 
@@ -424,6 +439,7 @@ const fuse_lowlevel_ops& operations() {
     ops.link = link;
     ops.create = create;
     ops.open = open;
+    ops.opendir = opendir;
     ops.read = read;
     ops.write = write;
     ops.fallocate = fallocate;

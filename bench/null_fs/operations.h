@@ -14,6 +14,9 @@ struct NullFs {
   MemoryTree tree;
   std::mutex lock;
   double timeout_s = 0;  // of entries and attributes in the kernel
+  // Whether the kernel does without open and opendir once they answer ENOSYS.
+  bool can_skip_open = false;
+  bool can_skip_opendir = false;
 };
 
 const fuse_lowlevel_ops& operations();

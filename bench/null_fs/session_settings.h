@@ -21,19 +21,20 @@ inline constexpr unsigned kSessionMaxReadahead = 1U << 20;
 inline constexpr unsigned kSessionMaxBackground = 64;
 inline constexpr unsigned kSessionCongestionThreshold = 48;
 
-// Wanted where the kernel has it. The kernel's own page cache is the only one
-// (one kernel per mount), so cached pages are dropped when the file system says
-// so and not whenever an mtime differs.
-inline constexpr unsigned kSessionWanted =
-    FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
-    FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPLICIT_INVAL_DATA;
+// Wanted where the kernel has it.
+inline constexpr unsigned kSessionWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
+                                           FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+                                           FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS;
 
 // Never wanted, although libfuse turns some of them on by itself: splicing
-// costs more than a copy for requests below some 100 KiB, and the write-back
-// cache would make the kernel the owner of sizes and times.
+// costs more than a copy for requests below some 100 KiB; the write-back cache
+// would make the kernel the owner of sizes and times; a truncating open would
+// have to be sent although no other one is (open and opendir answer ENOSYS once,
+// where the kernel knows what that means); and with one kernel per mount nothing
+// changes behind its back, so cached pages stay when an mtime differs.
 inline constexpr unsigned kSessionUnwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
                                              FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE |
-                                             FUSE_CAP_AUTO_INVAL_DATA;
+                                             FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC;
 
 // To be called first in the `init` operation; a file system may then add what
 // its own operations need (locks, ACLs).

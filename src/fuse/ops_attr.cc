@@ -57,9 +57,6 @@ void readlink(fuse_req_t r, fuse_ino_t ino) {
   state.client().call(std::move(cred), ReadlinkArgs{ino_of(ino)},
                       [req = std::move(req)](Reply reply) mutable {
                         if (reply.err) return req.err(reply.err);
-                        Client& client = req.state().client();
-                        if (reply.stat.is_symlink() && client.atime_due(reply.stat))
-                          client.call({}, ReadArgs{reply.stat.ino}, nullptr);
                         req.readlink(reply.data);
                       });
 }

@@ -39,9 +39,6 @@ class Listing {
     ReaddirArgs args{l->dir_, from, entries_for(l->size_ - l->used_, l->plus_), l->plus_};
     client.call(std::move(cred), args, [l = std::move(l)](Reply reply) mutable {
       if (reply.err) return l->req_.err(reply.err);
-      if (!std::exchange(l->touched_, true) && l->cookie_ == 0 && reply.stat.is_dir() &&
-          l->req_.state().client().atime_due(reply.stat))
-        l->req_.state().client().call({}, ReadArgs{l->dir_}, nullptr);
       bool full = false;
       for (const ListedEntry& entry : reply.entries) {
         uint64_t cookie = l->counter_.next(entry.cookie);
@@ -105,7 +102,6 @@ class Listing {
   Ino dir_;
   uint64_t cookie_;
   bool plus_;
-  bool touched_ = false;
   Buffer buffer_;
   size_t size_;
   size_t used_ = 0;

@@ -276,6 +276,16 @@ void State::end() {
   device_->cancel();
   device_->release();  // libfuse closes it
   fuse_session_exit(session_);
+  if (detached_) {
+    // libfuse would unmount whatever is at the path now, unless its descriptor says that the
+    // connection is over: so it gets one that does, which also ends the connection.
+    int dead[2];
+    if (::pipe2(dead, O_CLOEXEC) == 0) {
+      ::close(dead[0]);
+      ::dup2(dead[1], fuse_session_fd(session_));
+      ::close(dead[1]);
+    }
+  }
   fuse_session_unmount(session_);
   if (on_unmounted_) loop_.post(std::exchange(on_unmounted_, nullptr));
 }
@@ -292,7 +302,10 @@ void State::unmount() {
     }
     detach(mountpoint);
     loop.post([weak] {
-      if (auto self = weak.lock()) self->end();
+      if (auto self = weak.lock()) {
+        self->detached_ = true;
+        self->end();
+      }
     });
   });
 }

@@ -143,6 +143,7 @@ class State : public std::enable_shared_from_this<State> {
   fuse_buf request_{};
   bool kill_suidgid_ = false;
   bool stalled_ = false;
+  bool detached_ = false;  // from its path, by unmount()
   bool ended_ = false;
   bool shut_down_ = false;
   size_t requests_ = 0;

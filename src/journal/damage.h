@@ -38,13 +38,12 @@ std::string_view name_of(DamagePlace place);
 std::string_view name_of(DamageOutcome outcome);
 
 // One sentence: the file, the offset, what is lost and which command goes on.
-std::string damage_message(const JournalDamage& damage, LossPolicy policy,
-                           std::string_view volume);
+std::string damage_message(const JournalDamage& damage, LossPolicy policy, std::string_view volume);
 
 struct DamageDecision {
-  bool start = true;        // with the frames that the scan holds
-  bool loses = false;       // something that was durable is given up
-  std::string message;      // a line for each damage that is refused or loses; else empty
+  bool start = true;    // with the frames that the scan holds
+  bool loses = false;   // something that was durable is given up
+  std::string message;  // a line for each damage that is refused or loses; else empty
 };
 // Over all damage of a scan. `volume` is as the user named it.
 DamageDecision decide(const JournalScan& scan, LossPolicy policy, std::string_view volume);

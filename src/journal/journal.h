@@ -39,13 +39,12 @@ class JournalHooks {
   // A segment begins: append its checkpoint (if major) and the trace summary of the previous
   // segment. Nothing that was encoded before may be relied on from here on (traces are named
   // once a segment). Called inside append() and roll(), and, rarely, from the executor (where a
-  // barrier did not fit); it must not call the journal. With the fixed part of the frame it must
-  // fit an eighth of a segment.
+  // barrier did not fit); it must not append. A quarter of a segment is the most there is for it.
   virtual void begin_segment(SegmentId id, bool major, std::string& payload) = 0;
   // written() or durable() has moved.
   virtual void journal_progress() = 0;
   // The journal cannot be trusted any more (a write or a sync failed): the rank must stop
-  // answering. Called once.
+  // answering. Called once; it must not destroy the journal.
   virtual void journal_failed(const Error& error) = 0;
 };
 

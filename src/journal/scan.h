@@ -26,7 +26,7 @@ enum class DamageKind : uint8_t {
 
 // Where the damage lies, as far as going on is concerned.
 enum class DamagePlace : uint8_t {
-  front,    // the oldest segment that counts is concerned: nothing before the next major one is left
+  front,  // the oldest segment that counts is concerned: nothing before the next major one is left
   durable,  // something that was durable is concerned
   tail,     // only what was never known to be durable
 };
@@ -36,8 +36,8 @@ struct JournalDamage {
   DamagePlace place{};
   SegmentId segment;
   uint64_t offset = 0;
-  Lsn lsn;           // the first frame concerned, where it is known
-  Lsn newest_lost;   // the newest frame seen behind the damage; 0: none
+  Lsn lsn;                // the first frame concerned, where it is known
+  Lsn newest_lost;        // the newest frame seen behind the damage; 0: none
   uint64_t wall_sec = 0;  // when the last good segment before it was begun; 0: not known
   std::string detail;     // "FILE, offset N: what is wrong"
 };
@@ -63,9 +63,9 @@ struct Frame {
 struct JournalScan {
   std::vector<ScannedSegment> segments;  // contiguous, oldest first, the first one major
   Lsn last;                              // of the last frame that counts
-  Lsn safe;     // newest event whose file data, with that of all before it, is on disk
-  Lsn durable;  // newest event that is known to have been durable
-  Epoch epoch;  // newest seen
+  Lsn safe;          // newest event whose file data, with that of all before it, is on disk
+  Lsn durable;       // newest event that is known to have been durable
+  Epoch epoch;       // newest seen
   SegmentId newest;  // newest id on the device (next one to use is above it)
   std::vector<JournalDamage> damage;
   bool clean = false;  // ended by close()

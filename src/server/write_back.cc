@@ -58,8 +58,11 @@ Task<void> Rank::write_back_loop() {
     if (cache_.dirty_count() == 0) {
       // Only a checkpoint stands between the tail and the head.
       auto trimmed = co_await trim();
-      bool still = journal_->live_bytes() > soft_cap();
-      if (!trimmed || still) break;
+      if (!trimmed) say("the journal could not be trimmed: " + describe(trimmed.error()));
+      cache_.evict(options_.memory_limit, 4 * options_.write_back_batch);
+      resume_throttled();
+      if (throttled_.empty()) break;
+      co_await sleep_for(executor_, kMillisecond);
       continue;
     }
     auto written = co_await write_back_batch();

@@ -15,9 +15,7 @@ constexpr size_t kAclEntrySize = 8;
 
 bool has_id(uint16_t tag) { return tag == kAclUser || tag == kAclGroup; }
 
-bool is_tag(uint16_t tag) {
-  return tag && tag <= kAclOther && !(tag & (tag - 1));
-}
+bool is_tag(uint16_t tag) { return tag && tag <= kAclOther && !(tag & (tag - 1)); }
 
 }  // namespace
 

@@ -25,8 +25,8 @@ inline constexpr uint32_t kAclNoId = UINT32_MAX;
 
 struct AclEntry {
   uint16_t tag = 0;
-  uint16_t perm = 0;        // rwx, 0..7
-  uint32_t id = kAclNoId;   // of kAclUser and kAclGroup
+  uint16_t perm = 0;       // rwx, 0..7
+  uint32_t id = kAclNoId;  // of kAclUser and kAclGroup
   friend bool operator==(const AclEntry&, const AclEntry&) = default;
 };
 using Acl = std::vector<AclEntry>;

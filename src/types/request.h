@@ -38,7 +38,8 @@ struct SetattrArgs {
   uint64_t size = 0;
   uint64_t blocks = 0;  // with kSetSize: what the data store holds afterwards, if it is known
   Timespec atime, mtime, ctime;
-  bool by_handle = false;  // ftruncate: an open file needs no permission to write
+  // ftruncate, and times that the kernel kept of an open file: they need no permission any more.
+  bool by_handle = false;
 };
 // mode: permissions only for mkdir, create and symlink; with the type for mknod.
 struct MknodArgs { Ino dir; std::string name; uint32_t mode = 0, umask = 0, rdev = 0; };

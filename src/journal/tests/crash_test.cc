@@ -104,5 +104,40 @@ TEST(JournalCrash, WhatIsFoundIsAPrefixThatHoldsWhatWasPromised) {
   for (uint32_t seed = 0; seed < 600 && !HasFatalFailure(); ++seed) CrashRun(seed).run();
 }
 
+Task<void> trim_all(Journal& journal) {
+  Result<void> trimmed = co_await journal.trim(journal.current_segment());
+  CHECK(trimmed.has_value());
+}
+
+TEST(JournalCrash, APowerCutWhileTrimIsSyncingLosesNoSegmentWhateverSectorsSurvive) {
+  bool more = true;
+  for (uint32_t mask = 0; more; ++mask) {
+    Bench b(64 << 10);
+    b.hooks.checkpoint = std::string(1500, 'c');
+    b.open();
+    b.put("one");
+    b.sync();
+    b.executor.run_for(kSecond);
+    b.device.sync_time = kSecond;
+    b.journal->roll(true);
+    {
+      TaskScope scope;
+      scope.spawn(trim_all(*b.journal));
+      b.executor.run_for(kMillisecond);
+      ASSERT_FALSE(scope.empty());
+      b.kill();
+    }
+    uint32_t sector = 0;
+    b.device.power_cut([&] { return mask >> sector++ & 1; });
+    more = mask + 1 < 1u << sector;
+    const JournalScan scan = b.scan(false);
+    ASSERT_TRUE(decide(scan, LossPolicy::refuse, "v").start) << mask << ": " << kinds(scan);
+    ASSERT_FALSE(scan.segments.empty()) << mask;
+    if (scan.segments.front().id == SegmentId{1}) {
+      ASSERT_EQ(events(scan), std::vector<std::string>{"one"});
+    }
+  }
+}
+
 }  // namespace
 }  // namespace graftfs::testing

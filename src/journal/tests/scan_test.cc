@@ -230,7 +230,8 @@ TEST(JournalScan, ASegmentThatCannotBeReadIsAnIoError) {
   auto scan = b.scan(false);
   EXPECT_EQ(kinds(scan), "I/O error in durable 3 @0");
   EXPECT_EQ(events(scan).size(), 10u);
-  EXPECT_THAT(decide(scan, LossPolicy::refuse, "v").message, HasSubstr("the disk cannot read this"));
+  EXPECT_THAT(decide(scan, LossPolicy::refuse, "v").message,
+              HasSubstr("the disk cannot read this"));
 }
 
 TEST(JournalScan, AnUnreadablePlaceBehindTheLastFrameOfAMiddleSegmentDoesNotCount) {
@@ -399,8 +400,7 @@ TEST(JournalScan, EveryFlippedBitIsDamageOrTouchesNothingThatCounts) {
     const auto all = events(whole);
     size_t durable_events = 0;
     for_each_frame(whole, SegmentId{0}, [&](const Frame& f) {
-      durable_events +=
-          f.header.type >= journal::kFirstPayloadType && Lsn{f.header.lsn} <= durable;
+      durable_events += f.header.type >= journal::kFirstPayloadType && Lsn{f.header.lsn} <= durable;
       return true;
     });
     ASSERT_EQ(durable_events, 7u);

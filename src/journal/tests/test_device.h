@@ -68,8 +68,8 @@ inline constexpr uint64_t kSector = 512;
 class TestDevice final : public JournalDevice {
  public:
   struct File {
-    std::string bytes;    // what reads see
-    std::string durable;  // what survives a power cut for sure
+    std::string bytes;         // what reads see
+    std::string durable;       // what survives a power cut for sure
     std::set<uint64_t> dirty;  // sectors that differ in between
   };
   explicit TestDevice(TestExecutor& executor, uint64_t capacity = 256 << 10)

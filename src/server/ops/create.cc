@@ -20,8 +20,7 @@ Outcome create(OpContext& cx, const CreateArgs& args) {
 
   Change change(cx, EventType::link);
   EntryValue value{.kind = EntryKind::primary, .ino = ino, .type = S_IFREG};
-  value.inode =
-      new_inode(cx, *dir, ino, S_IFREG | (args.mode & 07777), args.umask, change.now());
+  value.inode = new_inode(cx, *dir, ino, S_IFREG | (args.mode & 07777), args.umask, change.now());
   change.touch(*dir);
   change.put(*dir, args.name, std::move(value));
   cx.reply().created = true;

@@ -17,9 +17,8 @@ Outcome link(OpContext& cx, const LinkArgs& args) {
   GET(Dir * linked, cx.linked_dir());
 
   Change change(cx, EventType::link);
-  const EntryValue name{.kind = EntryKind::remote_link,
-                        .ino = args.ino,
-                        .type = target.inode().mode & S_IFMT};
+  const EntryValue name{
+      .kind = EntryKind::remote_link, .ino = args.ino, .type = target.inode().mode & S_IFMT};
   change.touch(*dir);
   Dentry& home = *target.dentry;
   if (is_hidden_dir(home.dir->ino())) {

@@ -17,12 +17,10 @@ Outcome mkdir(OpContext& cx, const MkdirArgs& args) {
   Change change(cx, EventType::link);
   DirHeader header;
   header.at = {dir->ino(), args.name};
-  header.inode =
-      new_inode(cx, *dir, ino, S_IFDIR | (args.mode & 01777), args.umask, change.now());
+  header.inode = new_inode(cx, *dir, ino, S_IFDIR | (args.mode & 01777), args.umask, change.now());
   change.touch(*dir).inode.nlink++;
   change.new_dir(std::move(header));
-  change.put(*dir, args.name,
-             EntryValue{.kind = EntryKind::dir_link, .ino = ino, .type = S_IFDIR});
+  change.put(*dir, args.name, EntryValue{.kind = EntryKind::dir_link, .ino = ino, .type = S_IFDIR});
   change.commit(ino);
   return reply_stat(cx, ino);
 }

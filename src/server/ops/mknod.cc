@@ -43,8 +43,7 @@ Outcome mknod(OpContext& cx, const MknodArgs& args) {
 
   Change change(cx, EventType::link);
   EntryValue value{.kind = EntryKind::primary, .ino = ino, .type = type};
-  value.inode =
-      new_inode(cx, *dir, ino, type | (args.mode & 07777), args.umask, change.now());
+  value.inode = new_inode(cx, *dir, ino, type | (args.mode & 07777), args.umask, change.now());
   if (is_device(type)) value.inode.rdev = args.rdev;
   change.touch(*dir);
   change.put(*dir, args.name, std::move(value));

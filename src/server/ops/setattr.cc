@@ -38,8 +38,7 @@ int check_times(const OpContext& cx, const Inode& inode, const SetattrArgs& args
   bool truncation = (args.valid & kSetSize) && !(args.valid & (kSetAtime | kSetCtime)) &&
                     (args.valid & kSetMtimeNow);
   if (truncation) return 0;  // its own permission was checked
-  if ((args.valid & touch) == touch && !(args.valid & kSetCtime))
-    return may(cx, inode, kMayWrite);
+  if ((args.valid & touch) == touch && !(args.valid & kSetCtime)) return may(cx, inode, kMayWrite);
   return EPERM;
 }
 

@@ -46,10 +46,19 @@ class TestExecutor final : public Executor {
   Nanos now_ = 0;
 };
 
-enum class CacheMode { warm, cold };
+class TestRandom final : public Random {
+ public:
+  uint64_t next() override { return state_ = state_ * 6364136223846793005u + 1442695040888963407u; }
 
-// The rank. Cold: it is stopped and started anew before every request, so that each one finds an
-// empty cache and runs as often as pieces are missing.
+ private:
+  uint64_t state_ = 1;
+};
+
+enum class CacheMode { warm, cold, replayed };
+
+// The rank. Before every request it is, cold: stopped and started anew, so that each one finds an
+// empty cache and runs as often as pieces are missing; replayed: killed and recovered, so that
+// each one finds what the events of those before it say.
 class World {
  public:
   explicit World(CacheMode mode = CacheMode::warm) : mode_(mode) { start({}); }
@@ -57,6 +66,7 @@ class World {
 
   Reply call(const Credentials& cred, Args args) {
     if (mode_ == CacheMode::cold) restart();
+    if (mode_ == CacheMode::replayed) kill_and_recover();
     executor.advance(kSecond);
     std::optional<Reply> reply;
     Request request;
@@ -75,8 +85,13 @@ class World {
     stop();
     start(std::move(options));
   }
+  void kill_and_recover() {
+    rank.reset();
+    store.reset();
+    disk->crash(random_, CrashKind::process_death);
+    start({});
+  }
   void keep_cache() { mode_ = CacheMode::warm; }
-  // What nobody holds is purged, now.
   template <class Done>
   void wait(Done done) {
     executor.run_until(done);
@@ -115,6 +130,7 @@ class World {
   }
 
   CacheMode mode_;
+  TestRandom random_;
   uint64_t seq_ = 0;
 };
 
@@ -222,9 +238,11 @@ class OpsTest : public testing::TestWithParam<CacheMode> {
   User other{world, 1002, 102};
 };
 
-inline const auto kBothModes = testing::Values(CacheMode::warm, CacheMode::cold);
+inline const auto kAllModes =
+    testing::Values(CacheMode::warm, CacheMode::cold, CacheMode::replayed);
 inline std::string mode_name(const testing::TestParamInfo<CacheMode>& info) {
-  return info.param == CacheMode::warm ? "Warm" : "Cold";
+  constexpr const char* names[] = {"Warm", "Cold", "Replayed"};
+  return names[static_cast<size_t>(info.param)];
 }
 
 // Times of an inode before and after a call, for the table that POSIX keeps of them.

@@ -8,7 +8,7 @@ namespace graftfs {
 namespace {
 
 class Names : public OpsTest {};
-INSTANTIATE_TEST_SUITE_P(Ops, Names, kBothModes, mode_name);
+INSTANTIATE_TEST_SUITE_P(Ops, Names, kAllModes, mode_name);
 
 // Every operation that makes a name.
 struct Maker {

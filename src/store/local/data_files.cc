@@ -69,20 +69,30 @@ Result<void> copy_bytes(const DataFile& from, uint64_t from_offset, DataFile& to
 
 }  // namespace
 
-std::string DataFiles::file_name(Ino ino) { return fmt::format("{:014x}", ino.v / kFanOut); }
+std::string DataFiles::file_name(Ino ino) { return fmt::format("{:016x}", ino.v); }
 
 std::string DataFiles::name_of(Ino ino) const {
   return fmt::format("{}/data/{:02x}/{}", volume_->path, fan_of(ino), file_name(ino));
 }
 
 Result<void> DataFiles::open_dirs() {
-  std::string shown = volume_->path + "/data";
-  TRY_ASSIGN(Fd data, open_at(volume_->fd.get(), "data", O_RDONLY | O_DIRECTORY, shown));
-  for (int i = 0; i < kFanOut; ++i) {
-    std::string name = fmt::format("{:02x}", i);
-    TRY_ASSIGN(dirs_[i], open_at(data.get(), name, O_RDONLY | O_DIRECTORY, shown + "/" + name));
-  }
+  TRY_ASSIGN(data_, open_at(volume_->fd.get(), "data", O_RDONLY | O_DIRECTORY,
+                            volume_->path + "/data"));
   return {};
+}
+
+int DataFiles::dir(int fan, bool create) const {
+  std::lock_guard lock(dirs_mutex_);
+  Fd& fd = dirs_[fan];
+  if (fd) return fd.get();
+  std::string name = fmt::format("{:02x}", fan);
+  fd = Fd(::openat(data_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd && errno == ENOENT && create) {
+    if (::mkdirat(data_.get(), name.c_str(), 0700) != 0 && errno != EEXIST) return -1;
+    dirs_made_ = true;
+    fd = Fd(::openat(data_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  }
+  return fd.get();
 }
 
 Result<std::shared_ptr<DataFile>> DataFiles::open(Ino ino, bool create) {
@@ -93,9 +103,9 @@ Result<std::shared_ptr<DataFile>> DataFiles::open(Ino ino, bool create) {
   auto file = std::make_shared<DataFile>();
   file->ino = ino;
   std::string name = file_name(ino);
-  int dir = dirs_[fan_of(ino)].get();
-  int fd = ::openat(dir, name.c_str(), O_RDWR | O_CLOEXEC);
-  if (fd < 0 && errno == ENOENT && create) {
+  int dir = this->dir(fan_of(ino), create);
+  int fd = dir < 0 ? -1 : ::openat(dir, name.c_str(), O_RDWR | O_CLOEXEC);
+  if (dir >= 0 && fd < 0 && errno == ENOENT && create) {
     fd = ::openat(dir, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     file->created = true;
   }
@@ -125,13 +135,21 @@ void DataFiles::forget(Ino ino) {
 }
 
 Result<void> DataFiles::sync_dir(int fan) const {
-  return fsync_fd(dirs_[fan].get(), fmt::format("{}/data/{:02x}", volume_->path, fan));
+  std::string shown = fmt::format("{}/data/{:02x}", volume_->path, fan);
+  int fd = dir(fan, false);
+  if (fd < 0) return os_fail(errno, "open", shown);
+  TRY(fsync_fd(fd, shown));
+  if (!dirs_made_.exchange(false)) return {};
+  Result<void> synced = fsync_fd(data_.get(), volume_->path + "/data");
+  if (!synced) dirs_made_ = true;
+  return synced;
 }
 
 Result<void> DataFiles::unlink(Ino ino) const {
   TRY(volume_->alive());
   std::string name = file_name(ino);
-  if (::unlinkat(dirs_[fan_of(ino)].get(), name.c_str(), 0) != 0 && errno != ENOENT) {
+  int fd = dir(fan_of(ino), false);
+  if ((fd < 0 || ::unlinkat(fd, name.c_str(), 0) != 0) && errno != ENOENT) {
     return os_fail(errno, "remove", name_of(ino));
   }
   return {};
@@ -141,15 +159,17 @@ Result<std::vector<Ino>> DataFiles::list_all() const {
   std::vector<Ino> inos;
   for (int fan = 0; fan < kFanOut; ++fan) {
     TRY(volume_->alive());
-    int fd = ::openat(dirs_[fan].get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int own = dir(fan, false);
+    if (own < 0 && errno == ENOENT) continue;
+    int fd = own < 0 ? -1 : ::openat(own, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR* d = fd < 0 ? nullptr : ::fdopendir(fd);
     if (!d) return os_fail(errno, "list", fmt::format("{}/data/{:02x}", volume_->path, fan));
     while (dirent* e = ::readdir(d)) {
-      uint64_t high = 0;
+      Ino ino;
       std::string_view name = e->d_name;
-      auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), high, 16);
-      if (error != std::errc() || end != name.data() + name.size() || name.size() != 14) continue;
-      inos.push_back(Ino{high * kFanOut + static_cast<uint64_t>(fan)});
+      auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), ino.v, 16);
+      if (error != std::errc() || end != name.data() + name.size() || name.size() != 16) continue;
+      if (fan_of(ino) == fan) inos.push_back(ino);
     }
     ::closedir(d);
   }

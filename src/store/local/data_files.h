@@ -6,6 +6,7 @@
 #include <array>
 #include <list>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -38,7 +39,9 @@ class DataFiles {
   // The same, and never kept.
   void forget(Ino ino);
 
-  static int fan_of(Ino ino) { return static_cast<int>(ino.v % kFanOut); }
+  // Neighbours share a directory: files made together lie together on disk, and few directories
+  // are to be synced.
+  static int fan_of(Ino ino) { return static_cast<int>(ino.v / kNeighbours % kFanOut); }
   std::string name_of(Ino ino) const;
   Result<void> sync_dir(int fan) const;
   Result<void> unlink(Ino ino) const;
@@ -48,10 +51,15 @@ class DataFiles {
 
  private:
   static std::string file_name(Ino ino);
+  // The fan-out directory's descriptor, opened (and made) at first use; -1 and errno.
+  int dir(int fan, bool create) const;
 
   std::shared_ptr<Volume> volume_;
   size_t max_open_;
-  std::array<Fd, kFanOut> dirs_;
+  Fd data_;
+  mutable std::mutex dirs_mutex_;
+  mutable std::array<Fd, kFanOut> dirs_;
+  mutable std::atomic<bool> dirs_made_{false};  // since data/ was synced
   struct Open {
     std::shared_ptr<DataFile> file;
     std::list<Ino>::iterator used;

@@ -141,12 +141,6 @@ Result<VolumeFile> format_volume(const std::string& volume) {
   for (const char* name : {"dirs", "journal", "data"}) {
     TRY(make_dir(dir.get(), name, volume + "/" + name));
   }
-  TRY_ASSIGN(Fd data, open_at(dir.get(), "data", O_RDONLY | O_DIRECTORY, volume + "/data"));
-  for (int i = 0; i < kFanOut; ++i) {
-    std::string name = fmt::format("{:02x}", i);
-    TRY(make_dir(data.get(), name, volume + "/data/" + name));
-  }
-  TRY(fsync_fd(data.get(), volume + "/data"));
   TRY_ASSIGN(Fd lock, open_at(dir.get(), "lock", O_RDWR | O_CREAT, volume + "/lock"));
   TRY(fsync_fd(dir.get(), volume));
   VolumeFile file;

@@ -12,7 +12,8 @@ namespace graftfs::local {
 
 inline constexpr uint32_t kFormatVersion = 1;
 inline constexpr char kVolumeFile[] = "graftfs.volume";
-inline constexpr int kFanOut = 256;  // directories below data/
+inline constexpr int kFanOut = 256;       // directories below data/
+inline constexpr int kNeighbours = 1024;  // consecutive inos in the same one
 
 struct VolumeFile {
   uint32_t format = kFormatVersion;

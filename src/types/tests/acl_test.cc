@@ -15,12 +15,12 @@ TEST(Acl, BytesAreTheKernels) {
   // What `setfacl -m u:1001:7` passes to setxattr(2) for a file of mode 0640, mask 5.
   std::string bytes = encode_acl({kOwner6, kUser7, kGroup4, kMask5, kOther0});
   const unsigned char expected[] = {
-      2,    0, 0, 0,                                   // version
-      0x01, 0, 6, 0, 0xff, 0xff, 0xff, 0xff,           // user::rw-
-      0x02, 0, 7, 0, 0xe9, 0x03, 0,    0,              // user:1001:rwx
-      0x04, 0, 4, 0, 0xff, 0xff, 0xff, 0xff,           // group::r--
-      0x10, 0, 5, 0, 0xff, 0xff, 0xff, 0xff,           // mask::r-x
-      0x20, 0, 0, 0, 0xff, 0xff, 0xff, 0xff,           // other::---
+      2,    0, 0, 0,                          // version
+      0x01, 0, 6, 0, 0xff, 0xff, 0xff, 0xff,  // user::rw-
+      0x02, 0, 7, 0, 0xe9, 0x03, 0,    0,     // user:1001:rwx
+      0x04, 0, 4, 0, 0xff, 0xff, 0xff, 0xff,  // group::r--
+      0x10, 0, 5, 0, 0xff, 0xff, 0xff, 0xff,  // mask::r-x
+      0x20, 0, 0, 0, 0xff, 0xff, 0xff, 0xff,  // other::---
   };
   EXPECT_EQ(bytes, std::string(reinterpret_cast<const char*>(expected), sizeof expected));
   Acl back;
@@ -44,9 +44,9 @@ TEST(Acl, MalformedBytesAreRefused) {
   EXPECT_EQ(decode_acl(tag, acl), EINVAL);
   tag[4] = 0x40;
   EXPECT_EQ(decode_acl(tag, acl), EINVAL);
-  EXPECT_EQ(decode_acl(encode_acl({kOwner6, {kAclUser, 7, kAclNoId}, kGroup4, kMask5, kOther0}),
-                       acl),
-            EINVAL);
+  EXPECT_EQ(
+      decode_acl(encode_acl({kOwner6, {kAclUser, 7, kAclNoId}, kGroup4, kMask5, kOther0}), acl),
+      EINVAL);
 }
 
 TEST(Acl, ValidityIsTheKernels) {

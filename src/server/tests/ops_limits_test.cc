@@ -1,0 +1,71 @@
+// Link counts at their limit, and a full store.
+
+#include <linux/fs.h>
+
+#include "server/tests/ops_fixture.h"
+
+namespace graftfs {
+namespace {
+
+class Limits : public OpsTest {};
+INSTANTIATE_TEST_SUITE_P(Ops, Limits, testing::Values(CacheMode::warm), mode_name);
+
+TEST_P(Limits, LinksOfAFile) {
+  Ino dir = make_dir(owner, kRootIno, "d");
+  Ino file = make_file(owner, dir, "0");
+  for (uint32_t n = 1; n < kMaxLink; ++n)
+    ASSERT_EQ(owner.link(file, dir, std::to_string(n)).err, 0) << n;
+  EXPECT_EQ(owner.stat(file).nlink, kMaxLink);
+  EXPECT_EQ(owner.link(file, dir, "more").err, EMLINK);
+  EXPECT_EQ(owner.unlink(dir, "7").err, 0);
+  EXPECT_EQ(owner.link(file, dir, "more").err, 0);
+  EXPECT_EQ(owner.stat(dir).size, kMaxLink);
+}
+
+TEST_P(Limits, LinksOfADirectory) {
+  Ino dir = make_dir(owner, kRootIno, "d");
+  Ino outside = make_dir(owner, kRootIno, "outside");
+  make_dir(owner, outside, "sub");
+  make_file(owner, dir, "file");
+  for (uint32_t n = 2; n < kMaxLink; ++n)
+    ASSERT_EQ(owner.mkdir(dir, std::to_string(n)).err, 0) << n;
+  EXPECT_EQ(owner.stat(dir).nlink, kMaxLink);
+  EXPECT_EQ(owner.mkdir(dir, "more").err, EMLINK);
+  EXPECT_EQ(owner.mkdir(dir, "7").err, EEXIST);
+  EXPECT_EQ(owner.rename(outside, "sub", dir, "more").err, EMLINK);
+  EXPECT_EQ(owner.rename(dir, "file", outside, "sub", RENAME_EXCHANGE).err, EMLINK);
+  EXPECT_EQ(owner.rename(outside, "sub", dir, "7").err, 0) << "takes another one's place";
+  EXPECT_EQ(owner.rename(dir, "7", dir, "more").err, 0) << "was counted already";
+  EXPECT_EQ(owner.stat(dir).nlink, kMaxLink);
+  EXPECT_EQ(owner.create(dir, "files do not count").err, 0);
+}
+
+TEST_P(Limits, AFullStoreRefusesWhatAddsAndTakesWhatRemoves) {
+  Ino dir = make_dir(owner, kRootIno, "d");
+  Ino file = make_file(owner, dir, "file");
+  world.disk->set_capacity(world.disk->used());
+  int made = 0;
+  int err = 0;
+  while (!err && made < 200'000)
+    if (!(err = owner.mknod(dir, "n" + std::to_string(made)).err)) made++;
+  EXPECT_EQ(err, ENOSPC);
+  EXPECT_EQ(owner.mkdir(dir, "x").err, ENOSPC);
+  EXPECT_EQ(owner.create(dir, "x").err, ENOSPC);
+  EXPECT_EQ(owner.symlink(dir, "x", "t").err, ENOSPC);
+  EXPECT_EQ(owner.link(file, dir, "x").err, ENOSPC);
+  EXPECT_EQ(owner.setxattr(file, "user.a", "v").err, ENOSPC);
+  EXPECT_EQ(owner.mkdir(dir, "file").err, EEXIST);
+  EXPECT_EQ(other.mkdir(dir, "x").err, EACCES);
+  Stat before = owner.stat(file);
+  EXPECT_EQ(moved(before, owner.read(file).stat), kNone) << "quietly";
+  EXPECT_EQ(owner.chmod(file, 0600).err, 0);
+  EXPECT_EQ(owner.rename(dir, "file", dir, "renamed").err, 0);
+  EXPECT_EQ(owner.unlink(dir, "renamed").err, 0);
+  world.disk->set_capacity(UINT64_MAX);
+  world.restart();
+  EXPECT_EQ(owner.mkdir(dir, "x").err, 0);
+  EXPECT_EQ(owner.stat(dir).size, static_cast<uint64_t>(made) + 1);
+}
+
+}  // namespace
+}  // namespace graftfs
