@@ -5,6 +5,7 @@
 namespace graftfs {
 
 const CompletedRequest* SessionState::find(uint64_t seq) const {
+  if (completed.empty() || seq > completed.back().seq) return nullptr;
   auto it = std::lower_bound(completed.begin(), completed.end(), seq,
                              [](const CompletedRequest& c, uint64_t s) { return c.seq < s; });
   return it != completed.end() && it->seq == seq ? &*it : nullptr;

@@ -7,7 +7,11 @@
 namespace graftfs {
 namespace {
 
-constexpr size_t kPurgeBatch = 64;
+constexpr size_t kPurgeBatch = 1024;
+constexpr size_t kReleasesInAnEvent = 64;
+// How often, and how many times, the journal is looked at for a sync that somebody else asked for.
+constexpr Nanos kLookEvery = 20 * kMillisecond;
+constexpr int kLooks = 8;
 constexpr Nanos kRetryAfter = kSecond;
 
 }  // namespace
@@ -132,6 +136,14 @@ Task<void> Rank::purge_loop() {
   purging_ = false;
 }
 
+Task<Result<void>> Rank::durable_in_time(Lsn lsn) {
+  for (int i = 0; i < kLooks && journal_->durable() < lsn; ++i) {
+    if (failed_ || stopping_) break;
+    co_await sleep_for(executor_, kLookEvery);
+  }
+  co_return co_await journal_->sync();
+}
+
 // Whether the name is still in ~orphans; reads the entry where it is not cached.
 Task<Result<bool>> Rank::is_orphan(Dir& orphans, Ino ino) {
   std::string name = hidden_name(ino);
@@ -142,8 +154,9 @@ Task<Result<bool>> Rank::is_orphan(Dir& orphans, Ino ino) {
 }
 
 Task<Result<void>> Rank::purge_batch(std::vector<Ino> asked) {
-  // The unlink must not be forgotten by a crash once the data is gone.
-  CO_TRY(co_await journal_->sync());
+  // The unlink must not be forgotten by a crash once the data is gone. Nobody waits for the purge,
+  // so it asks for no sync of its own where one is about to come.
+  CO_TRY(co_await durable_in_time(journal_->appended()));
   Dir& orphans = *cache_.find_dir(orphans_dir_ino(options_.rank));
   Purge purge(*this, orphans);
   std::vector<Ino> found;
@@ -169,10 +182,12 @@ Task<Result<void>> Rank::purge_batch(std::vector<Ino> asked) {
       gone.push_back(std::move(update));
     }
   }
-  for (Ino ino : purge.inos()) {
-    if (cache_.find_entry(orphans, hidden_name(ino))->kind == EntryKind::dir_link) continue;
+  std::vector<Ino> files;
+  for (Ino ino : purge.inos())
+    if (cache_.find_entry(orphans, hidden_name(ino))->type == S_IFREG) files.push_back(ino);
+  if (!files.empty()) {
     KILL_POINT("purge.before_data");
-    CO_TRY(co_await store_.data().remove(ino));
+    CO_TRY(co_await store_.data().remove_many(std::move(files)));
   }
   if (!gone.empty()) {
     KILL_POINT("purge.before_dirs");
@@ -186,7 +201,7 @@ Task<Result<void>> Rank::purge_batch(std::vector<Ino> asked) {
     event.dirs.push_back({.dirty = true, .full = false, .header = orphans.header});
     DirHeader& header = event.dirs.back().header;
     header.version = header.version.next();
-    for (size_t n = 0; n < TreeEvent::kMaxItems && i < purge.inos().size(); ++n, ++i) {
+    for (size_t n = 0; n < kReleasesInAnEvent && i < purge.inos().size(); ++n, ++i) {
       EntryItem& item = event.entries.emplace_back();
       item.name = hidden_name(purge.inos()[i]);
       item.value.version = header.version;

@@ -45,7 +45,7 @@ struct RankOptions {
   uint32_t segment_events = 8192;
   uint32_t segments_per_major = 16;
   Nanos write_back_after = 5 * kSecond;    // dirty items go to the store at the latest after this
-  size_t write_back_batch = 8192;          // items
+  size_t write_back_batch = 65536;         // items
   Nanos reconnect_window = 0;              // after recovery, for sessions to claim what they hold
   std::function<void(const RecoveryProgress&)> progress;
   std::function<void(const std::string&)> log;  // for the operator, one line each
@@ -104,6 +104,9 @@ class Rank final : public MetadataService, private JournalHooks {
 
   // requests.cc
   void run(PendingPtr pending);
+  // True: answered. False: `need` is missing; request and done are untouched.
+  bool try_run(const Request& request, const std::vector<Need>& absent, ReplyFn& done,
+               Need& need);
   Outcome dispatch(OpContext& context, const Args& args);
   Outcome answer_again(OpContext& context, const CompletedRequest& completed);
   void answer(Lsn written, Lsn durable, Reply reply, ReplyFn done);
@@ -149,6 +152,7 @@ class Rank final : public MetadataService, private JournalHooks {
   void drop_hold(Ino ino, SessionId session, uint32_t count);
   void want_purge(Ino ino);
   Task<void> purge_loop();
+  Task<Result<void>> durable_in_time(Lsn lsn);
   Task<Result<bool>> is_orphan(Dir& orphans, Ino ino);
   Task<Result<void>> purge_batch(std::vector<Ino> asked);
   Task<Result<void>> find_orphans();

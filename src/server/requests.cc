@@ -41,17 +41,17 @@ void Rank::submit(Request request, ReplyFn done) {
     return tasks_.spawn(sync_request(std::move(done)));
   if (std::holds_alternative<StatfsArgs>(request.args))
     return tasks_.spawn(statfs_request(std::move(done)));
+  bool wait = throttled(request.args);
+  Need need;
+  if (!wait && try_run(request, {}, done, need)) return;
   auto pending = std::make_unique<Pending>();
   pending->request = std::move(request);
   pending->done = std::move(done);
-  if (throttled(pending->request.args)) {
-    MARK("rank.throttled");
-    stats_.throttled++;
-    throttled_.push_back(std::move(pending));
-    wake_write_back();
-    return;
-  }
-  run(std::move(pending));
+  if (!wait) return fetch(std::move(need), std::move(pending));
+  MARK("rank.throttled");
+  stats_.throttled++;
+  throttled_.push_back(std::move(pending));
+  wake_write_back();
 }
 
 bool Rank::throttled(const Args& args) const {
@@ -68,16 +68,23 @@ void Rank::resume_throttled() {
 }
 
 void Rank::run(PendingPtr pending) {
+  if (pending->runs++ > 0) stats_.retries++;
+  CHECK(pending->runs < kMaxRuns, "{} never gets what it needs",
+        op_name(pending->request.args));
+  Need need;
+  if (!try_run(pending->request, pending->absent, pending->done, need))
+    fetch(std::move(need), std::move(pending));
+}
+
+bool Rank::try_run(const Request& request, const std::vector<Need>& absent, ReplyFn& done,
+                   Need& need) {
   Reply reply;
   if (failed_) {
     reply.err = EIO;
-    return answer({}, {}, std::move(reply), std::move(pending->done));
+    answer({}, {}, std::move(reply), std::move(done));
+    return true;
   }
-  if (pending->runs++ > 0) stats_.retries++;
-  CHECK(pending->runs < kMaxRuns, "{} of inode {:#x} never gets what it needs",
-        op_name(pending->request.args), 0);
-  const Request& request = pending->request;
-  OpContext context(*this, request, pending->absent, reply);
+  OpContext context(*this, request, absent, reply);
   const CompletedRequest* completed = nullptr;
   if (request.seq != 0) {
     auto session = state_.sessions.find(request.session);
@@ -87,13 +94,16 @@ void Rank::run(PendingPtr pending) {
       completed ? answer_again(context, *completed) : dispatch(context, request.args);
   if (!outcome) {
     Stop& stop = outcome.error();
-    if (stop.need.kind != Need::none) return fetch(std::move(stop.need), std::move(pending));
+    if (stop.need.kind != Need::none) {
+      need = std::move(stop.need);
+      return false;
+    }
     reply = Reply{};
     reply.err = stop.err;
   }
   if (options_.executed && !completed) options_.executed(request, reply, context.logged());
-  answer(context.show_written(), context.show_durable(), std::move(reply),
-         std::move(pending->done));
+  answer(context.show_written(), context.show_durable(), std::move(reply), std::move(done));
+  return true;
 }
 
 Outcome Rank::dispatch(OpContext& cx, const Args& args) {

@@ -10,6 +10,14 @@ namespace graftfs {
 namespace {
 
 constexpr Nanos kRetryAfter = 200 * kMillisecond;
+// Items that are encoded, or marked clean, before requests get their turn.
+constexpr size_t kSlice = 2048;
+
+Task<void> next_turn(Executor& executor) {
+  Promised<bool> turn(executor);
+  executor.post([turn] { turn.set(true); });
+  co_await turn;
+}
 
 // One item as it was when its bytes were taken.
 struct Taken {
@@ -147,10 +155,12 @@ Task<Result<size_t>> Rank::write_back_batch() {
   std::vector<DirUpdate> updates;
   std::vector<Taken> taken;
   taken.reserve(count);
+  Lsn taken_at = journal_->appended();  // whatever changes from here on has a newer event
   for (size_t d = 0; d < dirs.size(); ++d) {
     DirUpdate update;
     update.dir = dirs[d]->ino();
     for (DirtyItem* item : items[d]) {
+      if (taken.size() % kSlice == kSlice - 1) co_await next_turn(executor_);
       if (!item->dirty()) continue;  // the store was newer
       taken.push_back({item, version_of(*item)});
       if (item->is_header)
@@ -163,7 +173,6 @@ Task<Result<size_t>> Rank::write_back_batch() {
       update.header = encode_dir_header(update.dir, dirs[d]->header);
     updates.push_back(std::move(update));
   }
-  Lsn taken_at = journal_->appended();
   KILL_POINT("write_back.taken");
   // Nothing reaches the store before it is durable in the journal.
   Result<void> done = co_await journal_->sync();
@@ -174,7 +183,7 @@ Task<Result<size_t>> Rank::write_back_batch() {
     unpin();
     co_return std::unexpected(done.error());
   }
-  // Marking a null entry clean drops it, once its directory is not pinned by anybody else.
+  // Marking a null entry clean drops it, unless its directory is pinned by somebody else.
   unpin();
   for (const Taken& t : taken) {
     if (!t.item->dirty()) continue;  // a fetch has found the store to be newer

@@ -158,6 +158,11 @@ class DataStore {
   virtual bool has_unsynced() const = 0;
   // Gives the space back. A file without data is not an error. (rados: remove, throttled)
   virtual Task<Result<void>> remove(Ino ino) = 0;
+  // The same for several; after an error any of them may be gone.
+  virtual Task<Result<void>> remove_many(std::vector<Ino> inos) {
+    for (Ino ino : inos) CO_TRY(co_await remove(ino));
+    co_return Result<void>{};
+  }
   // Inos that have data, in order, from `from`, up to `max`; for fsck.
   virtual Task<Result<std::vector<Ino>>> list(Ino from, size_t max) = 0;
 };

@@ -1,5 +1,7 @@
 #include "store/local/local_data.h"
 
+#include <deque>
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -178,6 +180,29 @@ Task<Result<void>> LocalData::remove(Ino ino) {
   if (!result) co_return result;
   unsynced_.erase(ino);
   poisoned_.erase(ino);
+  points::DataRemove::after();
+  co_return result;
+}
+
+Task<Result<void>> LocalData::remove_many(std::vector<Ino> inos) {
+  points::DataRemove::before();
+  std::deque<Gates::Hold> holds;
+  for (Ino ino : inos) {
+    auto& hold = holds.emplace_back(gates_, ino, true);
+    if (hold.must_wait()) co_await hold.entered();
+  }
+  CO_TRY(alive());
+  for (Ino ino : inos) files_->forget(ino);
+  auto done = start_job(pool_, executor_, [files = files_, inos]() -> Result<void> {
+    for (Ino ino : inos) TRY(files->unlink(ino));
+    return {};
+  });
+  Result<void> result = co_await done;
+  if (!result) co_return result;
+  for (Ino ino : inos) {
+    unsynced_.erase(ino);
+    poisoned_.erase(ino);
+  }
   points::DataRemove::after();
   co_return result;
 }

@@ -49,6 +49,7 @@ class LocalData final : public DataStore {
   // True from the start until the first sync_all(): the previous owner's writes may be unsynced.
   bool has_unsynced() const override { return inherited_ || !unsynced_.empty(); }
   Task<Result<void>> remove(Ino ino) override;
+  Task<Result<void>> remove_many(std::vector<Ino> inos) override;
   Task<Result<std::vector<Ino>>> list(Ino from, size_t max) override;
 
  private:
