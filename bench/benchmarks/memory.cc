@@ -12,10 +12,10 @@ namespace graftfs::bench {
 namespace {
 
 double map_bytes_per_entry(size_t n) {
-  uint64_t before = resident_bytes();
+  uint64_t before = resident_bytes().own;
   auto map = std::make_unique<std::map<std::string, Stat>>();
   for (size_t i = 0; i < n; ++i) (*map)[fmt::format("file{:08}", i)] = Stat{};
-  return static_cast<double>(resident_bytes() - before) / static_cast<double>(n);
+  return static_cast<double>(resident_bytes().own - before) / static_cast<double>(n);
 }
 
 Report run_memory(const Context& context) {
@@ -26,7 +26,7 @@ Report run_memory(const Context& context) {
   Embedded e(context.work / "memory", options);
   Ino dir = e.make_path(2, "d");
   e.call(SyncArgs{});
-  uint64_t before = resident_bytes();
+  Resident before = resident_bytes();
   for (size_t i = 0; i < entries; ++i) {
     Reply reply = e.call(MknodArgs{dir, fmt::format("file{:08}", i), S_IFREG | 0644, 0, 0});
     if (reply.err != 0) throw BenchmarkError("a create failed");
@@ -34,13 +34,15 @@ Report run_memory(const Context& context) {
   // Everything is in the store, and clean, and still cached.
   auto written = e.wait(e.rank().write_back_all());
   if (!written) throw BenchmarkError(describe(written.error()));
-  uint64_t after = resident_bytes();
+  Resident after = resident_bytes();
   double cached = static_cast<double>(e.rank().cache().usage().entries);
   if (cached < static_cast<double>(entries)) throw BenchmarkError("entries were evicted");
   Report report;
-  double bytes = static_cast<double>(after - before) / cached;
+  double bytes = static_cast<double>(after.own - before.own) / cached;
   report.figures["entries"] = entries;
   report.figures["resident_bytes_per_entry"] = bytes;
+  report.figures["mapped_store_pages_bytes_per_entry"] =
+      (static_cast<double>(after.mapped) - static_cast<double>(before.mapped)) / cached;
   report.figures["estimate_bytes_per_entry"] =
       static_cast<double>(e.rank().cache().usage().bytes) / cached;
   report.reference["std_map_bytes_per_entry"] = reference;

@@ -67,12 +67,16 @@ double process_cpu_seconds() {
   return seconds(u.ru_utime) + seconds(u.ru_stime);
 }
 
-uint64_t resident_bytes() {
+Resident resident_bytes() {
   malloc_trim(0);
-  std::ifstream statm("/proc/self/statm");
-  uint64_t size = 0, resident = 0;
-  statm >> size >> resident;
-  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  std::ifstream status("/proc/self/status");
+  Resident resident;
+  std::string line;
+  while (std::getline(status, line)) {
+    if (line.starts_with("RssAnon:")) resident.own = std::stoull(line.substr(8)) << 10;
+    if (line.starts_with("RssFile:")) resident.mapped = std::stoull(line.substr(8)) << 10;
+  }
+  return resident;
 }
 
 }  // namespace graftfs::bench

@@ -55,7 +55,11 @@ class Embedded {
 
 // User and system time of this process so far, in seconds.
 double process_cpu_seconds();
-// Resident memory of this process, in bytes.
-uint64_t resident_bytes();
+// Resident memory of this process, in bytes: what it holds itself, and pages of files that it has
+// mapped (the kernel's cache of the store, which it takes back as it needs).
+struct Resident {
+  uint64_t own = 0, mapped = 0;
+};
+Resident resident_bytes();
 
 }  // namespace graftfs::bench
