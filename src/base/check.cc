@@ -5,9 +5,15 @@
 
 namespace graftfs {
 
+static thread_local bool throws = false;
+
+void throw_failed_checks(bool on) { throws = on; }
+
 void check_failed(const char* file, int line, const char* condition, const std::string& detail) {
-  fmt::print(stderr, "{}:{}: CHECK({}) failed{}{}\n", file, line, condition,
-             detail.empty() ? "" : ": ", detail);
+  std::string what = fmt::format("{}:{}: CHECK({}) failed{}{}", file, line, condition,
+                                 detail.empty() ? "" : ": ", detail);
+  if (throws) throw CheckFailed{what};
+  fmt::print(stderr, "{}\n", what);
   std::fflush(stderr);
   std::abort();
 }

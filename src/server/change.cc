@@ -138,6 +138,7 @@ void Change::commit(Ino result) {
   }
   if (cx_.reply().created) event_.result_flags |= kResultCreated;
   Lsn lsn = cx_.rank_.log(event_);
+  cx_.logged_ = lsn;
   cx_.show_written_ = std::max(cx_.show_written_, lsn);
   if (cx_.rank_.options_.durability == Durability::strict)
     cx_.show_durable_ = std::max(cx_.show_durable_, lsn);

@@ -67,6 +67,7 @@ class OpContext {
   bool read_only() const;  // EROFS mount
   // What new entries would need is not there (journal or store is full): ENOSPC.
   bool out_of_space() const;
+  uint32_t max_dir_link() const;
 
   // The directory: ENOTDIR where the ino is a file's, ESTALE where it is nothing's. A directory
   // that was removed (nlink 0) is found too.
@@ -97,9 +98,11 @@ class OpContext {
 
   Lsn show_written() const { return show_written_; }
   Lsn show_durable() const { return show_durable_; }
+  Lsn logged() const { return logged_; }  // the event of the change that was made; 0: none
 
  private:
   friend class Change;
+  Found<Dir*> any_dir(Ino ino);  // also a hidden one
   bool is_absent(const Need& need) const;
   std::unexpected<Stop> missing(Need need) const { return std::unexpected(Stop{0, need}); }
 
@@ -107,6 +110,7 @@ class OpContext {
   const Request& request_;
   const std::vector<Need>& absent_;  // what was fetched for this request and is not there
   Reply& reply_;
+  Lsn logged_;
   Lsn show_written_, show_durable_;  // the reply waits until the journal is there
 };
 

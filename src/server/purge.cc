@@ -12,6 +12,44 @@ constexpr Nanos kRetryAfter = kSecond;
 
 }  // namespace
 
+// The inodes that one batch takes away. While it lives ~orphans is not evicted, no write-back
+// brings their directories back, and requests for them are answered ESTALE.
+class Rank::Purge {
+ public:
+  Purge(Rank& rank, Dir& orphans) : rank_(rank), orphans_(orphans) { orphans_.pins++; }
+  ~Purge() {
+    forget_dirs();
+    orphans_.pins--;
+    for (Ino ino : inos_) rank_.being_purged_.erase(ino.v);
+  }
+  Purge(const Purge&) = delete;
+  Purge& operator=(const Purge&) = delete;
+
+  void take(Ino ino, Dir* dir) {
+    inos_.push_back(ino);
+    rank_.being_purged_.insert(ino.v);
+    if (!dir) return;
+    dir->pins++;
+    dir->frozen = true;
+    dirs_.push_back(dir);
+  }
+  // Before the release drops them.
+  void forget_dirs() {
+    for (Dir* dir : dirs_) {
+      dir->pins--;
+      dir->frozen = false;
+    }
+    dirs_.clear();
+  }
+  const std::vector<Ino>& inos() const { return inos_; }
+
+ private:
+  Rank& rank_;
+  Dir& orphans_;
+  std::vector<Ino> inos_;
+  std::vector<Dir*> dirs_;
+};
+
 void Rank::add_hold(Ino ino, SessionId session, uint32_t count) {
   auto& holds = holds_[ino.v];
   for (Hold& hold : holds) {
@@ -46,15 +84,14 @@ void Rank::want_purge(Ino ino) {
   Dir* orphans = cache_.find_dir(orphans_dir_ino(options_.rank));
   if (!orphans || options_.read_only || failed_) return;
   Dentry* e = cache_.find_entry(*orphans, hidden_name(ino));
-  if (!e || e->kind == EntryKind::null) {
-    // Not an orphan as far as the cache knows; an evicted one is found by its nlink.
-    if (orphans->complete() || orphans->knows(name_hash(hidden_name(ino)))) return;
+  if (e ? e->kind == EntryKind::null : orphans->knows(name_hash(hidden_name(ino)))) return;
+  if (!e) {
+    // Not known: only an inode that surely has a name is none.
     MARK("purge.orphan_not_cached");
     Dentry* inode = cache_.find_inode(ino);
     Dir* dir = cache_.find_dir(ino);
     if (inode && inode->inode.nlink > 0) return;
     if (dir && dir->inode().nlink > 0) return;
-    if (!inode && !dir) return;  // found again by find_orphans() at the next start
   }
   purge_queue_.push_back(ino);
   if (purging_) return;
@@ -95,53 +132,67 @@ Task<void> Rank::purge_loop() {
   purging_ = false;
 }
 
-Task<Result<void>> Rank::purge_batch(std::vector<Ino> inos) {
+// Whether the name is still in ~orphans; reads the entry where it is not cached.
+Task<Result<bool>> Rank::is_orphan(Dir& orphans, Ino ino) {
+  std::string name = hidden_name(ino);
+  if (!cache_.find_entry(orphans, name) && !orphans.knows(name_hash(name)))
+    CO_TRY(co_await fetch_entry(orphans.ino(), name));
+  Dentry* e = cache_.find_entry(orphans, name);
+  co_return e && e->kind != EntryKind::null;
+}
+
+Task<Result<void>> Rank::purge_batch(std::vector<Ino> asked) {
   // The unlink must not be forgotten by a crash once the data is gone.
   CO_TRY(co_await journal_->sync());
-  Dir* orphans = cache_.find_dir(orphans_dir_ino(options_.rank));
+  Dir& orphans = *cache_.find_dir(orphans_dir_ino(options_.rank));
+  Purge purge(*this, orphans);
+  std::vector<Ino> found;
+  for (Ino ino : asked) {
+    CO_TRY_ASSIGN(bool orphan, co_await is_orphan(orphans, ino));
+    if (orphan) found.push_back(ino);
+  }
+  // From here to the release nobody finds these inodes; who has got hold of one meanwhile keeps it.
   std::vector<DirUpdate> gone;
-  for (Ino ino : inos) {
-    Dentry* entry = cache_.find_entry(*orphans, hidden_name(ino));
+  for (Ino ino : found) {
     Dir* dir = cache_.find_dir(ino);
-    if (dir || (entry && entry->kind == EntryKind::dir_link)) {
-      if (dir) {
-        dir->pins++;  // no write-back may bring the object back
-        dir->frozen = true;
-      }
+    if (holds_.contains(ino.v) || being_purged_.contains(ino.v)) continue;
+    if (dir && dir->pins > 0) {
+      MARK("purge.pinned");
+      purge_queue_.push_back(ino);
+      continue;
+    }
+    purge.take(ino, dir);
+    if (dir || cache_.find_entry(orphans, hidden_name(ino))->kind == EntryKind::dir_link) {
       DirUpdate update;
       update.dir = ino;
       update.remove = true;
       gone.push_back(std::move(update));
-      continue;
     }
+  }
+  for (Ino ino : purge.inos()) {
+    if (cache_.find_entry(orphans, hidden_name(ino))->kind == EntryKind::dir_link) continue;
     KILL_POINT("purge.before_data");
     CO_TRY(co_await store_.data().remove(ino));
   }
   if (!gone.empty()) {
     KILL_POINT("purge.before_dirs");
-    auto committed = co_await store_.dirs().commit(gone);
-    for (const DirUpdate& update : gone) {
-      if (Dir* dir = cache_.find_dir(update.dir)) {
-        dir->pins--;
-        dir->frozen = false;
-      }
-    }
-    CO_TRY(committed);
+    CO_TRY(co_await store_.dirs().commit(std::move(gone)));
   }
   KILL_POINT("purge.before_release");
   TreeEvent event;
-  for (size_t i = 0; i < inos.size();) {
+  for (size_t i = 0; i < purge.inos().size();) {
     event.clear();
     event.type = EventType::ino_release;
-    event.dirs.push_back({.dirty = true, .full = false, .header = orphans->header});
+    event.dirs.push_back({.dirty = true, .full = false, .header = orphans.header});
     DirHeader& header = event.dirs.back().header;
     header.version = header.version.next();
-    for (size_t n = 0; n < TreeEvent::kMaxItems && i < inos.size(); ++n, ++i) {
+    for (size_t n = 0; n < TreeEvent::kMaxItems && i < purge.inos().size(); ++n, ++i) {
       EntryItem& item = event.entries.emplace_back();
-      item.name = hidden_name(inos[i]);
+      item.name = hidden_name(purge.inos()[i]);
       item.value.version = header.version;
       if (header.inode.size > 0) header.inode.size--;
     }
+    purge.forget_dirs();
     log(event);
     stats_.purged += event.entries.size();
   }

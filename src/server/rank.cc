@@ -67,7 +67,7 @@ Task<Result<void>> Rank::start() {
                                        recovered_.live);
   CO_TRY(co_await journal_->start());
   KILL_POINT("rank.start.journal_begun");
-  if (!state_.is_root(kRootIno)) CO_TRY(co_await begin_fresh());
+  if (!options_.read_only || recovered_.fresh) CO_TRY(co_await begin_fresh());
   // The roots of subtrees are always cached.
   for (const auto& [root, import] : state_.imports) {
     CO_TRY_ASSIGN(bool found, co_await fetch_dir(root));
@@ -98,8 +98,16 @@ Task<Result<void>> Rank::begin_fresh() {
                         {linked_dir_ino(options_.rank), "~linked", 0700},
                         {orphans_dir_ino(options_.rank), "~orphans", 0700}};
   Timespec now = executor_.wall_now();
+  bool logged = false;
   for (const Root& root : roots) {
     CO_TRY_ASSIGN(auto bytes, co_await store_.dirs().read_header(root.ino));
+    // A crash may have left only the first of these events, and an Import without the event that
+    // makes its header dirty.
+    Dir* known = cache_.find_dir(root.ino);
+    if (state_.is_root(root.ino) && (bytes || (known && known->header.version > Version{1})))
+      continue;
+    MARK("rank.fresh.root");
+    logged = true;
     DirHeader header;
     bool made = !bytes;
     if (bytes) {
@@ -125,6 +133,7 @@ Task<Result<void>> Rank::begin_fresh() {
     cache_.find_dir(root.ino)->set_complete();
     cache_.find_dir(root.ino)->fetched = true;
   }
+  if (!logged) co_return Result<void>{};
   KILL_POINT("rank.fresh.logged");
   co_return co_await journal_->sync();
 }
@@ -153,12 +162,20 @@ Task<Result<void>> Rank::choose_cap() {
 }
 
 Task<Result<void>> Rank::write_back_all() {
-  while (cache_.dirty_count() > 0 && !failed_) {
-    CO_TRY_ASSIGN(size_t written, co_await write_back_batch());
-    if (written == 0) co_await sleep_for(executor_, kMillisecond);
+  // One batch at a time: two would mark the same items clean.
+  while (write_back_running_ && !failed_) co_await sleep_for(executor_, kMillisecond);
+  write_back_running_ = true;
+  Result<void> done;
+  while (done && cache_.dirty_count() > 0 && !failed_) {
+    auto written = co_await write_back_batch();
+    if (!written) done = std::unexpected(written.error());
+    resume_throttled();
+    if (written && *written == 0) co_await sleep_for(executor_, kMillisecond);
   }
-  if (failed_) co_return std::unexpected(*failed_);
-  co_return co_await trim();
+  if (failed_) done = std::unexpected(*failed_);
+  if (done) done = co_await trim();
+  write_back_running_ = false;
+  co_return done;
 }
 
 Task<Result<void>> Rank::stop() {
@@ -170,6 +187,7 @@ Task<Result<void>> Rank::stop() {
   }
   if (failed_) co_return std::unexpected(*failed_);
   if (!options_.read_only) CO_TRY(co_await write_back_all());
+  serving_ = false;  // nothing is logged behind the last barrier
   CO_TRY(co_await journal_->close());
   co_return co_await store_.disown_journal(options_.rank);
 }

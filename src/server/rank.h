@@ -8,6 +8,7 @@
 // answered. After an error of the journal the rank answers EIO until it is started anew.
 
 #include <absl/container/flat_hash_map.h>
+#include <absl/container/flat_hash_set.h>
 
 #include <deque>
 #include <map>
@@ -40,6 +41,7 @@ struct RankOptions {
   size_t memory_limit = size_t{1} << 30;   // bytes of cache
   Nanos recovery_target = kSecond;         // what a recovery may take
   uint64_t journal_cap = 0;                // bytes; 0: from recovery_target and measured speed
+  uint32_t max_dir_link = kMaxDirLink;     // EMLINK above
   uint32_t segment_events = 8192;
   uint32_t segments_per_major = 16;
   Nanos write_back_after = 5 * kSecond;    // dirty items go to the store at the latest after this
@@ -47,6 +49,9 @@ struct RankOptions {
   Nanos reconnect_window = 0;              // after recovery, for sessions to claim what they hold
   std::function<void(const RecoveryProgress&)> progress;
   std::function<void(const std::string&)> log;  // for the operator, one line each
+  // For the simulator's oracle: the request was executed now, with this answer, and its event is
+  // `lsn` (0: it changed nothing). Not called for a request that is answered again.
+  std::function<void(const Request&, const Reply&, Lsn lsn)> executed;
 };
 
 struct RankStats {
@@ -144,7 +149,8 @@ class Rank final : public MetadataService, private JournalHooks {
   void drop_hold(Ino ino, SessionId session, uint32_t count);
   void want_purge(Ino ino);
   Task<void> purge_loop();
-  Task<Result<void>> purge_batch(std::vector<Ino> inos);
+  Task<Result<bool>> is_orphan(Dir& orphans, Ino ino);
+  Task<Result<void>> purge_batch(std::vector<Ino> asked);
   Task<Result<void>> find_orphans();
 
   Executor& executor_;
@@ -175,6 +181,8 @@ class Rank final : public MetadataService, private JournalHooks {
   };
   absl::flat_hash_map<uint64_t, absl::InlinedVector<Hold, 1>> holds_;
   std::deque<Ino> purge_queue_;
+  absl::flat_hash_set<uint64_t> being_purged_;  // nobody can reach these any more
+  class Purge;
   bool purging_ = false;
 
   bool write_back_running_ = false;

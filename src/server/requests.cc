@@ -91,6 +91,7 @@ void Rank::run(PendingPtr pending) {
     reply = Reply{};
     reply.err = stop.err;
   }
+  if (options_.executed && !completed) options_.executed(request, reply, context.logged());
   answer(context.show_written(), context.show_durable(), std::move(reply),
          std::move(pending->done));
 }

@@ -177,6 +177,7 @@ Task<Result<size_t>> Rank::write_back_batch() {
   // Marking a null entry clean drops it, once its directory is not pinned by anybody else.
   unpin();
   for (const Taken& t : taken) {
+    if (!t.item->dirty()) continue;  // a fetch has found the store to be newer
     if (version_of(*t.item) == t.version) {
       cache_.mark_clean(*t.item);
     } else {

@@ -1,0 +1,60 @@
+#include "sim/config.h"
+
+#include <fmt/format.h>
+
+#include "sim/executor.h"
+
+namespace graftfs::sim {
+
+SimConfig random_config(uint64_t seed) {
+  SimRandom r(seed ^ 0x5eed);
+  SimConfig c;
+  c.seed = seed;
+  c.durability = r.chance(50) ? Durability::strict : Durability::posix;
+  c.trace = r.chance(70) ? TracePolicy::chunked : TracePolicy::full;
+  uint64_t trouble = r.below(100);
+  if (trouble < 10)
+    c.trouble = DiskTrouble::full;
+  else if (trouble < 20)
+    c.trouble = DiskTrouble::errors;
+  else if (trouble < 30)
+    c.trouble = DiskTrouble::corruption;
+  c.clients = 1 + static_cast<int>(r.below(3));
+  c.workers = 1 + static_cast<int>(r.below(3));
+  c.operations = 60 + static_cast<int>(r.below(140));
+  c.crashes = static_cast<int>(r.below(5));
+  c.checks_inside = r.chance(15);
+  const uint32_t events[] = {4, 16, 16, 64, 1024};
+  c.segment_events = events[r.below(5)];
+  c.segments_per_major = 1 + static_cast<uint32_t>(r.below(4));
+  const size_t memory[] = {1, 4 << 10, 16 << 10, 1 << 20};
+  c.memory_limit = memory[r.below(4)];
+  const size_t batch[] = {1, 4, 32};
+  c.write_back_batch = batch[r.below(3)];
+  const Nanos after[] = {kMillisecond, 20 * kMillisecond, kSecond};
+  c.write_back_after = after[r.below(3)];
+  c.segment_capacity = r.chance(50) ? 32 << 10 : 128 << 10;
+  const Nanos latency[] = {0, 50 * kMicrosecond, kMillisecond};
+  c.latency_max = latency[r.below(3)];
+  return c;
+}
+
+std::string describe(const SimConfig& c) {
+  static constexpr const char* kTrouble[] = {"none", "full", "errors", "corruption"};
+  return fmt::format(
+      "seed {} {} {} {} trouble {} clients {} workers {} operations {} crashes {} "
+      "segment-events {} major {} capacity {} memory {} batch {} write-back-after {} latency {}"
+      "{}",
+      c.seed, c.workload == Workload::random ? "random" : "scripted",
+      c.durability == Durability::strict ? "strict" : "posix",
+      c.trace == TracePolicy::full ? "full" : "chunked", kTrouble[static_cast<int>(c.trouble)],
+      c.clients, c.workers, c.operations, c.crashes, c.segment_events, c.segments_per_major,
+      c.segment_capacity, c.memory_limit, c.write_back_batch, c.write_back_after, c.latency_max,
+      c.crash_at_kill_point || c.crash_at_step
+          ? fmt::format(" crash at kill point {} step {} ({})", c.crash_at_kill_point,
+                        c.crash_at_step,
+                        c.crash_kind == CrashKind::power_cut ? "power cut" : "process death")
+          : "");
+}
+
+}  // namespace graftfs::sim

@@ -1,0 +1,56 @@
+#pragma once
+// What one run of the simulator does. Everything follows from these numbers.
+
+#include <cstdint>
+#include <string>
+
+#include "events/trace.h"
+#include "journal/journal.h"
+#include "store/memory/memory_disk.h"
+
+namespace graftfs::sim {
+
+enum class Workload : uint8_t { random, scripted };
+
+// Faults of the disk, beside crashes.
+enum class DiskTrouble : uint8_t {
+  none,
+  full,        // space runs out, and comes back
+  errors,      // calls fail with EIO, syncs fail once
+  corruption,  // bits flip while the rank is down; journal writes are lost, torn or misdirected
+};
+
+struct SimConfig {
+  uint64_t seed = 1;
+  Workload workload = Workload::random;
+  Durability durability = Durability::posix;
+  TracePolicy trace = TracePolicy::chunked;
+  DiskTrouble trouble = DiskTrouble::none;
+
+  int clients = 3;
+  int workers = 2;    // of each client, one request at a time each
+  int operations = 150;
+  int crashes = 3;    // at most, at random points
+  bool checks_inside = false;  // what-if crashes every few steps
+
+  uint32_t segment_events = 16;
+  uint32_t segments_per_major = 3;
+  uint64_t segment_capacity = 64 << 10;
+  uint64_t journal_cap = 1;  // below the least: the rank takes the least that works
+  size_t memory_limit = 16 << 10;
+  size_t write_back_batch = 4;
+  Nanos write_back_after = 20 * kMillisecond;
+  Nanos latency_max = 200 * kMicrosecond;
+
+  // Where to crash instead of at random; 0: not there.
+  uint64_t crash_at_kill_point = 0;  // the nth one that is reached
+  uint64_t crash_at_step = 0;        // the nth step
+  CrashKind crash_kind = CrashKind::process_death;
+};
+
+// Everything drawn from the seed.
+SimConfig random_config(uint64_t seed);
+// A line that a person can read, and that names what differs from one run to the next.
+std::string describe(const SimConfig& config);
+
+}  // namespace graftfs::sim

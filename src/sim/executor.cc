@@ -1,0 +1,93 @@
+#include "sim/executor.h"
+
+#include <cstring>
+
+#include "base/crc32c.h"
+
+namespace graftfs::sim {
+namespace {
+
+constexpr int64_t kEpoch = 1'700'000'000;  // seconds; when every run begins
+constexpr uint64_t kLongestStep = 2 * kMicrosecond;
+
+}  // namespace
+
+void NodeExecutor::post(Fn fn) { posted_.push_back(std::move(fn)); }
+
+void NodeExecutor::post_after(Nanos delay, Fn fn) {
+  std::pair<Nanos, uint64_t> key(queue_.now_ + delay, queue_.random_.next());
+  queue_.timers_.emplace(key, EventQueue::Timer{this, generation_, std::move(fn)});
+}
+
+Nanos NodeExecutor::now() const { return queue_.now_; }
+Timespec NodeExecutor::wall_now() const { return queue_.wall_now(); }
+
+void NodeExecutor::crash() {
+  ++generation_;
+  // What the functions own may post again while it is destroyed.
+  std::deque<Fn> dropped = std::move(posted_);
+  posted_.clear();
+  dropped.clear();
+  posted_.clear();
+  std::vector<Fn> late;
+  for (auto it = queue_.timers_.begin(); it != queue_.timers_.end();) {
+    if (it->second.node == this) {
+      late.push_back(std::move(it->second.fn));
+      it = queue_.timers_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  late.clear();
+}
+
+NodeExecutor& EventQueue::add_node() {
+  nodes_.push_back(std::make_unique<NodeExecutor>(*this, static_cast<int>(nodes_.size())));
+  return *nodes_.back();
+}
+
+Timespec EventQueue::wall_now() const {
+  return {kEpoch + now_ / kSecond, static_cast<uint32_t>(now_ % kSecond)};
+}
+
+void EventQueue::note(std::string_view what) { digest_ = crc32c(what, digest_); }
+
+void EventQueue::run(NodeExecutor& node, Fn fn) {
+  ++steps_;
+  current_ = &node;
+  int64_t trace[2] = {now_, node.id()};
+  digest_ = crc32c(std::string_view(reinterpret_cast<const char*>(trace), sizeof trace), digest_);
+  now_ += static_cast<Nanos>(random_.below(kLongestStep)) + 1;
+  fn();
+}
+
+bool EventQueue::take_timer() {
+  if (timers_.empty() || timers_.begin()->first.first > now_) return false;
+  auto timer = timers_.extract(timers_.begin());
+  Timer& t = timer.mapped();
+  run(*t.node, std::move(t.fn));
+  return true;
+}
+
+bool EventQueue::step() {
+  size_t ready = 0;
+  for (const auto& node : nodes_) ready += node->ready();
+  bool due = !timers_.empty() && timers_.begin()->first.first <= now_;
+  if (ready + due == 0) {
+    if (timers_.empty()) return false;
+    now_ = timers_.begin()->first.first;
+    due = true;
+  }
+  uint64_t pick = random_.below(ready + due);
+  for (const auto& node : nodes_) {
+    if (!node->ready()) continue;
+    if (pick-- > 0) continue;
+    Fn fn = std::move(node->posted_.front());
+    node->posted_.pop_front();
+    run(*node, std::move(fn));
+    return true;
+  }
+  return take_timer();
+}
+
+}  // namespace graftfs::sim

@@ -1,0 +1,360 @@
+#include "sim/world.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+#include "sim/workload.h"
+
+namespace graftfs::sim {
+namespace {
+
+constexpr uint64_t kVolume = 0x6772616674667331;
+constexpr uint64_t kMostSteps = 3'000'000;
+constexpr Nanos kReconnectWindow = 300 * kMillisecond;
+
+}  // namespace
+
+void SimClient::hold(Ino ino) {
+  holds[ino]++;
+  world.oracle().held[ino]++;
+}
+
+void SimClient::unhold(Ino ino) {
+  auto it = holds.find(ino);
+  if (it == holds.end()) return;
+  if (--it->second == 0) holds.erase(it);
+  world.oracle().held[ino]--;
+}
+
+World::World(SimConfig config)
+    : config_(config),
+      queue_(config.seed),
+      random_(config.seed ^ 0xbeef),
+      disk_random_(config.seed ^ 0xd15c),
+      oracle_(queue_, {config.durability, config.trouble >= DiskTrouble::errors,
+                       config.trouble == DiskTrouble::full, kVolume}),
+      world_node_(queue_.add_node()),
+      rank_node_(queue_.add_node()),
+      operations_left_(config.operations),
+      crashes_left_(config.crashes) {
+  MemoryDiskOptions options;
+  options.segment_capacity = config_.segment_capacity;
+  disk_ = std::make_shared<MemoryDisk>(options);
+  for (auto& chance : disk_->faults().chances) chance.latency_max = config_.latency_max;
+  for (int i = 0; i < config_.clients; ++i) {
+    clients_.push_back(std::make_unique<SimClient>(*this, queue_.add_node(), i));
+    done_.emplace_back(config_.workers, false);
+    workers_left_ += config_.workers;
+  }
+  fault::set_handler(&World::on_kill_point, this);
+}
+
+World::~World() {
+  fault::set_handler(nullptr, nullptr);
+  finish_tasks_.cancel_all();
+  for (auto& client : clients_) end_client(*client);
+  rank_tasks_.cancel_all();
+  rank_.reset();
+  store_.reset();
+  rank_node_.crash();
+  world_node_.crash();
+}
+
+Nanos World::latency() {
+  return config_.latency_max == 0 ? 0 : static_cast<Nanos>(random_.below(config_.latency_max));
+}
+
+bool World::take_operation() {
+  if (operations_left_ <= 0) return false;
+  --operations_left_;
+  if (config_.trouble == DiskTrouble::full) {
+    // Space runs out in the middle of the run, and comes back.
+    if (operations_left_ == config_.operations * 2 / 3)
+      disk_->set_capacity(disk_->used() + random_.below(2 * config_.segment_capacity));
+    if (operations_left_ == config_.operations / 3) disk_->set_capacity(UINT64_MAX);
+  }
+  return true;
+}
+
+// -- the rank -------------------------------------------------------------------------------------
+
+RankOptions World::rank_options() {
+  RankOptions o;
+  o.volume = kVolume;
+  o.volume_name = "simulated";
+  o.durability = config_.durability;
+  o.trace = config_.trace;
+  o.memory_limit = config_.memory_limit;
+  o.journal_cap = config_.journal_cap;
+  o.segment_events = config_.segment_events;
+  o.segments_per_major = config_.segments_per_major;
+  o.write_back_after = config_.write_back_after;
+  o.write_back_batch = config_.write_back_batch;
+  o.reconnect_window = kReconnectWindow;
+  o.executed = [this](const Request& request, const Reply& reply, Lsn lsn) {
+    oracle_.executed(request.cred.pid, request, reply, lsn);
+  };
+  return o;
+}
+
+void World::start_rank() {
+  store_ = std::make_unique<MemoryStore>(rank_node_, disk_, &disk_random_);
+  rank_ = std::make_unique<Rank>(rank_node_, *store_, rank_options());
+  plan_crash();
+  rank_tasks_.spawn(run_rank());
+}
+
+Task<void> World::run_rank() {
+  auto started = co_await rank_->start();
+  if (started) {
+    rank_started();
+    co_return;
+  }
+  bool allowed = config_.trouble == DiskTrouble::errors || corrupted_;
+  if (started.error().is_damage() && corrupted_) {
+    refused_ = finished_ = true;
+    co_return;
+  }
+  if (!allowed) {
+    oracle_.fail("the rank does not start: " + graftfs::describe(started.error()));
+    co_return;
+  }
+  // A disk that fails: somebody starts the rank again later, in the end on a good one.
+  if (++crashes_ > 50) set_troubles(false);
+  NodeExecutor& node = world_node_;
+  node.post([this] { crash(CrashKind::process_death, nullptr); });
+}
+
+void World::rank_started() {
+  serving_ = true;
+  oracle_.recovered(*disk_, rank_->recovered().last);
+  for (auto& client : clients_) {
+    SimClient* c = client.get();
+    Nanos delay = static_cast<Nanos>(random_.below(10 * kMillisecond));
+    c->executor.post_after(delay, [this, c] {
+      if (serving_) connect(*c);
+    });
+  }
+}
+
+// The client finds the rank: it says what it holds, and sends again what was not answered.
+void World::connect(SimClient& c) {
+  if (c.link) {
+    c.link->connect();
+    for (const auto& [ino, count] : c.holds) {
+      for (uint32_t i = 0; i < count; ++i) {
+        Request claim;
+        claim.session = c.client->session();
+        claim.args = OpenArgs{ino, 0};
+        c.link->submit(std::move(claim), nullptr);
+      }
+    }
+    c.client->reconnect(*c.link);
+    return;
+  }
+  c.store = std::make_unique<MemoryStore>(c.executor, disk_, &disk_random_);
+  c.data = std::make_unique<SimData>(c.store->data(), oracle_);
+  c.link = std::make_unique<Link>(*this, c.executor);
+  c.link->connect();
+  c.client = std::make_unique<Client>(c.executor, *c.link, *c.data, random_);
+  start_workers(c);
+}
+
+// -- crashes --------------------------------------------------------------------------------------
+
+void World::plan_crash() {
+  kill_in_ = step_in_ = 0;
+  if (config_.crash_at_kill_point || config_.crash_at_step || crashes_left_ <= 0) return;
+  next_kind_ = random_.chance(50) ? CrashKind::process_death : CrashKind::power_cut;
+  // Often early, so that recovery itself is hit, too.
+  uint64_t span = random_.chance(40) ? 40 : 600;
+  if (random_.chance(60))
+    kill_in_ = 1 + random_.below(span);
+  else
+    step_in_ = 1 + random_.below(span * 4);
+}
+
+void World::on_kill_point(void* context, const fault::Site& site) {
+  auto& world = *static_cast<World*>(context);
+  // Not in what only tidies up after a crash, nor in the oracle's own reading of a disk.
+  NodeExecutor* node = world.queue_.current();
+  if (!node || world.finished_ || reading_image()) return;
+  ++world.kill_points_;
+  world.queue_.note(site.name);
+  bool now = world.kill_points_ == world.config_.crash_at_kill_point;
+  if (world.kill_in_ > 0) now |= --world.kill_in_ == 0;
+  if (now) throw fault::Killed{};
+}
+
+void World::end_client(SimClient& c) {
+  if (c.link) c.link->disconnect();
+  if (c.data)
+    for (Ino ino : c.data->busy()) oracle_.data_crashed(ino);
+  c.tasks.cancel_all();
+  c.client.reset();
+  c.link.reset();
+  c.data.reset();
+  c.store.reset();
+  c.executor.crash();
+  while (!c.holds.empty()) c.unhold(c.holds.begin()->first);
+}
+
+void World::crash(CrashKind kind, NodeExecutor* killed_at) {
+  ++crashes_;
+  queue_.note(kind == CrashKind::power_cut ? "power cut" : "death");
+  serving_ = false;
+  finishing_ = false;
+  finish_tasks_.cancel_all();
+  rank_tasks_.cancel_all();
+  rank_.reset();
+  store_.reset();
+  rank_node_.crash();
+  bool all = kind == CrashKind::power_cut || random_.chance(25);
+  for (auto& c : clients_) {
+    if (all || killed_at == &c->executor)
+      end_client(*c);
+    else if (c->link)
+      c->link->disconnect();
+  }
+  disk_->crash(random_, kind);
+  oracle_.crashed(kind);
+  if (config_.trouble == DiskTrouble::corruption && crashes_ >= 2 && random_.chance(50))
+    corrupt_at_rest();
+  world_node_.post_after(static_cast<Nanos>(random_.below(5 * kMillisecond)),
+                         [this] { start_rank(); });
+}
+
+// Flips one bit of something that is stored.
+void World::corrupt_at_rest() {
+  uint64_t bit = random_.next();
+  auto segments = disk_->segments(RankId{0});
+  auto dirs = disk_->dirs();
+  switch (random_.below(3)) {
+    case 0:
+      if (!segments.empty())
+        disk_->flip_journal_bit(RankId{0}, segments[random_.below(segments.size())],
+                                bit % (8 * 4096));
+      break;
+    case 1:
+      if (!dirs.empty()) disk_->flip_header_bit(dirs[random_.below(dirs.size())], bit);
+      break;
+    default:
+      if (dirs.empty()) break;
+      Ino dir = dirs[random_.below(dirs.size())];
+      auto keys = disk_->entries(dir);
+      if (!keys.empty()) disk_->flip_entry_bit(dir, keys[random_.below(keys.size())], bit);
+  }
+  corrupted_ = true;
+  oracle_.disk_is_damaged();
+}
+
+void World::set_troubles(bool on) {
+  if (config_.trouble != DiskTrouble::errors) return;
+  for (auto& chance : disk_->faults().chances) chance.eio_ppm = on ? 3000 : 0;
+}
+
+// -- the run --------------------------------------------------------------------------------------
+
+bool World::step() {
+  bool more = true;
+  try {
+    more = queue_.step();
+  } catch (const fault::Killed&) {
+    NodeExecutor* at = queue_.current();
+    --crashes_left_;
+    kill_in_ = step_in_ = 0;
+    crash(config_.crash_at_kill_point ? config_.crash_kind : next_kind_, at);
+    return true;
+  } catch (const CheckFailed& check) {
+    oracle_.fail(check.what);
+    return true;
+  }
+  bool now = config_.crash_at_step && queue_.steps() == config_.crash_at_step;
+  if (step_in_ > 0) now |= --step_in_ == 0;
+  if (now && !finished_) {
+    --crashes_left_;
+    kill_in_ = step_in_ = 0;
+    crash(config_.crash_at_step ? config_.crash_kind : next_kind_, nullptr);
+    return true;
+  }
+  if (rank_failed() && serving_) {
+    if (config_.trouble < DiskTrouble::full) oracle_.fail("the rank failed by itself");
+    crash(CrashKind::process_death, nullptr);
+    return true;
+  }
+  if (config_.checks_inside && serving_ && !finished_ && random_.below(40) == 0)
+    oracle_.what_if(*disk_, random_.chance(50) ? CrashKind::power_cut : CrashKind::process_death,
+                    random_);
+  if (workers_left_ == 0 && !finishing_ && serving_) {
+    finishing_ = true;
+    set_troubles(false);
+    finish_tasks_.spawn(finish());
+  }
+  return more;
+}
+
+// Every client lets go, the whole tree is read through the rank, everything is written back.
+Task<void> World::finish() {
+  kill_in_ = step_in_ = 0;
+  crashes_left_ = 0;
+  while (!clients_[0]->alive()) co_await sleep_for(world_node_, kMillisecond);
+  SimClient& reader = *clients_[0];
+  for (auto& c : clients_) {
+    while (!c->link || !c->link->connected()) co_await sleep_for(world_node_, kMillisecond);
+    while (!c->holds.empty()) {
+      Ino ino = c->holds.begin()->first;
+      co_await release(*c, ino);
+    }
+  }
+  co_await read_everything(reader);
+  for (int i = 0; i < 2000 && rank_; ++i) {
+    auto written = co_await rank_->write_back_all();
+    if (!written && config_.trouble == DiskTrouble::none)
+      oracle_.fail("the last write-back: " + graftfs::describe(written.error()));
+    Dir* orphans = rank_->cache().find_dir(orphans_dir_ino(RankId{0}));
+    if (orphans && orphans->inode().size == 0 && rank_->cache().dirty_count() == 0) break;
+    co_await sleep_for(world_node_, kMillisecond);
+  }
+  if (!corrupted_) oracle_.check_settled(*disk_);
+  for (auto& c : clients_) end_client(*c);
+  auto stopped = co_await rank_->stop();
+  if (!stopped && config_.trouble == DiskTrouble::none)
+    oracle_.fail("stopping: " + graftfs::describe(stopped.error()));
+  finished_ = true;
+}
+
+RunResult World::run() {
+  set_troubles(true);
+  world_node_.post([this] { start_rank(); });
+  while (!finished_ && oracle_.failure().empty()) {
+    if (!step()) {
+      oracle_.fail("nothing is left to do, and clients are waiting");
+      break;
+    }
+    if (queue_.steps() > kMostSteps) {
+      oracle_.fail("the run never ends");
+      break;
+    }
+  }
+  RunResult result;
+  result.failure = oracle_.failure();
+  result.ok = result.failure.empty();
+  result.refused = refused_;
+  result.digest = queue_.digest();
+  result.steps = queue_.steps();
+  result.kill_points = kill_points_;
+  result.executions = oracle_.executions();
+  result.crashes = crashes_;
+  return result;
+}
+
+RunResult run_simulation(const SimConfig& config) {
+  World world(config);
+  throw_failed_checks(true);
+  RunResult result = world.run();
+  throw_failed_checks(false);
+  return result;
+}
+
+}  // namespace graftfs::sim

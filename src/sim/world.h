@@ -1,0 +1,124 @@
+#pragma once
+// One simulated machine room: a rank on a simulated disk, its clients, and what goes wrong.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/fault.h"
+#include "base/task.h"
+#include "client/client.h"
+#include "server/rank.h"
+#include "sim/config.h"
+#include "sim/executor.h"
+#include "sim/link.h"
+#include "sim/oracle.h"
+#include "store/memory/memory_store.h"
+
+namespace graftfs::sim {
+
+// One client with its own view of the disk. A new one takes its place when it dies.
+struct SimClient {
+  SimClient(World& world, NodeExecutor& executor, int index)
+      : world(world), executor(executor), index(index) {}
+
+  World& world;
+  NodeExecutor& executor;
+  int index;
+  std::unique_ptr<MemoryStore> store;
+  std::unique_ptr<SimData> data;
+  std::unique_ptr<Link> link;
+  std::unique_ptr<Client> client;
+  std::map<Ino, uint32_t> holds;
+  TaskScope tasks;  // destroyed first
+
+  void hold(Ino ino);
+  // Forgets one hold: the request to release it is on its way.
+  void unhold(Ino ino);
+  bool alive() const { return client != nullptr; }
+};
+
+struct RunResult {
+  bool ok = false;
+  bool refused = false;  // recovery refused a disk that was damaged on purpose
+  std::string failure;
+  uint32_t digest = 0;
+  uint64_t steps = 0, kill_points = 0, executions = 0, crashes = 0;
+};
+
+// Lives for one run, in one thread. Deterministic: everything follows from the config.
+class World {
+ public:
+  explicit World(SimConfig config);
+  ~World();
+
+  RunResult run();
+
+  // -- for clients, links and workloads --------------------------------------------------------
+  const SimConfig& config() const { return config_; }
+  Oracle& oracle() { return oracle_; }
+  EventQueue& queue() { return queue_; }
+  Rank* rank() { return serving_ ? rank_.get() : nullptr; }
+  bool rank_failed() const { return rank_ && rank_->failed(); }
+  NodeExecutor& rank_node() { return rank_node_; }
+  MemoryDisk& disk() { return *disk_; }
+  SimRandom& random() { return random_; }
+  Nanos latency();
+  int32_t next_call() { return ++last_call_; }
+  std::vector<std::unique_ptr<SimClient>>& clients() { return clients_; }
+  void worker_done(int client, int worker) { workers_left_ -= done_[client][worker] ? 0 : 1, done_[client][worker] = true; }
+  bool worker_is_done(int client, int worker) const { return done_[client][worker]; }
+  // A client may begin another operation.
+  bool take_operation();
+  std::string trace_line;  // of the last operation, for reports
+
+ private:
+  static void on_kill_point(void* context, const fault::Site& site);
+  void start_rank();
+  Task<void> run_rank();
+  void rank_started();
+  void connect(SimClient& client);
+  void end_client(SimClient& client);
+  void crash(CrashKind kind, NodeExecutor* killed_at);
+  void plan_crash();
+  bool step();
+  void set_troubles(bool on);
+  void corrupt_at_rest();
+  void finish_errors(const Error& error);
+  Task<void> finish();
+  RankOptions rank_options();
+
+  SimConfig config_;
+  EventQueue queue_;
+  SimRandom random_;
+  SimRandom disk_random_;
+  Oracle oracle_;
+  std::shared_ptr<MemoryDisk> disk_;
+  NodeExecutor& world_node_;
+  NodeExecutor& rank_node_;
+  std::unique_ptr<MemoryStore> store_;
+  std::unique_ptr<Rank> rank_;
+  TaskScope rank_tasks_;
+  std::vector<std::unique_ptr<SimClient>> clients_;
+  std::vector<std::vector<bool>> done_;
+  TaskScope finish_tasks_;
+  bool serving_ = false;
+  bool refused_ = false;
+  bool corrupted_ = false;
+  bool finishing_ = false;
+  bool finished_ = false;
+  int operations_left_;
+  int workers_left_ = 0;
+  int32_t last_call_ = 0;
+  uint64_t kill_points_ = 0;
+  uint64_t crashes_ = 0;
+  int crashes_left_;
+  uint64_t kill_in_ = 0;  // kill points until the next crash; 0: none planned
+  uint64_t step_in_ = 0;
+  CrashKind next_kind_ = CrashKind::process_death;
+};
+
+// One run; catches whatever it throws.
+RunResult run_simulation(const SimConfig& config);
+
+}  // namespace graftfs::sim
