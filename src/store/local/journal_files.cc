@@ -111,7 +111,9 @@ Result<void> JournalFiles::own() {
   survived_ = is_trusted(read_owner());
   TRY(scan());
   // Whoever comes after a crash from here on must doubt what this owner doubts: synced() ends it.
-  trusted_ = survived_;
+  // An empty journal leaves nothing to doubt.
+  TRY_ASSIGN(auto segments, list());
+  trusted_ = survived_ || segments.empty();
   return write_owner(trusted_);
 }
 
