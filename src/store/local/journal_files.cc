@@ -110,7 +110,11 @@ Result<void> JournalFiles::own() {
   }
   survived_ = is_trusted(read_owner());
   TRY(scan());
-  return write_owner(true);
+  // Whoever comes after a crash from here on must doubt what this owner doubts: synced() ends it.
+  // An empty journal leaves nothing to doubt.
+  TRY_ASSIGN(auto segments, list());
+  trusted_ = survived_ || segments.empty();
+  return write_owner(trusted_);
 }
 
 Result<void> JournalFiles::scan() {
@@ -277,7 +281,15 @@ Result<std::shared_ptr<Fd>> JournalFiles::create(SegmentId id) {
     return os_fail(errno, "create", name_of(id));
   }
   TRY(fsync_fd(dir_.get(), dir_name_));
+  uint64_t none = 0;
+  made_.compare_exchange_strong(none, id.v);
   return open(id, true);
+}
+
+void JournalFiles::synced(SegmentId id) {
+  if (trusted_ || made_ == 0 || id.v < made_) return;
+  // Where this fails, the next owner doubts what it need not.
+  trusted_ = write_owner(true).has_value();
 }
 
 Result<std::shared_ptr<Fd>> JournalFiles::open(SegmentId id, bool for_writing) {

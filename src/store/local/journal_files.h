@@ -41,6 +41,9 @@ class JournalFiles {
   // Whether the previous owner's record says that its unsynced writes are still there.
   bool unsynced_survived() const { return survived_; }
   void release();
+  // A segment was synced. The first of this owner's own says what counts of what was found, so
+  // from then on unsynced writes may be believed in again. From one thread.
+  void synced(SegmentId id);
   // After a failed sync: the next owner must not believe in unsynced writes.
   void distrust();
   // Opens the directory without owning it. ENOENT where the rank has no journal.
@@ -78,6 +81,8 @@ class JournalFiles {
   Fd dir_;
   Fd lock_;
   bool survived_ = false;
+  std::atomic<bool> trusted_{false};    // what the owner record says
+  std::atomic<uint64_t> made_{0};       // the first segment that this owner made
   std::mutex mutex_;  // of what follows
   std::vector<std::string> free_;
   uint64_t next_file_ = 1;

@@ -86,6 +86,10 @@ class MemoryDisk {
     uint64_t owner = 0;       // the token of the last own_journal()
     bool ever_owned = false;
     bool in_doubt = false;    // unsynced writes may have been lost since then
+    // The doubt ends when a segment that the owner made is synced: its start says what counts of
+    // what was found. Until then the next owner doubts as well.
+    std::optional<SegmentId> made;
+    bool sync_failed = false;  // of this owner's
   };
   struct Data {
     SectorFile bytes;

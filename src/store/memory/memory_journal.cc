@@ -46,6 +46,7 @@ Task<Result<void>> MemoryJournal::create(SegmentId id) {
       return fail(ENOSPC, name + ": No space left on device");
     }
     journal->segments[id];
+    if (!journal->made) journal->made = id;
     return {};
   };
   auto done = node_.start<void>(StoreCall::journal_create, name, 0, std::move(apply));
@@ -112,10 +113,11 @@ Task<Result<void>> MemoryJournal::sync(SegmentId id) {
     if (it == journal->segments.end()) return fail(ENOENT, name + ": there is no such segment");
     if (e.fault == FaultKind::eio) {
       it->second.sync_failed(up_to, e.random);
-      journal->in_doubt = true;
+      journal->in_doubt = journal->sync_failed = true;
       return fail(EIO, name + ": Input/output error");
     }
     if (e.fault != FaultKind::lost) it->second.synced(up_to);
+    if (journal->made && id >= *journal->made && !journal->sync_failed) journal->in_doubt = false;
     return {};
   };
   auto done = node_.start<void>(StoreCall::journal_sync, name, 0, std::move(apply), true);

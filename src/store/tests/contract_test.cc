@@ -200,6 +200,20 @@ TYPED_TEST(StoreContract, AJournalNeverOwnedBeforeHasNothingThatSurvived) {
   EXPECT_FALSE(this->store_->unsynced_survived(RankId{3}));
 }
 
+// A recovery that is cut off must not make the next one believe in unsynced writes.
+TYPED_TEST(StoreContract, DoubtLastsUntilAnOwnerHasSyncedASegmentOfItsOwn) {
+  RankId rank{4};
+  ASSERT_OK(this->run(this->store_->own_journal(rank)));
+  this->reopen();
+  auto owned = this->run(this->store_->own_journal(rank));
+  ASSERT_OK(owned);
+  ASSERT_OK(this->run((*owned)->create(SegmentId{1})));
+  EXPECT_OK(this->run((*owned)->sync(SegmentId{1})));
+  this->reopen();
+  ASSERT_OK(this->run(this->store_->own_journal(rank)));
+  EXPECT_TRUE(this->store_->unsynced_survived(rank));
+}
+
 TYPED_TEST(StoreContract, ADisownedJournalIsFenced) {
   auto owned = this->run(this->store_->own_journal(kRank));
   ASSERT_OK(owned);

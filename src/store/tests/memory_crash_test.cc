@@ -168,6 +168,23 @@ TEST_F(MemoryCrash, AFailedSyncDropsWhatItCoveredForGood) {
   EXPECT_TRUE(store_->data().has_unsynced());
 }
 
+TEST_F(MemoryCrash, AnOwnerThatDiesEarlyHandsItsDoubtOn) {
+  JournalDevice& j = own_with_segment();
+  EXPECT_OK(run(j.sync(kSegment)));
+  crash(CrashKind::power_cut);
+  own();
+  EXPECT_FALSE(store_->unsynced_survived(kRank));
+  crash(CrashKind::process_death);
+  JournalDevice& later = own();
+  EXPECT_FALSE(store_->unsynced_survived(kRank));
+  EXPECT_OK(run(later.sync(kSegment)));  // the old segment proves nothing
+  EXPECT_OK(run(later.create(kSegment.next())));
+  EXPECT_OK(run(later.sync(kSegment.next())));
+  crash(CrashKind::process_death);
+  own();
+  EXPECT_TRUE(store_->unsynced_survived(kRank));
+}
+
 TEST_F(MemoryCrash, FaultsAreInjectedByScriptAndByChance) {
   JournalDevice& j = own_with_segment();
   disk_->script({{StoreCall::journal_write, 2, FaultKind::lost},
