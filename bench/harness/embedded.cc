@@ -46,7 +46,7 @@ Request Embedded::request(Args args) {
 Reply Embedded::call(Args args) {
   std::optional<Reply> out;
   rank_->submit(request(std::move(args)), [&out](Reply reply) { out = std::move(reply); });
-  while (!out) loop_.context().run_one();
+  while (!out) loop_.run_one();
   return std::move(*out);
 }
 

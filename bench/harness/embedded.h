@@ -33,7 +33,7 @@ class Embedded {
     auto run = [](Task<T> t, std::optional<T>& o) -> Task<void> { o.emplace(co_await t); };
     TaskScope scope;
     scope.spawn(run(std::move(task), out));
-    while (!out) loop_.context().run_one();
+    while (!out) loop_.run_one();
     return std::move(*out);
   }
   // One request, and its answer.

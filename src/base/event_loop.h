@@ -1,33 +1,74 @@
 #pragma once
-// The executor of a real process: standalone Asio's io_context, run by one thread.
+// The executor of a real process: one thread, one epoll.
+//
+// Not Asio's (docs/decisions/004-own-event-loop.md): a FUSE request costs a few microseconds, and
+// Asio's reactor adds three system calls to the two that it needs.
 
-#include <asio/io_context.hpp>
-#include <asio/posix/stream_descriptor.hpp>
+#include <atomic>
+#include <deque>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
 
 #include "base/executor.h"
 
 namespace graftfs {
 
-// Owned by the thread that calls run(), which must be the only one to do so. Destroying it drops
-// what is still posted.
+// Made and run by one thread; post() and stop() may come from any. Functions posted by the loop's
+// own thread cost no lock and no system call. Destroying it drops what is still posted.
 class EventLoop final : public Executor {
  public:
   EventLoop();
+  ~EventLoop() override;
+  EventLoop(const EventLoop&) = delete;
+  EventLoop& operator=(const EventLoop&) = delete;
 
   void post(Fn fn) override;
   void post_after(Nanos delay, Fn fn) override;
   Nanos now() const override;
   Timespec wall_now() const override;
 
-  // Runs until stop(). stop() may be called from any thread and from a signal handler's thread.
+  // Calls `ready` whenever the descriptor can be read (level triggered). From the loop's thread.
+  void watch(int fd, Fn ready);
+  // May be called from inside `ready`. The descriptor stays the caller's.
+  void unwatch(int fd);
+  // Calls `fn` on the loop after one of these signals has come. Once for a process.
+  void watch_signals(std::vector<int> signals, Fn fn);
+
+  // Runs until stop(); a stop() before it makes it return at once, and counts once. The calling
+  // thread is the loop's from then on.
   void run();
   void stop();
-  asio::io_context& context() { return context_; }
+  // Runs what is due, waiting for something if nothing is.
+  void run_one();
 
  private:
-  asio::io_context context_{1};
-  asio::executor_work_guard<asio::io_context::executor_type> work_;
+  struct Watch {
+    Fn ready;
+    bool gone = false;
+  };
+  void turn();
+  void wait_for_events();
+  void take_foreign();
+  void run_timers();
+  void wake();
+
+  int epoll_ = -1;
+  int wake_fd_ = -1;
+  std::thread::id thread_;
+  std::deque<Fn> queue_;  // the loop's thread only
+  int turns_without_look_ = 0;
+
+  std::mutex mutex_;  // guards the three below
+  std::vector<Fn> foreign_;
+  bool sleeping_ = false;
+  bool stopped_ = false;
+  std::atomic<bool> has_foreign_{false};  // also set by stop()
+
+  std::multimap<Nanos, Fn> timers_;
+  std::map<int, std::shared_ptr<Watch>> watches_;
 };
 
 // Real randomness for session ids and the like.

@@ -10,8 +10,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <asio/buffer.hpp>
-#include <asio/write.hpp>
 #include <cstring>
 
 namespace graftfs::cli {
@@ -35,6 +33,13 @@ struct ShortName {
   std::string path;
 };
 
+sockaddr_un address_of(const ShortName& name) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, name.path.c_str(), name.path.size() + 1);
+  return address;
+}
+
 std::string read_until_end(int fd) {
   std::string text;
   char buffer[4096];
@@ -57,31 +62,37 @@ Result<std::unique_ptr<StatusSocket>> StatusSocket::listen(EventLoop& loop,
   std::unique_ptr<StatusSocket> self(new StatusSocket(loop, path, std::move(status)));
   ShortName name(volume);
   ::unlink(path.c_str());
-  asio::error_code error;
-  self->acceptor_.open(Protocol(), error);
+  sockaddr_un address = address_of(name);
+  self->socket_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   mode_t mask = ::umask(0177);
-  if (!error) self->acceptor_.bind(Protocol::endpoint(name.path), error);
+  bool bound = self->socket_ >= 0 && ::bind(self->socket_, reinterpret_cast<sockaddr*>(&address),
+                                            sizeof address) == 0;
+  int error = errno;
   ::umask(mask);
-  if (!error) self->acceptor_.listen(asio::socket_base::max_listen_connections, error);
-  if (error)
-    return fail(error.value(), fmt::format("cannot make the socket {}: {}", path, error.message()));
-  self->accept();
+  if (bound && ::listen(self->socket_, SOMAXCONN) != 0) {
+    bound = false;
+    error = errno;
+  }
+  if (!bound)
+    return fail(error, fmt::format("cannot make the socket {}: {}", path, std::strerror(error)));
+  loop.watch(self->socket_, [s = self.get()] { s->accept(); });
   return self;
 }
 
-StatusSocket::~StatusSocket() { ::unlink(path_.c_str()); }
+StatusSocket::~StatusSocket() {
+  if (socket_ < 0) return;
+  loop_.unwatch(socket_);
+  ::close(socket_);
+  ::unlink(path_.c_str());
+}
 
+// The object fits the socket's buffer; whoever does not read it gets what fits.
 void StatusSocket::accept() {
-  acceptor_.async_accept([this](const asio::error_code& error, Protocol::socket peer) {
-    if (error == asio::error::operation_aborted) return;
-    if (!error) {
-      auto socket = std::make_shared<Protocol::socket>(std::move(peer));
-      auto text = std::make_shared<std::string>(status_());
-      asio::async_write(*socket, asio::buffer(*text),
-                        [socket, text](const asio::error_code&, size_t) {});
-    }
-    accept();
-  });
+  int peer = ::accept4(socket_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (peer < 0) return;
+  std::string text = status_();
+  ::send(peer, text.data(), text.size(), MSG_NOSIGNAL);
+  ::close(peer);
 }
 
 std::optional<Served> ask_daemon(const std::string& volume) {
@@ -89,9 +100,7 @@ std::optional<Served> ask_daemon(const std::string& volume) {
   if (name.dir < 0) return std::nullopt;
   int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return std::nullopt;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, name.path.c_str(), name.path.size() + 1);
+  sockaddr_un address = address_of(name);
   std::optional<Served> served;
   if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) {
     ucred peer{};

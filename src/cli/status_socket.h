@@ -4,7 +4,6 @@
 
 #include <sys/types.h>
 
-#include <asio/local/stream_protocol.hpp>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -27,14 +26,14 @@ class StatusSocket {
   ~StatusSocket();
 
  private:
-  using Protocol = asio::local::stream_protocol;
   StatusSocket(EventLoop& loop, std::string path, std::function<std::string()> status)
-      : path_(std::move(path)), status_(std::move(status)), acceptor_(loop.context()) {}
+      : loop_(loop), path_(std::move(path)), status_(std::move(status)) {}
   void accept();
 
+  EventLoop& loop_;
   std::string path_;
   std::function<std::string()> status_;
-  Protocol::acceptor acceptor_;
+  int socket_ = -1;
 };
 
 // Who serves a volume.

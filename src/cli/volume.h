@@ -36,7 +36,6 @@ class OpenVolume {
     tasks.spawn(keep(std::move(task), out, loop_));
     // A task that never suspends for good has stopped the loop already.
     if (!out) loop_.run();
-    loop_.context().restart();
     return std::move(*out);
   }
 

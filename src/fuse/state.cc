@@ -23,7 +23,8 @@ namespace graftfs::fuse {
 namespace {
 
 constexpr int kRequestsPerTurn = 64;  // then the rank flushes, and others get their turn
-constexpr int kIdleLooks = 16;  // some 20 us
+constexpr int kLooks = 8;       // looks in vain before it stops looking
+constexpr int kProbeEvery = 32;  // requests between trying again
 constexpr size_t kMaxWrite = 1 << 20;
 constexpr size_t kBufferSize = kMaxWrite + FUSE_MIN_READ_BUFFER;  // a request's
 constexpr size_t kSmallBuffer = 64 << 10;  // below, malloc() is quicker than a big buffer's pages
@@ -168,14 +169,15 @@ Result<void> State::mount() {
   }
   int fd = fuse_session_fd(session_);
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-  device_.emplace(loop_.context(), fd);
+  device_ = fd;
   if (options_.handle_signals) {
-    signals_.emplace(loop_.context(), SIGINT, SIGTERM, SIGHUP);
-    signals_->async_wait([weak = weak_from_this()](const asio::error_code& e, int) {
-      if (auto self = weak.lock(); self && !e) self->unmount();
+    loop_.watch_signals({SIGINT, SIGTERM, SIGHUP}, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) self->unmount();
     });
   }
-  wait();
+  loop_.watch(device_, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->pump();
+  });
   return {};
 }
 
@@ -195,25 +197,16 @@ void State::init(void*, fuse_conn_info* conn) {
   conn->time_gran = 1;
 }
 
-void State::wait() {
-  if (ended_) return;
-  device_->async_wait(asio::posix::stream_descriptor::wait_read,
-                      [weak = weak_from_this()](const asio::error_code& e) {
-                        if (auto self = weak.lock(); self && !e) self->pump();
-                      });
-}
-
-void State::post_pump() {
-  loop_.post([weak = weak_from_this()] {
-    if (auto self = weak.lock()) self->pump();
-  });
-}
-
+// Called when the device has a request. After one request the device is looked at again only where
+// that has paid off lately: with one client the second look is a system call in vain, with several
+// it finds what the journal can then take in one write.
 void State::pump() {
+  if (++pumps_ % kProbeEvery == 0) looks_ = std::max(looks_, 1);
   for (int i = 0; i < kRequestsPerTurn;) {
     if (ended_) return;
     if (requests_ >= options_.max_requests || data_bytes_ >= options_.max_data_bytes) {
       stalled_ = true;
+      loop_.unwatch(device_);
       return;
     }
     if (!request_.mem && !free_buffers_.empty()) {
@@ -223,34 +216,31 @@ void State::pump() {
     int n = fuse_session_receive_buf(session_, &request_);
     if (n == -EINTR) continue;
     if (n == -EAGAIN) {
-      // Somebody who was just answered often asks again at once: looking a few times more is
-      // quicker than to be put to sleep and woken.
-      if (idle_looks_++ < kIdleLooks) {
-        post_pump();
-      } else {
-        wait();
-      }
+      if (i > 0) --looks_;
       return;
     }
     if (n <= 0) {
       end();
       return;
     }
+    if (i > 0) looks_ = kLooks;
     ++i;
-    idle_looks_ = 0;
     groups_.new_request();
-    if (shut_down_ && refuse_after_shutdown()) continue;
-    kill_suidgid_ = kills_suidgid(request_.mem, request_.size);
-    fuse_session_process_buf(session_, &request_);
+    if (!(shut_down_ && refuse_after_shutdown())) {
+      kill_suidgid_ = kills_suidgid(request_.mem, request_.size);
+      fuse_session_process_buf(session_, &request_);
+    }
+    if (looks_ <= 0) return;
   }
-  post_pump();
 }
 
 void State::resume() {
   if (!stalled_ || ended_) return;
   if (requests_ >= options_.max_requests || data_bytes_ >= options_.max_data_bytes) return;
   stalled_ = false;
-  post_pump();
+  loop_.watch(device_, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->pump();
+  });
 }
 
 // Everything fails, except what takes references away.
@@ -285,9 +275,7 @@ void State::end() {
   if (std::exchange(ended_, true)) return;
   auto self = shared_from_this();
   if (requests_ == 0) self_.reset();
-  if (signals_) signals_->cancel();
-  device_->cancel();
-  device_->release();  // libfuse closes it
+  loop_.unwatch(device_);  // libfuse closes it
   fuse_session_exit(session_);
   if (detached_) {
     // libfuse would unmount whatever is at the path now, unless its descriptor says that the

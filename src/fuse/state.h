@@ -3,8 +3,6 @@
 
 #include <fuse_lowlevel.h>
 
-#include <asio/posix/stream_descriptor.hpp>
-#include <asio/signal_set.hpp>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -120,11 +118,9 @@ class State : public std::enable_shared_from_this<State> {
   friend class Buffer;
 
   static void init(void* userdata, fuse_conn_info* conn);
-  void wait();
   void pump();
   void resume();
   void announce_end();
-  void post_pump();
   bool refuse_after_shutdown();
   void free_buffer(char* mem, size_t charged, bool big);
 
@@ -135,12 +131,12 @@ class State : public std::enable_shared_from_this<State> {
   KernelRefs refs_;
   ProcGroups groups_;
   fuse_session* session_ = nullptr;
-  std::optional<asio::posix::stream_descriptor> device_;
-  std::optional<asio::signal_set> signals_;
+  int device_ = -1;
   fuse_buf request_{};
   bool kill_suidgid_ = false;
   bool stalled_ = false;
-  int idle_looks_ = 0;  // at the device, in vain, since the last request
+  int looks_ = 0;       // how often a second look may still be in vain
+  unsigned pumps_ = 0;
   bool detached_ = false;  // from its path, by unmount()
   bool ended_ = false;
   bool shut_down_ = false;

@@ -42,7 +42,7 @@ class RankFixture : public ::testing::Test {
     auto run = [](Task<T> t, std::optional<T>& o) -> Task<void> { o.emplace(co_await t); };
     TaskScope scope;
     scope.spawn(run(std::move(task), out));
-    while (!out) loop_.context().run_one();
+    while (!out) loop_.run_one();
     return std::move(*out);
   }
   Reply call(Args args, Credentials cred = {}, SessionId session = kSession) {
@@ -57,7 +57,7 @@ class RankFixture : public ::testing::Test {
   Reply submit(Request request) {
     std::optional<Reply> out;
     rank_->submit(std::move(request), [&out](Reply reply) { out = std::move(reply); });
-    while (!out) loop_.context().run_one();
+    while (!out) loop_.run_one();
     return std::move(*out);
   }
   Ino mkdir(Ino dir, const std::string& name) {
