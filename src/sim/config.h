@@ -31,6 +31,7 @@ struct SimConfig {
   int workers = 2;    // of each client, one request at a time each
   int operations = 150;
   int crashes = 3;    // at most, at random points
+  bool print = false;          // every request, crash and message of the rank
   bool checks_inside = false;  // what-if crashes every few steps
 
   uint32_t segment_events = 16;

@@ -16,19 +16,20 @@ void Link::submit(Request request, ReplyFn done) {
   request.cred.pid = call;
   world_.oracle().submitted(call, request);
   auto answer = std::make_shared<ReplyFn>(std::move(done));
-  auto message = [this, request = std::move(request), answer, alive = generation_,
-                  generation = *generation_]() mutable {
-    Rank* rank = world_.rank();
+  // A message travels on when its sender has died, so it knows only what outlives that.
+  auto message = [world = &world_, client = &client_, request = std::move(request), answer,
+                  alive = generation_, generation = *generation_]() mutable {
+    Rank* rank = world->rank();
     if (!rank) return;
     Request copy = request;
     int32_t id = request.cred.pid;
-    rank->submit(std::move(copy), [this, request = std::move(request), id, answer, alive,
+    rank->submit(std::move(copy), [world, client, request = std::move(request), id, answer, alive,
                                    generation](Reply reply) {
       // A rank that has failed answers everything with EIO; the session asks the next one.
-      if (world_.rank_failed()) return;
-      world_.oracle().released(id, request, reply);
+      if (world->rank_failed()) return;
+      world->oracle().released(id, request, reply);
       if (*alive != generation) return;
-      client_.post_after(world_.latency(), [answer, alive, generation,
+      client->post_after(world->latency(), [answer, alive, generation,
                                             reply = std::move(reply)]() mutable {
         if (*alive == generation && *answer) (*answer)(std::move(reply));
       });
@@ -39,8 +40,8 @@ void Link::submit(Request request, ReplyFn done) {
 
 void Link::open_session(SessionId session) {
   if (!connected_) return;
-  world_.rank_node().post_after(next_due(), [this, session] {
-    if (Rank* rank = world_.rank()) rank->open_session(session);
+  world_.rank_node().post_after(next_due(), [world = &world_, session] {
+    if (Rank* rank = world->rank()) rank->open_session(session);
   });
 }
 

@@ -57,7 +57,7 @@ void Oracle::executed(int32_t call, const Request& request, const Reply& reply, 
     wrong = "an inode that is open was purged";
   if (wrong.empty() && reply.err == ENOSPC && e.err != ENOSPC && !options_.small_disk)
     wrong = "there is space, and the answer is ENOSPC";
-  if (wrong.empty() && e.atime_skipped && !options_.small_disk) wrong = "atime did not move";
+  if (wrong.empty() && reply.err == 0 && e.atime_skipped && !options_.small_disk) wrong = "atime did not move";
   if (!wrong.empty()) return fail(what() + ": " + wrong);
 
   Record& record = records_[call];

@@ -99,6 +99,7 @@ int main(int argc, char** argv) {
     if (options.one && runs == 1) break;
     if (options.minutes > 0 ? elapsed() > options.minutes * 60 : runs >= options.seeds) break;
     sim::SimConfig config = sim::random_config(seed);
+    config.print = options.one;
     if (options.trace) fmt::print("{}\n", sim::describe(config));
     std::fflush(stdout);
     sim::RunResult result = sim::run_simulation(config);

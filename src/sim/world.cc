@@ -13,6 +13,40 @@ constexpr uint64_t kVolume = 0x6772616674667331;
 constexpr uint64_t kMostSteps = 3'000'000;
 constexpr Nanos kReconnectWindow = 300 * kMillisecond;
 
+struct DescribeArgs {
+  std::string operator()(const LookupArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const MknodArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const MkdirArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const CreateArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const SymlinkArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const UnlinkArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const RmdirArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const LinkArgs& a) {
+    return fmt::format("{:#x} {}", a.ino.v, name(a.dir, a.name));
+  }
+  std::string operator()(const RenameArgs& a) {
+    return fmt::format("{} {} flags {}", name(a.dir, a.name), name(a.new_dir, a.new_name), a.flags);
+  }
+  std::string operator()(const SetattrArgs& a) {
+    return fmt::format("{:#x} valid {:#x} size {}", a.ino.v, a.valid, a.size);
+  }
+  std::string operator()(const WroteArgs& a) { return fmt::format("{:#x} end {}", a.ino.v, a.end); }
+  template <class A>
+  std::string operator()(const A& a) {
+    if constexpr (requires { a.ino; }) return fmt::format("{:#x}", a.ino.v);
+    if constexpr (requires { a.dir; }) return fmt::format("{:#x}", a.dir.v);
+    return {};
+  }
+  static std::string name(Ino dir, const std::string& n) {
+    return fmt::format("{:#x}/{}", dir.v, n.substr(0, 12));
+  }
+};
+
+std::string describe_request(const Request& r) {
+  return fmt::format("{:04x}:{} {} {}", r.session.v & 0xffff, r.seq, op_name(r.args),
+                     std::visit(DescribeArgs{}, r.args));
+}
+
 }  // namespace
 
 void SimClient::hold(Ino ino) {
@@ -92,7 +126,14 @@ RankOptions World::rank_options() {
   o.write_back_after = config_.write_back_after;
   o.write_back_batch = config_.write_back_batch;
   o.reconnect_window = kReconnectWindow;
+  if (config_.print)
+    o.log = [this](const std::string& line) {
+      fmt::print("{:>6} rank: {}\n", queue_.steps(), line);
+    };
   o.executed = [this](const Request& request, const Reply& reply, Lsn lsn) {
+    if (config_.print)
+      fmt::print("{:>6} {} -> errno {} ino {:#x} event {}\n", queue_.steps(),
+                 describe_request(request), reply.err, reply.stat.ino.v, lsn.v);
     oracle_.executed(request.cred.pid, request, reply, lsn);
   };
   return o;
@@ -116,24 +157,33 @@ Task<void> World::run_rank() {
     refused_ = finished_ = true;
     co_return;
   }
+  if (started.error().code == ENOSPC && config_.trouble == DiskTrouble::full) {
+    // A new segment does not fit: somebody makes room.
+    disk_->set_capacity(UINT64_MAX);
+    allowed = true;
+  }
   if (!allowed) {
     oracle_.fail("the rank does not start: " + graftfs::describe(started.error()));
     co_return;
   }
   // A disk that fails: somebody starts the rank again later, in the end on a good one.
-  if (++crashes_ > 50) set_troubles(false);
+  if (crashes_ > 50) set_troubles(false);
   NodeExecutor& node = world_node_;
   node.post([this] { crash(CrashKind::process_death, nullptr); });
 }
 
 void World::rank_started() {
   serving_ = true;
+  if (config_.print)
+    fmt::print("{:>6} the rank serves, with events up to {}\n", queue_.steps(),
+               rank_->recovered().last.v);
   oracle_.recovered(*disk_, rank_->recovered().last);
   for (auto& client : clients_) {
     SimClient* c = client.get();
     Nanos delay = static_cast<Nanos>(random_.below(10 * kMillisecond));
-    c->executor.post_after(delay, [this, c] {
-      if (serving_) connect(*c);
+    // Not for a later rank: it sends for the clients itself.
+    c->executor.post_after(delay, [this, c, crashes = crashes_] {
+      if (serving_ && crashes == crashes_) connect(*c);
     });
   }
 }
@@ -184,6 +234,7 @@ void World::on_kill_point(void* context, const fault::Site& site) {
   world.queue_.note(site.name);
   bool now = world.kill_points_ == world.config_.crash_at_kill_point;
   if (world.kill_in_ > 0) now |= --world.kill_in_ == 0;
+  world.last_site_ = site.name;
   if (now) throw fault::Killed{};
 }
 
@@ -202,6 +253,9 @@ void World::end_client(SimClient& c) {
 
 void World::crash(CrashKind kind, NodeExecutor* killed_at) {
   ++crashes_;
+  if (config_.print)
+    fmt::print("{:>6} {} after kill point {}\n", queue_.steps(),
+               kind == CrashKind::power_cut ? "power cut" : "process death", last_site_);
   queue_.note(kind == CrashKind::power_cut ? "power cut" : "death");
   serving_ = false;
   finishing_ = false;
@@ -318,6 +372,7 @@ Task<void> World::finish() {
   }
   if (!corrupted_) oracle_.check_settled(*disk_);
   for (auto& c : clients_) end_client(*c);
+  serving_ = false;
   auto stopped = co_await rank_->stop();
   if (!stopped && config_.trouble == DiskTrouble::none)
     oracle_.fail("stopping: " + graftfs::describe(stopped.error()));

@@ -70,7 +70,6 @@ class World {
   bool worker_is_done(int client, int worker) const { return done_[client][worker]; }
   // A client may begin another operation.
   bool take_operation();
-  std::string trace_line;  // of the last operation, for reports
 
  private:
   static void on_kill_point(void* context, const fault::Site& site);
@@ -111,6 +110,7 @@ class World {
   int workers_left_ = 0;
   int32_t last_call_ = 0;
   uint64_t kill_points_ = 0;
+  const char* last_site_ = "none";
   uint64_t crashes_ = 0;
   int crashes_left_;
   uint64_t kill_in_ = 0;  // kill points until the next crash; 0: none planned
