@@ -61,10 +61,12 @@ void Link::disconnect() {
 
 Task<Result<DataInfo>> SimData::write(Ino ino, uint64_t offset, std::string_view bytes,
                                       uint64_t valid_size) {
+  size_t cut = oracle_.data_begin(ino, valid_size, kNever, {});
   size_t op = oracle_.data_begin(ino, offset, offset + bytes.size(), std::string(bytes));
   auto it = busy_.insert(ino);
   auto result = co_await inner_.write(ino, offset, bytes, valid_size);
   busy_.erase(it);
+  oracle_.data_end(ino, cut, result.has_value());
   oracle_.data_end(ino, op, result.has_value());
   co_return result;
 }
@@ -75,20 +77,23 @@ Task<Result<void>> SimData::read(Ino ino, uint64_t offset, char* out, size_t len
 }
 
 Task<Result<DataInfo>> SimData::truncate(Ino ino, uint64_t size) {
+  size_t cut = oracle_.data_begin(ino, size, kNever, {});
+  auto it = busy_.insert(ino);
   auto result = co_await inner_.truncate(ino, size);
+  busy_.erase(it);
+  oracle_.data_end(ino, cut, result.has_value());
   co_return result;
 }
 
 Task<Result<DataInfo>> SimData::allocate(Ino ino, AllocateMode mode, uint64_t offset,
                                          uint64_t length, uint64_t valid_size) {
-  if (mode == AllocateMode::allocate) {
-    auto plain = co_await inner_.allocate(ino, mode, offset, length, valid_size);
-    co_return plain;
-  }
-  size_t op = oracle_.data_begin(ino, offset, offset + length, {});
+  size_t cut = oracle_.data_begin(ino, valid_size, kNever, {});
+  bool zeros = mode != AllocateMode::allocate;
+  size_t op = oracle_.data_begin(ino, offset, zeros ? offset + length : offset, {});
   auto it = busy_.insert(ino);
   auto result = co_await inner_.allocate(ino, mode, offset, length, valid_size);
   busy_.erase(it);
+  oracle_.data_end(ino, cut, result.has_value());
   oracle_.data_end(ino, op, result.has_value());
   co_return result;
 }
@@ -102,7 +107,9 @@ Task<Result<uint64_t>> SimData::seek(Ino ino, uint64_t offset, bool data, uint64
 Task<Result<DataInfo>> SimData::copy(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
                                      uint64_t length, uint64_t valid_size) {
   std::string bytes(length, '\0');
+  size_t cut = oracle_.data_begin(to, valid_size, kNever, {});
   size_t op = oracle_.data_begin(to, to_offset, to_offset + length, {});
+  oracle_.data_unknown(to, op);
   auto it = busy_.insert(to);
   auto result = co_await inner_.copy(from, from_offset, to, to_offset, length, valid_size);
   if (result) {
@@ -111,6 +118,7 @@ Task<Result<DataInfo>> SimData::copy(Ino from, uint64_t from_offset, Ino to, uin
     oracle_.data_is(to, op, std::move(bytes));
   }
   busy_.erase(it);
+  oracle_.data_end(to, cut, result.has_value());
   oracle_.data_end(to, op, result.has_value());
   co_return result;
 }

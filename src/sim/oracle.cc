@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <functional>
+
 namespace graftfs::sim {
 
 void Oracle::fail(std::string what) {
@@ -77,7 +79,6 @@ void Oracle::follow_data(const Request& request, const Reply& reply, Lsn lsn) {
     files_[a->ino].pin(lsn);
   } else if (auto* a = std::get_if<SetattrArgs>(&request.args)) {
     files_[a->ino].pin(lsn);
-    if (a->valid & kSetSize) files_[a->ino].cut(a->size, queue_.steps(), lsn);
   } else if (reply.created || std::holds_alternative<MknodArgs>(request.args)) {
     files_[reply.stat.ino] = {};
   }
@@ -122,6 +123,7 @@ void Oracle::data_end(Ino ino, size_t op, bool done) {
   files_[ino].end(op, queue_.steps());
   if (!done) files_[ino].void_op(op);
 }
+void Oracle::data_unknown(Ino ino, size_t op) { files_[ino].set_any(op); }
 void Oracle::data_is(Ino ino, size_t op, std::string bytes) {
   files_[ino].set_bytes(op, std::move(bytes));
 }
@@ -193,34 +195,52 @@ std::string Oracle::check_replays(const MemoryDisk& disk, const Image& image, bo
   return {};
 }
 
+void Oracle::first_recovery(const MemoryDisk& disk) {
+  ImageOptions options;
+  options.volume = options_.volume;
+  auto image = read_image(disk, options);
+  if (!image) return fail("a new volume cannot be read: " + describe(image.error()));
+  Stat root = image->dirs.at(kRootIno).inode;
+  root.blocks = 0;
+  now_.set_root(root);
+  base_ = now_;
+}
+
 void Oracle::recovered(const MemoryDisk& disk, Lsn last) {
   if (!failure_.empty()) return;
-  bool first = !base_;
+  if (!base_) first_recovery(disk);
+  if (!failure_.empty()) return;
   // What was written and not synced cannot be told from a torn tail once a bit of it is wrong.
   if (damaged_ && required_.v != UINT64_MAX) required_ = std::min(required_, must_durable_);
-  if (!first && last < required_ && required_.v != UINT64_MAX)
-    return fail(fmt::format("events up to {} were promised and {} is the last that survived",
-                            required_.v, last.v));
-  if (first) {
-    ImageOptions options;
-    options.volume = options_.volume;
-    auto image = read_image(disk, options);
-    if (!image) return fail("a new volume cannot be read: " + describe(image.error()));
-    Stat root = image->dirs.at(kRootIno).inode;
-    root.blocks = 0;
-    now_.set_root(root);
-  } else {
-    now_ = at(last);
-  }
-  std::erase_if(done_, [&](const auto& d) { return d.second.lsn > last; });
-  Look look{power_cut_ ? Look::after_power_cut : Look::after_death, queue_.steps(), queue_.steps(),
-            last};
+  const char* how = power_cut_ ? "power cut" : "process death";
+  // A recovery that was cut off may have ended the old owner's events below `last` already: what
+  // stands behind is its own. Whether it got that far is not known.
+  std::set<Lsn, std::greater<>> ends = {last};
+  for (Lsn cut : cuts_) ends.insert(std::min(cut, last));
+  std::string first_wrong;
   Image image;
-  std::string wrong;
-  if (!damaged_) wrong = check(disk, now_, look, !power_cut_, false, &image);
-  if (!wrong.empty())
-    return fail(fmt::format("after recovery up to event {} ({}): {}", last.v,
-                            power_cut_ ? "power cut" : "process death", wrong));
+  bool found = false;
+  for (Lsn end : ends) {
+    std::string wrong;
+    if (required_.v != UINT64_MAX && end < required_) {
+      wrong = fmt::format("events up to {} were promised and {} is the last that survived",
+                          required_.v, end.v);
+    } else if (!damaged_) {
+      Look look{power_cut_ ? Look::after_power_cut : Look::after_death, queue_.steps(),
+                queue_.steps(), end};
+      wrong = check(disk, at(end), look, !power_cut_, false, &image);
+    }
+    if (wrong.empty()) {
+      last = end;
+      found = true;
+      break;
+    }
+    if (first_wrong.empty()) first_wrong = wrong;
+  }
+  if (!found)
+    return fail(fmt::format("after recovery up to event {} ({}): {}", last.v, how, first_wrong));
+  now_ = at(last);
+  std::erase_if(done_, [&](const auto& d) { return d.second.lsn > last; });
   if (power_cut_ && !damaged_) {
     for (auto& [ino, file] : files_) {
       auto it = image.data.find(ino);
@@ -231,6 +251,8 @@ void Oracle::recovered(const MemoryDisk& disk, Lsn last) {
   history_.clear();
   records_.clear();
   for (auto& [session, lsn] : answered_) lsn = std::min(lsn, last);
+  must_written_ = std::min(must_written_, last);
+  cuts_.clear();
   required_ = Lsn{UINT64_MAX};
   crashed_ = power_cut_ = false;
 }

@@ -257,6 +257,8 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
     fmt::print("{:>6} {} after kill point {}\n", queue_.steps(),
                kind == CrashKind::power_cut ? "power cut" : "process death", last_site_);
   queue_.note(kind == CrashKind::power_cut ? "power cut" : "death");
+  if (rank_ && !serving_ && rank_->recovered().newest)
+    oracle_.recovery_cut_off(rank_->recovered().last);
   serving_ = false;
   finishing_ = false;
   finish_tasks_.cancel_all();

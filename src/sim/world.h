@@ -67,6 +67,7 @@ class World {
   int32_t next_call() { return ++last_call_; }
   std::vector<std::unique_ptr<SimClient>>& clients() { return clients_; }
   void worker_done(int client, int worker) { workers_left_ -= done_[client][worker] ? 0 : 1, done_[client][worker] = true; }
+  bool workers_left() const { return workers_left_ > 0; }
   bool worker_is_done(int client, int worker) const { return done_[client][worker]; }
   // A client may begin another operation.
   bool take_operation();
