@@ -66,7 +66,7 @@ pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
 
 # The modules in the order in which data flows down them (docs/architecture.md).
-set(GRAFTFS_ORDER base types store journal cache events recovery server client fuse cli sim)
+set(GRAFTFS_ORDER base types store journal cache events recovery server client fuse tools cli sim)
 
 # Sets OUT to the first of the modules DEPS... that this tree does not have. What
 # needs it is left out, with a warning: a tree may hold only the upper modules.

@@ -38,6 +38,8 @@ void add_all_commands(CLI::App& app) {
   add_mount(app);
   add_umount(app);
   add_info(app);
+  add_journal(app);
+  add_fsck(app);
   add_bench(app);
   add_completion(app);
 }

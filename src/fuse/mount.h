@@ -48,7 +48,8 @@ class FuseMount {
                                                   MountOptions options);
   ~FuseMount();
 
-  // `fn` is posted to the loop once the file system is unmounted, by whomever.
+  // `fn` is posted to the loop once the file system is unmounted, by whomever, and every request
+  // that was under way has been answered by the client.
   void on_unmounted(Fn fn);
   // Writes back what the kernel holds, unmounts (lazily, if it is busy) and ends. Needs the
   // running loop; on_unmounted tells when it is done.

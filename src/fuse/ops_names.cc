@@ -1,6 +1,5 @@
 // Operations on names.
 
-#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cstring>
@@ -16,6 +15,16 @@ ReplyFn answer_entry(Req req) {
   return [req = std::move(req)](Reply reply) mutable {
     if (reply.err) return req.err(reply.err);
     req.entry(reply.stat);
+  };
+}
+
+// What may take an inode's last name. The kernel itself marks the attributes of both directories,
+// of what moved and of what lost a name as stale.
+ReplyFn answer_removal(Req req) {
+  return [req = std::move(req)](Reply reply) mutable {
+    // Marked before the answer: FORGET may follow at once.
+    req.state().lost_last_name(reply);
+    req.err(reply.err);
   };
 }
 
@@ -65,12 +74,7 @@ void mkdir(fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode) {
   State& state = req.state();
   Credentials cred = req.cred();
   MkdirArgs args{ino_of(parent), name, mode & 07777u, fuse_req_ctx(r)->umask};
-  state.client().call(std::move(cred), std::move(args),
-                      [req = std::move(req), parent](Reply reply) mutable {
-                        if (reply.err) return req.err(reply.err);
-                        req.entry(reply.stat);
-                        req.state().nlink_changed(ino_of(parent));
-                      });
+  state.client().call(std::move(cred), std::move(args), answer_entry(std::move(req)));
 }
 
 void symlink(fuse_req_t r, const char* target, fuse_ino_t parent, const char* name) {
@@ -95,11 +99,7 @@ void unlink(fuse_req_t r, fuse_ino_t parent, const char* name) {
   Credentials cred = req.cred();
   UnlinkArgs args{ino_of(parent), name};
   state.client().call(std::move(cred), std::move(args),
-                      [req = std::move(req)](Reply reply) mutable {
-                        // Marked before the answer: FORGET may follow at once.
-                        req.state().lost_last_name(reply);
-                        req.err(reply.err);
-                      });
+                      answer_removal(std::move(req)));
 }
 
 void rmdir(fuse_req_t r, fuse_ino_t parent, const char* name) {
@@ -108,11 +108,7 @@ void rmdir(fuse_req_t r, fuse_ino_t parent, const char* name) {
   Credentials cred = req.cred();
   RmdirArgs args{ino_of(parent), name};
   state.client().call(std::move(cred), std::move(args),
-                      [req = std::move(req), parent](Reply reply) mutable {
-                        req.state().lost_last_name(reply);
-                        req.err(reply.err);
-                        if (!reply.err) req.state().nlink_changed(ino_of(parent));
-                      });
+                      answer_removal(std::move(req)));
 }
 
 void rename(fuse_req_t r, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
@@ -121,68 +117,7 @@ void rename(fuse_req_t r, fuse_ino_t parent, const char* name, fuse_ino_t new_pa
   State& state = req.state();
   Credentials cred = req.cred();
   RenameArgs args{ino_of(parent), name, ino_of(new_parent), new_name, flags};
-  state.client().call(
-      std::move(cred), std::move(args),
-      [req = std::move(req), parent, new_parent](Reply reply) mutable {
-        State& state = req.state();
-        state.lost_last_name(reply);
-        req.err(reply.err);
-        if (reply.err) return;
-        // A directory may have moved, or been replaced.
-        if (parent != new_parent) state.nlink_changed(ino_of(parent));
-        if (parent != new_parent || (reply.orphaned && reply.stat.is_dir()))
-          state.nlink_changed(ino_of(new_parent));
-      });
-}
-
-// open(O_CREAT). The file is made as by mknod(2), because nothing needs to be held at the rank
-// (KernelRefs). Where the name has appeared meanwhile and may be there, it is opened.
-void create(fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* fi) {
-  Req req(r);
-  State& state = req.state();
-  Credentials cred = req.cred();
-  const uint32_t umask = fuse_req_ctx(r)->umask;
-  const uint32_t permissions = mode & 07777u;
-  if (fi->flags & O_EXCL) {
-    MknodArgs args{ino_of(parent), name, permissions | S_IFREG, umask, 0};
-    state.client().call(std::move(cred), std::move(args),
-                        [req = std::move(req), info = *fi](Reply reply) mutable {
-                          if (reply.err) return req.err(reply.err);
-                          req.created(reply.stat, info);
-                        });
-    return;
-  }
-  struct Opening {
-    Req req;
-    fuse_file_info info;
-    CreateArgs args;
-    Credentials cred;
-  };
-  MknodArgs args{ino_of(parent), name, permissions | S_IFREG, umask, 0};
-  auto opening = std::make_unique<Opening>(
-      std::move(req), *fi,
-      CreateArgs{ino_of(parent), name, permissions, umask, false,
-                 static_cast<uint32_t>(fi->flags)},
-      cred);
-  state.client().call(
-      std::move(cred), std::move(args), [opening = std::move(opening)](Reply reply) mutable {
-        Opening& o = *opening;
-        if (reply.err == EEXIST) {
-          Client& client = o.req.state().client();
-          Credentials cred = o.cred;
-          CreateArgs args = std::move(o.args);
-          client.call(std::move(cred), std::move(args),
-                      [opening = std::move(opening)](Reply reply) mutable {
-                        Req& req = opening->req;
-                        if (reply.err) return req.err(reply.err);
-                        req.state().client().call({}, ReleaseArgs{reply.stat.ino}, nullptr);
-                        req.created(reply.stat, opening->info);
-                      });
-          return;
-        }
-        if (reply.err) return o.req.err(reply.err);
-        o.req.created(reply.stat, o.info);
-      });
+  state.client().call(std::move(cred), std::move(args), answer_removal(std::move(req)));
 }
 
 }  // namespace
@@ -198,7 +133,9 @@ void add_name_ops(fuse_lowlevel_ops& ops) {
   ops.unlink = unlink;
   ops.rmdir = rmdir;
   ops.rename = rename;
-  ops.create = create;
+  // No create(): libfuse refuses it, and the kernel sends MKNOD for open(O_CREAT) from then on, and
+  // then OPEN (see add_data_ops). CREATE would make it send RELEASE for each file until the first
+  // OPEN told it not to.
 }
 
 }  // namespace graftfs::fuse

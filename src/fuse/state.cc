@@ -23,11 +23,11 @@ namespace graftfs::fuse {
 namespace {
 
 constexpr int kRequestsPerTurn = 64;  // then the rank flushes, and others get their turn
+constexpr int kIdleLooks = 16;  // some 20 us
 constexpr size_t kMaxWrite = 1 << 20;
 constexpr size_t kBufferSize = kMaxWrite + FUSE_MIN_READ_BUFFER;  // a request's
 constexpr size_t kSmallBuffer = 64 << 10;  // below, malloc() is quicker than a big buffer's pages
 constexpr size_t kFreeBuffers = 8;
-constexpr Nanos kNlinkPause = 2 * kMillisecond;
 
 thread_local std::string* mount_log = nullptr;
 void log_to_string(fuse_log_level, const char* format, va_list args) {
@@ -223,7 +223,13 @@ void State::pump() {
     int n = fuse_session_receive_buf(session_, &request_);
     if (n == -EINTR) continue;
     if (n == -EAGAIN) {
-      wait();
+      // Somebody who was just answered often asks again at once: looking a few times more is
+      // quicker than to be put to sleep and woken.
+      if (idle_looks_++ < kIdleLooks) {
+        post_pump();
+      } else {
+        wait();
+      }
       return;
     }
     if (n <= 0) {
@@ -231,6 +237,7 @@ void State::pump() {
       return;
     }
     ++i;
+    idle_looks_ = 0;
     groups_.new_request();
     if (shut_down_ && refuse_after_shutdown()) continue;
     kill_suidgid_ = kills_suidgid(request_.mem, request_.size);
@@ -265,7 +272,13 @@ bool State::refuse_after_shutdown() {
 
 void State::on_unmounted(Fn fn) {
   on_unmounted_ = std::move(fn);
-  if (ended_ && on_unmounted_) loop_.post(std::exchange(on_unmounted_, nullptr));
+  announce_end();
+}
+
+// Once nothing is under way, so that whoever hears it may take everything down.
+void State::announce_end() {
+  if (ended_ && requests_ == 0 && on_unmounted_)
+    loop_.post(std::exchange(on_unmounted_, nullptr));
 }
 
 void State::end() {
@@ -287,7 +300,7 @@ void State::end() {
     }
   }
   fuse_session_unmount(session_);
-  if (on_unmounted_) loop_.post(std::exchange(on_unmounted_, nullptr));
+  announce_end();
 }
 
 void State::unmount() {
@@ -365,33 +378,6 @@ void State::lost_last_name(const Reply& reply) {
     client_.call({}, ReleaseArgs{reply.stat.ino}, nullptr);
 }
 
-// The kernel marks a directory's times stale after a change in it, but not its link count, which
-// statx(STATX_NLINK) then shows from memory. Telling it makes the next permission check ask for
-// attributes, so a stream of mkdirs is told about once in a while.
-void State::nlink_changed(Ino dir) {
-  if (std::find(changed_dirs_.begin(), changed_dirs_.end(), dir) == changed_dirs_.end())
-    changed_dirs_.push_back(dir);
-  if (telling_nlinks_) return;
-  Nanos since = loop_.now() - told_nlinks_at_;
-  if (since >= kNlinkPause) {
-    tell_nlinks();
-    return;
-  }
-  telling_nlinks_ = true;
-  loop_.post_after(kNlinkPause - since, [weak = weak_from_this()] {
-    auto self = weak.lock();
-    if (!self) return;
-    self->telling_nlinks_ = false;
-    self->tell_nlinks();
-  });
-}
-
-void State::tell_nlinks() {
-  for (Ino dir : std::exchange(changed_dirs_, {}))
-    if (!ended_) fuse_lowlevel_notify_inval_inode(session_, dir.v, -1, 0);
-  told_nlinks_at_ = loop_.now();
-}
-
 void State::mode_changed(Ino ino) {
   refs_.set_privileged(ino, false);
   if (!ended_) fuse_lowlevel_notify_inval_inode(session_, ino.v, -1, 0);
@@ -418,6 +404,7 @@ void Req::finished() {
   --state_->requests_;
   state_->resume();
   if (state_->requests_ == 0 && state_->ended_) {
+    state_->announce_end();
     // The owner may be gone; whoever answered may still look at the state.
     state_->loop_.post([self = std::move(state_->self_)] {});
   }
@@ -466,15 +453,6 @@ void Req::written(size_t size) {
 
 void Req::offset(uint64_t value) {
   fuse_reply_lseek(req_, static_cast<off_t>(value));
-  finished();
-}
-
-void Req::created(const Stat& stat, fuse_file_info& fi) {
-  fuse_entry_param e{};
-  state_->fill_entry(e, stat);
-  state_->count_entry(stat);
-  fi.keep_cache = 1;
-  if (fuse_reply_create(req_, &e, &fi) != 0) state_->forget(stat.ino, 1);
   finished();
 }
 

@@ -43,7 +43,6 @@ class Req {
   void bytes(const char* data, size_t size);
   void written(size_t size);
   void offset(uint64_t value);
-  void created(const Stat& stat, fuse_file_info& fi);
   void statfs(const StatfsReply& reply);
   void xattr_size(size_t size);
   void readlink(const std::string& target);
@@ -111,8 +110,6 @@ class State : public std::enable_shared_from_this<State> {
   void forget(Ino ino, uint64_t count);
   // After an answer that says that an inode lost its last name.
   void lost_last_name(const Reply& reply);
-  // The link count of a directory changed without the kernel's knowing it.
-  void nlink_changed(Ino dir);
   // A write cleared bits that the kernel still shows.
   void mode_changed(Ino ino);
 
@@ -126,9 +123,9 @@ class State : public std::enable_shared_from_this<State> {
   void wait();
   void pump();
   void resume();
+  void announce_end();
   void post_pump();
   bool refuse_after_shutdown();
-  void tell_nlinks();
   void free_buffer(char* mem, size_t charged, bool big);
 
   EventLoop& loop_;
@@ -143,6 +140,7 @@ class State : public std::enable_shared_from_this<State> {
   fuse_buf request_{};
   bool kill_suidgid_ = false;
   bool stalled_ = false;
+  int idle_looks_ = 0;  // at the device, in vain, since the last request
   bool detached_ = false;  // from its path, by unmount()
   bool ended_ = false;
   bool shut_down_ = false;
@@ -150,9 +148,6 @@ class State : public std::enable_shared_from_this<State> {
   std::shared_ptr<State> self_;  // while requests are under way
   size_t data_bytes_ = 0;
   std::vector<char*> free_buffers_;
-  std::vector<Ino> changed_dirs_;  // whose link counts the kernel is to be told about
-  bool telling_nlinks_ = false;
-  Nanos told_nlinks_at_ = 0;
   Fn on_unmounted_;
   std::thread unmounter_;
 };

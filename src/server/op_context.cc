@@ -8,6 +8,7 @@ namespace graftfs {
 
 Timespec OpContext::now() const { return rank_.executor_.wall_now(); }
 bool OpContext::read_only() const { return rank_.options_.read_only; }
+uint32_t OpContext::max_dir_link() const { return rank_.options_.max_dir_link; }
 bool OpContext::out_of_space() const {
   return rank_.out_of_space_ || rank_.journal_->out_of_space();
 }
@@ -28,6 +29,11 @@ void OpContext::shows(const Dir& dir) {
 }
 
 Found<Dir*> OpContext::dir(Ino ino) {
+  if (is_hidden_dir(ino)) return stop(ESTALE);  // nobody has been told of it
+  return any_dir(ino);
+}
+
+Found<Dir*> OpContext::any_dir(Ino ino) {
   if (rank_.being_purged_.contains(ino.v)) return stop(ESTALE);
   Dir* d = rank_.cache_.find_dir(ino);
   if (!d) {
@@ -47,8 +53,9 @@ Found<Target> OpContext::inode(Ino ino) {
     shows(*e->dir);
     return Target{nullptr, e};
   }
+  if (is_hidden_dir(ino)) return stop(ESTALE);
   if (rank_.cache_.find_dir(ino)) {
-    GET(Dir * d, dir(ino));
+    GET(Dir * d, any_dir(ino));
     return Target{d, nullptr};
   }
   Need need{Need::inode, ino, {}, 0};
@@ -92,8 +99,8 @@ Found<Ino> OpContext::new_ino() {
   return missing(need);
 }
 
-Found<Dir*> OpContext::linked_dir() { return dir(linked_dir_ino(rank_.options_.rank)); }
-Found<Dir*> OpContext::orphans_dir() { return dir(orphans_dir_ino(rank_.options_.rank)); }
+Found<Dir*> OpContext::linked_dir() { return any_dir(linked_dir_ino(rank_.options_.rank)); }
+Found<Dir*> OpContext::orphans_dir() { return any_dir(orphans_dir_ino(rank_.options_.rank)); }
 
 void OpContext::hold(Ino ino, uint32_t count) { rank_.add_hold(ino, session(), count); }
 void OpContext::release(Ino ino, uint32_t count) { rank_.drop_hold(ino, session(), count); }

@@ -67,6 +67,7 @@ class OpContext {
   bool read_only() const;  // EROFS mount
   // What new entries would need is not there (journal or store is full): ENOSPC.
   bool out_of_space() const;
+  uint32_t max_dir_link() const;
 
   // The directory: ENOTDIR where the ino is a file's, ESTALE where it is nothing's. A directory
   // that was removed (nlink 0) is found too.
@@ -101,6 +102,7 @@ class OpContext {
 
  private:
   friend class Change;
+  Found<Dir*> any_dir(Ino ino);  // also a hidden one
   bool is_absent(const Need& need) const;
   std::unexpected<Stop> missing(Need need) const { return std::unexpected(Stop{0, need}); }
 

@@ -41,6 +41,7 @@ struct RankOptions {
   size_t memory_limit = size_t{1} << 30;   // bytes of cache
   Nanos recovery_target = kSecond;         // what a recovery may take
   uint64_t journal_cap = 0;                // bytes; 0: from recovery_target and measured speed
+  uint32_t max_dir_link = kMaxDirLink;     // EMLINK above
   uint32_t segment_events = 8192;
   uint32_t segments_per_major = 16;
   Nanos write_back_after = 5 * kSecond;    // dirty items go to the store at the latest after this

@@ -208,7 +208,7 @@ class Store {
 
   // Whether writes that were completed but not synced by the previous owner of `rank`'s journal
   // are surely still there (it died, the machine and the mount it wrote through did not). False
-  // after a power cut, and when in doubt. Valid after own_journal().
+  // after a power cut, and when in doubt. Valid after own_journal() or read_journal().
   virtual bool unsynced_survived(RankId rank) const = 0;
 
   virtual Task<Result<StoreUsage>> usage() = 0;

@@ -49,7 +49,8 @@ struct Inode : Stat {
 };
 bool operator==(const Inode& a, const Inode& b);
 
-inline constexpr uint32_t kMaxLink = 65000;  // as ext4; of files and of directories
+inline constexpr uint32_t kMaxLink = 65000;          // of a file, as ext4
+inline constexpr uint32_t kMaxDirLink = 2147483647;  // of a directory, as XFS
 inline constexpr size_t kNameMax = 255;
 inline constexpr size_t kPathMax = 4096;      // a symlink's target is shorter
 inline constexpr size_t kXattrNameMax = 255;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -12,6 +13,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "mounted.h"
@@ -225,6 +227,52 @@ TEST_F(Data, AnOpenFileWithoutANameKeepsItsData) {
   EXPECT_EQ(st.st_size, 50'000);
   EXPECT_EQ(st.st_mode & 07777, 0600u);
   close(fd);
+}
+
+// Bytes of file data in the volume.
+uint64_t data_held() {
+  uint64_t bytes = 0;
+  std::error_code ignored;
+  for (auto& e : std::filesystem::recursive_directory_iterator(Mounted::get().volume() + "/data",
+                                                               ignored))
+    if (e.is_regular_file(ignored)) bytes += e.file_size(ignored);
+  return bytes;
+}
+
+TEST_F(Data, TheSpaceOfAnUnlinkedFileComesBackAfterTheLastClose) {
+  if (!is_graftfs()) GTEST_SKIP();
+  int fd = open_new("f");
+  std::string bytes(5 << 20, 'u');
+  ASSERT_EQ(write(fd, bytes.data(), bytes.size()), ssize_t(bytes.size()));
+  ASSERT_EQ(unlink(path("f").c_str()), 0);
+  usleep(100'000);
+  EXPECT_GE(data_held(), bytes.size()) << "while it is open";
+  close(fd);
+  for (int i = 0; i < 100 && data_held() >= bytes.size(); ++i) usleep(100'000);
+  EXPECT_LT(data_held(), bytes.size());
+}
+
+TEST_F(Data, AfterTheShutdownIoctlEverythingFails) {
+  if (!is_graftfs()) GTEST_SKIP();
+  write_file(path("kept"), "kept");
+  int fd = ::open(path("kept").c_str(), O_RDWR);
+  ASSERT_EQ(fsync(fd), 0);
+  uint32_t flags = 2;
+  const unsigned long shutdown = _IOR('X', 125, uint32_t);
+  EXPECT_EQ(as_user(1000, 1000, 0, [&] {
+              int dir_fd = ::open(dir().c_str(), O_RDONLY | O_DIRECTORY);
+              return err(ioctl(dir_fd, shutdown, &flags));
+            }), EPERM);
+  uint32_t wrong = 77;
+  EXPECT_EQ(err(ioctl(fd, shutdown, &wrong)), EINVAL);
+  ASSERT_EQ(ioctl(fd, shutdown, &flags), 0) << strerror(errno);
+  EXPECT_EQ(err(write(fd, "x", 1)), EIO);
+  EXPECT_EQ(err(fsync(fd)), EIO);
+  EXPECT_EQ(err(mkdir(path("d").c_str(), 0755)), EIO);
+  close(fd);
+  Mounted::get().remount();
+  EXPECT_EQ(read_file(path("kept")), "kept");
+  EXPECT_EQ(err(mkdir(path("d").c_str(), 0755)), 0);
 }
 
 TEST_F(Data, ManyWritersAtOnce) {

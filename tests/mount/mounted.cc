@@ -58,6 +58,17 @@ struct Mounted::Server {
     MountOptions mount_options;
     mount_options.mountpoint = mountpoint;
     mount_options.handle_signals = false;
+    // Small limits show what becomes of requests that wait for others to end.
+    if (const char* few = std::getenv("GRAFTFS_CHECK_MAX_REQUESTS")) {
+      mount_options.max_requests = std::strtoul(few, nullptr, 10);
+      mount_options.max_data_bytes = 1;
+    }
+    bool shut_down = false;
+    mount_options.shut_down = [&](uint32_t, std::function<void(int)> done) {
+      shut_down = true;
+      (*store)->shut_down();
+      done(0);
+    };
     auto mounted = FuseMount::mount(*loop, *client, mount_options);
     if (!mounted) return ready.set_value(describe(mounted.error()));
     mount = std::move(*mounted);
@@ -68,6 +79,7 @@ struct Mounted::Server {
     mount.reset();
     client.reset();
     loop->context().restart();
+    if (shut_down) return;
     tasks.spawn(stop(*rank));
     loop->run();
   }

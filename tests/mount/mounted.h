@@ -18,6 +18,8 @@ class Mounted {
   const std::string& dir() const { return dir_; }
   const std::string& why() const { return why_; }
   bool is_graftfs() const { return server_ != nullptr; }
+  // The volume's directory.
+  const std::string& volume() const { return volume_; }
   // Unmounts, stops the rank and starts and mounts everything again.
   void remount();
   ~Mounted();

@@ -85,6 +85,20 @@ TEST_F(Names, Errors) {
   EXPECT_EQ(err(rmdir(path(std::string(255, 'n')).c_str())), 0);
 }
 
+TEST_F(Names, WhoMakesAFileMayWriteItWhateverItsMode) {
+  EXPECT_EQ(as_user(0, 0, 0, [&] { return err(chmod(dir().c_str(), 0777)); }), 0);
+  EXPECT_EQ(as_user(12345, 12345, 0, [&] {
+              int fd = open(path("f").c_str(), O_CREAT | O_WRONLY, 0444);
+              if (fd < 0) return errno;
+              return err(write(fd, "x", 1)) ? err(write(fd, "x", 1)) : err(ftruncate(fd, 0));
+            }), 0);
+  EXPECT_EQ(as_user(12345, 12345, 0, [&] { return err(open(path("f").c_str(), O_WRONLY)); }),
+            EACCES);
+  EXPECT_EQ(as_user(12345, 12345, 0, [&] {
+              return err(open(path("g").c_str(), O_CREAT | O_RDWR | O_TRUNC, 0));
+            }), 0);
+}
+
 TEST_F(Names, LinksCount) {
   write_file(path("a"), "data");
   ASSERT_EQ(link(path("a").c_str(), path("b").c_str()), 0);
@@ -107,24 +121,19 @@ TEST_F(Names, LinksCount) {
 }
 
 TEST_F(Names, DirectoryLinkCountsFollow) {
-  usleep(5000);
   EXPECT_EQ(links_by_statx(dir()), 2u);
   for (int i = 1; i <= 3; ++i) {
     ASSERT_EQ(mkdir(path("d" + std::to_string(i)).c_str(), 0755), 0);
     EXPECT_EQ(stat_of(dir()).st_nlink, 2u + i);
   }
-  usleep(10000);
   EXPECT_EQ(links_by_statx(dir()), 5u);
   ASSERT_EQ(rename(path("d1").c_str(), path("d2/d1").c_str()), 0);
-  usleep(10000);
   EXPECT_EQ(links_by_statx(dir()), 4u);
   EXPECT_EQ(links_by_statx(path("d2")), 3u);
   ASSERT_EQ(rmdir(path("d2/d1").c_str()), 0);
-  usleep(10000);
   EXPECT_EQ(links_by_statx(path("d2")), 2u);
   // A directory that replaces another one.
   ASSERT_EQ(rename(path("d2").c_str(), path("d3").c_str()), 0);
-  usleep(10000);
   EXPECT_EQ(links_by_statx(dir()), 3u);
 }
 
@@ -172,7 +181,6 @@ TEST_F(Names, RenameFlagsAndDirectories) {
   ASSERT_EQ(rename2(path("f"), path("d/sub"), RENAME_EXCHANGE), 0) << strerror(errno);
   EXPECT_EQ(read_file(path("d/sub")), "f");
   EXPECT_TRUE(S_ISDIR(stat_of(path("f")).st_mode));
-  usleep(10000);
   EXPECT_EQ(links_by_statx(path("d")), 2u);
   EXPECT_EQ(links_by_statx(dir()), 5u);
   EXPECT_EQ(err(rename2(path("e"), path("new"), RENAME_NOREPLACE)), 0);

@@ -64,10 +64,10 @@ int check_permission(const OpContext& cx, const Names& n) {
   return 0;
 }
 
-int check_links(const Names& n) {
+int check_links(OpContext& cx, const Names& n) {
   if (n.changes_parent()) {
-    if (n.moves_dir() && !n.meets_dir() && n.new_dir->inode().nlink >= kMaxLink) return EMLINK;
-    if (n.exchange && !n.moves_dir() && n.meets_dir() && n.dir->inode().nlink >= kMaxLink)
+    if (n.moves_dir() && !n.meets_dir() && n.new_dir->inode().nlink >= cx.max_dir_link()) return EMLINK;
+    if (n.exchange && !n.moves_dir() && n.meets_dir() && n.dir->inode().nlink >= cx.max_dir_link())
       return EMLINK;
   }
   if (!n.exchange && n.meets_dir() && n.there->target.inode().size > 0) return ENOTEMPTY;
@@ -115,7 +115,7 @@ Outcome rename(OpContext& cx, const RenameArgs& args) {
   const Ino moved = n.moved.target.ino();
   if (n.there && n.there->target.ino() == moved) return reply_stat(cx, moved);
   if (int err = check_permission(cx, n)) return stop(err);
-  if (int err = check_links(n)) return stop(err);
+  if (int err = check_links(cx, n)) return stop(err);
   GET(Dir * orphans, cx.orphans_dir());
   GET(Dir * linked, cx.linked_dir());
   const Ino there = n.there ? n.there->target.ino() : Ino{};

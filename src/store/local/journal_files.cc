@@ -83,7 +83,17 @@ Result<void> JournalFiles::open_dir(bool create) {
   return {};
 }
 
-Result<void> JournalFiles::open_for_reading() { return open_dir(false); }
+bool JournalFiles::is_trusted(const OwnerRecord& previous) const {
+  std::string mount = mount_of_dir();
+  return !mount.empty() && previous.mount == mount && !previous.boot_id.empty() &&
+         previous.boot_id == boot_id();
+}
+
+Result<void> JournalFiles::open_for_reading() {
+  TRY(open_dir(false));
+  survived_ = is_trusted(read_owner());
+  return {};
+}
 
 Result<void> JournalFiles::own() {
   TRY(volume_->alive());
@@ -98,10 +108,7 @@ Result<void> JournalFiles::own() {
                                    volume_->path,
                                    owner.pid ? fmt::format("{}", owner.pid) : "(unknown)"));
   }
-  OwnerRecord previous = read_owner();
-  std::string mount = mount_of_dir();
-  survived_ = !mount.empty() && previous.mount == mount && !previous.boot_id.empty() &&
-              previous.boot_id == boot_id();
+  survived_ = is_trusted(read_owner());
   TRY(scan());
   return write_owner(true);
 }

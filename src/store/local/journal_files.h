@@ -66,6 +66,7 @@ class JournalFiles {
   Result<void> scan();
   Result<void> write_owner(bool trusted);
   OwnerRecord read_owner();
+  bool is_trusted(const OwnerRecord& previous) const;
   std::string mount_of_dir() const;
   Result<std::string> prepare_file();
   std::string shown(const std::string& name) const { return dir_name_ + "/" + name; }

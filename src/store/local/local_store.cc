@@ -98,7 +98,9 @@ Task<Result<JournalDevice*>> LocalStore::read_journal(RankId rank) {
 
 bool LocalStore::unsynced_survived(RankId rank) const {
   auto it = owned_.find(rank);
-  return it != owned_.end() && it->second->files()->unsynced_survived();
+  if (it != owned_.end()) return it->second->files()->unsynced_survived();
+  it = readers_.find(rank);
+  return it != readers_.end() && it->second->files()->unsynced_survived();
 }
 
 Task<Result<StoreUsage>> LocalStore::usage() {

@@ -1,0 +1,71 @@
+#pragma once
+// Checks a whole volume, and repairs what can be repaired (docs/operations.md).
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "tools/fsck_model.h"
+#include "tools/journal_view.h"
+
+namespace graftfs::tools {
+
+enum class ProblemKind : uint8_t {
+  unreadable,        // the store does not give a record
+  damaged_dir,       // a directory with values that are damaged
+  missing_root,      // the root or a hidden directory is not there
+  missing_dir,       // a name leads to a directory that is not there
+  dir_named_twice,
+  lost_dir,          // no name leads to a directory, or only in a circle
+  backpointer,       // a directory says it hangs elsewhere
+  entry_count,       // its size is not the number of its entries
+  dir_links,         // its link count is not two and its subdirectories
+  missing_file,      // a name leads to a file that is not there
+  file_named_twice,  // two entries embed the same inode, or one is named and embedded
+  ino_twice,         // a file and a directory have the same number
+  file_links,        // the link count is not the number of names
+  lost_file,         // kept for other names, and there are none
+  orphan,            // waits to be purged and has names
+  location,          // the index leads elsewhere
+  free_ino,          // the number would be given to a new file, too
+  lost_data,         // data that no file claims
+};
+
+struct Problem {
+  ProblemKind kind{};
+  Ino ino;
+  std::string path;
+  std::string sentence;  // what is wrong
+  std::string repair;    // what --repair does about it
+  bool note = false;     // normal after a power cut; nothing is wrong
+  NameRef name;          // the entry concerned, where there is one
+};
+const char* name_of(ProblemKind kind);
+nlohmann::json to_json(const Problem& problem);
+
+struct FsckReport {
+  std::vector<Problem> problems;
+  uint64_t dirs = 0, files = 0, names = 0;
+  bool clean() const {
+    for (const Problem& p : problems)
+      if (!p.note) return false;
+    return true;
+  }
+};
+
+// Looks only. `state`: of the replayed journal.
+std::vector<Problem> check_model(const FsckModel& model, const RankState& state);
+// The index of a store against what it indexes; of entries that the journal still holds nothing
+// is expected.
+Task<Result<std::vector<Problem>>> check_locations(const FsckModel& model, DirStore& store);
+Task<Result<FsckReport>> check_volume(JournalSource source);
+
+// Owns the journal, writes everything it holds to the store, repairs, and begins the journal
+// anew. Nothing that has data is dropped: what has no place is named in /lost+found. A crash in
+// the middle leaves a volume that can be mounted as before or repaired again.
+struct RepairResult {
+  FsckReport before, after;
+};
+Task<Result<RepairResult>> repair_volume(JournalSource source);
+
+}  // namespace graftfs::tools
