@@ -108,6 +108,8 @@ void Oracle::released(int32_t call, const Request& request, const Reply& reply) 
     if (reply.err && options_.faults) return;
     return fail(fmt::format("{} is errno {} and was {}", what(), reply.err, record.err));
   }
+  if (options_.print && record.durable > must_durable_)
+    fmt::print("{:>6} {} promises event {}\n", queue_.steps(), what(), record.durable.v);
   must_written_ = std::max(must_written_, record.written);
   must_durable_ = std::max(must_durable_, record.durable);
   Lsn& own = answered_[request.session];

@@ -20,6 +20,7 @@ struct OracleOptions {
   bool faults = false;      // the disk may fail: EIO is an answer
   bool small_disk = false;  // ENOSPC is an answer
   uint64_t volume = 0;
+  bool print = false;
 };
 
 // Owned by the world; sees every request at the moment the rank executes it (the order of events

@@ -67,7 +67,7 @@ World::World(SimConfig config)
       random_(config.seed ^ 0xbeef),
       disk_random_(config.seed ^ 0xd15c),
       oracle_(queue_, {config.durability, config.trouble >= DiskTrouble::errors,
-                       config.trouble == DiskTrouble::full, kVolume}),
+                       config.trouble == DiskTrouble::full, kVolume, config.print}),
       world_node_(queue_.add_node()),
       rank_node_(queue_.add_node()),
       operations_left_(config.operations),
@@ -364,6 +364,11 @@ Task<void> World::finish() {
     }
   }
   co_await read_everything(reader);
+  // Damage that was never met may keep write-back from ending.
+  if (corrupted_) {
+    finished_ = true;
+    co_return;
+  }
   for (int i = 0; i < 2000 && rank_; ++i) {
     auto written = co_await rank_->write_back_all();
     if (!written && config_.trouble == DiskTrouble::none)
@@ -372,7 +377,7 @@ Task<void> World::finish() {
     if (orphans && orphans->inode().size == 0 && rank_->cache().dirty_count() == 0) break;
     co_await sleep_for(world_node_, kMillisecond);
   }
-  if (!corrupted_) oracle_.check_settled(*disk_);
+  oracle_.check_settled(*disk_);
   for (auto& c : clients_) end_client(*c);
   serving_ = false;
   auto stopped = co_await rank_->stop();

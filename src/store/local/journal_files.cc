@@ -110,7 +110,9 @@ Result<void> JournalFiles::own() {
   }
   survived_ = is_trusted(read_owner());
   TRY(scan());
-  return write_owner(true);
+  TRY_ASSIGN(auto segments, list());
+  doubtful_ = !survived_ && !segments.empty();
+  return write_owner(!doubtful_);
 }
 
 Result<void> JournalFiles::scan() {
@@ -144,7 +146,14 @@ void JournalFiles::release() {
   lock_ = Fd();
 }
 
+void JournalFiles::synced(SegmentId id) {
+  if (!doubtful_ || id.v < first_made_ || !doubtful_.exchange(false)) return;
+  MARK("store.local.journal.trusted_again");
+  (void)write_owner(true);  // best effort: in doubt is the safe side
+}
+
 void JournalFiles::distrust() {
+  doubtful_ = false;  // for good
   MARK("store.local.journal.distrusted");
   // Best effort: the disk is failing. A power cut makes the record's boot id old anyway.
   (void)write_owner(false);
@@ -277,6 +286,7 @@ Result<std::shared_ptr<Fd>> JournalFiles::create(SegmentId id) {
     return os_fail(errno, "create", name_of(id));
   }
   TRY(fsync_fd(dir_.get(), dir_name_));
+  first_made_ = std::min<uint64_t>(first_made_, id.v);
   return open(id, true);
 }
 

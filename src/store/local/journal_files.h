@@ -41,6 +41,9 @@ class JournalFiles {
   // Whether the previous owner's record says that its unsynced writes are still there.
   bool unsynced_survived() const { return survived_; }
   void release();
+  // A segment was synced. The first one that this owner has made voids what its predecessor's
+  // power cut took; only from then on may the next owner believe in unsynced writes.
+  void synced(SegmentId id);
   // After a failed sync: the next owner must not believe in unsynced writes.
   void distrust();
   // Opens the directory without owning it. ENOENT where the rank has no journal.
@@ -78,6 +81,8 @@ class JournalFiles {
   Fd dir_;
   Fd lock_;
   bool survived_ = false;
+  std::atomic<bool> doubtful_{false};
+  std::atomic<uint64_t> first_made_{UINT64_MAX};  // oldest segment of this owner
   std::mutex mutex_;  // of what follows
   std::vector<std::string> free_;
   uint64_t next_file_ = 1;

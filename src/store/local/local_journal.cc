@@ -109,7 +109,10 @@ Task<Result<void>> LocalJournal::sync(SegmentId id) {
   CO_TRY_ASSIGN(auto fd, descriptor(id));
   auto done = start_job(*syncer_, executor_, [files = files_, fd, id]() -> Result<void> {
     TRY(files->usable(id));
-    if (::fdatasync(fd->get()) == 0) return {};
+    if (::fdatasync(fd->get()) == 0) {
+      files->synced(id);
+      return {};
+    }
     int e = errno;
     files->closed = EIO;
     files->distrust();

@@ -85,7 +85,10 @@ class MemoryDisk {
     std::map<SegmentId, SectorFile> segments;
     uint64_t owner = 0;       // the token of the last own_journal()
     bool ever_owned = false;
-    bool in_doubt = false;    // unsynced writes may have been lost since then
+    // Unsynced writes may have been lost. It lasts until a new owner has synced a segment of its
+    // own: then what was lost is void, and before that a crash leaves it as it is.
+    bool in_doubt = false;
+    std::set<SegmentId> made;  // by this owner
   };
   struct Data {
     SectorFile bytes;

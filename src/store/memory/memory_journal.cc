@@ -46,6 +46,7 @@ Task<Result<void>> MemoryJournal::create(SegmentId id) {
       return fail(ENOSPC, name + ": No space left on device");
     }
     journal->segments[id];
+    journal->made.insert(id);
     return {};
   };
   auto done = node_.start<void>(StoreCall::journal_create, name, 0, std::move(apply));
@@ -113,8 +114,10 @@ Task<Result<void>> MemoryJournal::sync(SegmentId id) {
     if (e.fault == FaultKind::eio) {
       it->second.sync_failed(up_to, e.random);
       journal->in_doubt = true;
+      journal->made.clear();
       return fail(EIO, name + ": Input/output error");
     }
+    if (journal->made.contains(id)) journal->in_doubt = false;
     if (e.fault != FaultKind::lost) it->second.synced(up_to);
     return {};
   };

@@ -22,7 +22,8 @@ Task<Result<JournalDevice*>> MemoryStore::own_journal(RankId rank) {
     MemoryDisk::Journal& journal = disk.journals_[rank];
     bool survived = journal.ever_owned && !journal.in_doubt;
     journal.ever_owned = true;
-    journal.in_doubt = false;
+    if (journal.segments.empty()) journal.in_doubt = false;
+    journal.made.clear();
     journal.owner = disk.next_owner_++;
     return Owned{journal.owner, survived};
   };
