@@ -273,8 +273,10 @@ void Oracle::what_if(const MemoryDisk& disk, CrashKind kind, Random& random) {
   Lsn last = image->recovered.last;
   Lsn required = cut ? must_durable_ : must_written_;
   if (last < required)
-    return fail(fmt::format("after a {} here events up to {} are left, and {} was promised", how,
-                            last.v, required.v));
+    return fail(fmt::format("after a {} here events up to {} are left, and {} was promised ({} "
+                            "events were cut off, of {} in {} segments)",
+                            how, last.v, required.v, image->recovered.cut,
+                            image->recovered.events, image->recovered.live.size()));
   Look look{cut ? Look::after_power_cut : Look::after_death, queue_.steps(), queue_.steps(), last};
   std::string wrong = check(*copy, at(last), look, !cut, false, nullptr);
   if (!wrong.empty())
