@@ -51,6 +51,8 @@ struct SimConfig {
 
 // Everything drawn from the seed.
 SimConfig random_config(uint64_t seed);
+// The fixed script's; durability, traces and where to crash are the caller's.
+SimConfig script_config();
 // A line that a person can read, and that names what differs from one run to the next.
 std::string describe(const SimConfig& config);
 

@@ -11,7 +11,12 @@ Nanos Link::next_due() {
 }
 
 void Link::submit(Request request, ReplyFn done) {
-  if (!connected_) return;
+  if (connected_) send(std::move(request), std::move(done));
+}
+
+void Link::claim(Request request, ReplyFn done) { send(std::move(request), std::move(done)); }
+
+void Link::send(Request request, ReplyFn done) {
   int32_t call = world_.next_call();
   request.cred.pid = call;
   world_.oracle().submitted(call, request);

@@ -272,6 +272,12 @@ void Oracle::what_if(const MemoryDisk& disk, CrashKind kind, Random& random) {
     return fail(fmt::format("after a {} here: {}", how, describe(image.error())));
   Lsn last = image->recovered.last;
   Lsn required = cut ? must_durable_ : must_written_;
+  if (last < required && options_.print) {
+    for (const SegmentState& segment : image->recovered.live)
+      fmt::print("       segment {} from event {} on, {} bytes\n", segment.id.v, segment.first.v,
+                 segment.bytes);
+    fmt::print("       of {} on the disk\n", copy->segments(RankId{0}).size());
+  }
   if (last < required)
     return fail(fmt::format("after a {} here events up to {} are left, and {} was promised ({} "
                             "events were cut off, of {} in {} segments)",

@@ -152,6 +152,8 @@ Task<void> World::run_rank() {
     rank_started();
     co_return;
   }
+  if (config_.print)
+    fmt::print("{:>6} no start: {}\n", queue_.steps(), graftfs::describe(started.error()));
   bool allowed = config_.trouble == DiskTrouble::errors || corrupted_;
   if (started.error().is_damage() && corrupted_) {
     refused_ = finished_ = true;
@@ -188,19 +190,21 @@ void World::rank_started() {
   }
 }
 
-// The client finds the rank: it says what it holds, and sends again what was not answered.
+// The client finds the rank: it says what it holds, and when that is known it sends again what was
+// not answered (a release must not overtake the claim).
 void World::connect(SimClient& c) {
   if (c.link) {
-    c.link->connect();
+    c.claims_left = 1;
     for (const auto& [ino, count] : c.holds) {
       for (uint32_t i = 0; i < count; ++i) {
         Request claim;
         claim.session = c.client->session();
         claim.args = OpenArgs{ino, 0};
-        c.link->submit(std::move(claim), nullptr);
+        ++c.claims_left;
+        c.link->claim(std::move(claim), [this, &c](Reply) { claimed(c); });
       }
     }
-    c.client->reconnect(*c.link);
+    claimed(c);
     return;
   }
   c.store = std::make_unique<MemoryStore>(c.executor, disk_, &disk_random_);
@@ -209,6 +213,12 @@ void World::connect(SimClient& c) {
   c.link->connect();
   c.client = std::make_unique<Client>(c.executor, *c.link, *c.data, random_);
   start_workers(c);
+}
+
+void World::claimed(SimClient& c) {
+  if (--c.claims_left > 0) return;
+  c.link->connect();
+  c.client->reconnect(*c.link);
 }
 
 // -- crashes --------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ struct SimClient {
   std::unique_ptr<Link> link;
   std::unique_ptr<Client> client;
   std::map<Ino, uint32_t> holds;
+  size_t claims_left = 0;
   TaskScope tasks;  // destroyed first
 
   void hold(Ino ino);
@@ -78,6 +79,7 @@ class World {
   Task<void> run_rank();
   void rank_started();
   void connect(SimClient& client);
+  void claimed(SimClient& client);
   void end_client(SimClient& client);
   void crash(CrashKind kind, NodeExecutor* killed_at);
   void plan_crash();

@@ -24,18 +24,10 @@ std::string name_of(const testing::TestParamInfo<Case>& info) {
 }
 
 SimConfig scripted(const Case& c) {
-  SimConfig config;
-  config.seed = 7;
-  config.workload = Workload::scripted;
+  SimConfig config = script_config();
   config.durability = c.durability;
   config.trace = c.trace;
   config.crash_kind = c.kind;
-  config.clients = 2;
-  config.workers = 1;
-  config.crashes = 0;
-  config.segment_capacity = 32 << 10;
-  config.write_back_after = kMillisecond;
-  config.memory_limit = 4 << 10;
   return config;
 }
 
