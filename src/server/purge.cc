@@ -199,6 +199,27 @@ Task<Result<void>> Rank::purge_batch(std::vector<Ino> asked) {
   co_return Result<void>{};
 }
 
+// A power cut may have taken the event that made a file and left its data. Its ino will be used
+// again, for a directory, too; so what lies at inos that were not given out yet goes.
+Task<Result<void>> Rank::drop_data_of_lost_files() {
+  constexpr size_t kPage = 256;
+  std::vector<InoRange> ranges = state_.inos;
+  for (const InoRange& range : ranges) {
+    for (Ino from{range.next}; from.v < range.end;) {
+      CO_TRY_ASSIGN(auto inos, co_await store_.data().list(from, kPage));
+      for (Ino ino : inos) {
+        if (ino.v >= range.end) break;
+        MARK("purge.lost_file");
+        KILL_POINT("purge.before_lost_data");
+        CO_TRY(co_await store_.data().remove(ino));
+      }
+      if (inos.size() < kPage) break;
+      from = inos.back().next();
+    }
+  }
+  co_return Result<void>{};
+}
+
 // After a start: what was orphaned before, and is held by nobody, is purged.
 Task<Result<void>> Rank::find_orphans() {
   Ino ino = orphans_dir_ino(options_.rank);

@@ -52,6 +52,8 @@ Task<Result<void>> Rank::start() {
                                              std::move(recovery)));
   for (const std::string& message : recovered_.messages) say(message);
   CO_TRY(co_await choose_cap());
+  if (!options_.read_only && !store_.unsynced_survived(options_.rank))
+    CO_TRY(co_await drop_data_of_lost_files());
 
   JournalOptions journal;
   journal.volume = options_.volume;

@@ -152,6 +152,7 @@ class Rank final : public MetadataService, private JournalHooks {
   Task<Result<bool>> is_orphan(Dir& orphans, Ino ino);
   Task<Result<void>> purge_batch(std::vector<Ino> asked);
   Task<Result<void>> find_orphans();
+  Task<Result<void>> drop_data_of_lost_files();
 
   Executor& executor_;
   Store& store_;

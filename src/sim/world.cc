@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint64_t kVolume = 0x6772616674667331;
 constexpr uint64_t kMostSteps = 3'000'000;
+constexpr Nanos kFullUntil = 20 * kSecond;  // then somebody makes room
 constexpr Nanos kReconnectWindow = 300 * kMillisecond;
 
 struct DescribeArgs {
@@ -155,7 +156,8 @@ Task<void> World::run_rank() {
   if (config_.print)
     fmt::print("{:>6} no start: {}\n", queue_.steps(), graftfs::describe(started.error()));
   bool allowed = config_.trouble == DiskTrouble::errors || corrupted_;
-  if (started.error().is_damage() && corrupted_) {
+  // A sync that failed may have dropped what it covered: to refuse is right then, too.
+  if (started.error().is_damage() && allowed) {
     refused_ = finished_ = true;
     co_return;
   }
@@ -270,13 +272,14 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
   if (rank_ && !serving_ && rank_->recovered().newest)
     oracle_.recovery_cut_off(rank_->recovered().last);
   serving_ = false;
+  // What read through a client that lives on would leave it with buffers that are gone.
+  bool all = kind == CrashKind::power_cut || finishing_ || random_.chance(25);
   finishing_ = false;
   finish_tasks_.cancel_all();
   rank_tasks_.cancel_all();
   rank_.reset();
   store_.reset();
   rank_node_.crash();
-  bool all = kind == CrashKind::power_cut || random_.chance(25);
   for (auto& c : clients_) {
     if (all || killed_at == &c->executor)
       end_client(*c);
@@ -344,6 +347,8 @@ bool World::step() {
     crash(config_.crash_at_step ? config_.crash_kind : next_kind_, nullptr);
     return true;
   }
+  if (config_.trouble == DiskTrouble::full && queue_.now() > kFullUntil)
+    disk_->set_capacity(UINT64_MAX);
   if (rank_failed() && serving_) {
     if (config_.trouble < DiskTrouble::full) oracle_.fail("the rank failed by itself");
     crash(CrashKind::process_death, nullptr);
