@@ -102,6 +102,8 @@ void Rank::want_purge(Ino ino) {
 }
 
 Task<void> Rank::purge_loop() {
+  Nanos wait = purge_from_ - executor_.now();
+  if (wait > 0) co_await sleep_for(executor_, wait);
   while (!purge_queue_.empty() && !failed_) {
     std::vector<Ino> batch;
     while (!purge_queue_.empty() && batch.size() < kPurgeBatch) {
@@ -241,6 +243,7 @@ Task<Result<void>> Rank::find_orphans() {
     for (Ino orphan : found)
       if (!holds_.contains(orphan.v)) want_purge(orphan);
   };
+  purge_from_ = executor_.now() + options_.reconnect_window;
   if (options_.reconnect_window > 0)
     executor_.post_after(options_.reconnect_window, purge);
   else

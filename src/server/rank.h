@@ -185,6 +185,7 @@ class Rank final : public MetadataService, private JournalHooks {
   absl::flat_hash_set<uint64_t> being_purged_;  // nobody can reach these any more
   class Purge;
   bool purging_ = false;
+  Nanos purge_from_ = 0;  // before that, sessions may still claim what they hold
 
   bool write_back_running_ = false;
   bool write_back_now_ = false;  // do not wait for the timer
