@@ -113,17 +113,29 @@ Task<Result<bool>> Rank::fetch_dir(Ino ino) {
 Task<Result<bool>> Rank::fetch_inode(Ino ino) {
   CO_TRY_ASSIGN(bool is_dir, co_await fetch_dir(ino));
   if (is_dir) co_return true;
-  CO_TRY_ASSIGN(auto location, co_await store_.dirs().locate(ino));
-  if (cache_.find_inode(ino)) co_return true;
-  if (!location) co_return false;
-  auto key = split_entry_key(location->key);
-  if (!key)
-    co_return damaged(fmt::format("the location of inode {:#x} is damaged; run 'graftfs fsck {}'",
-                                  ino.v, options_.volume_name));
-  std::string name(key->name);
-  CO_TRY_ASSIGN(bool dir_found, co_await fetch_dir(location->dir));
-  if (dir_found) CO_TRY(co_await fetch_entry(location->dir, name));
-  co_return cache_.find_inode(ino) != nullptr;
+  std::optional<Location> tried;
+  for (;;) {
+    CO_TRY_ASSIGN(auto location, co_await store_.dirs().locate(ino));
+    if (cache_.find_inode(ino)) co_return true;
+    if (!location) co_return false;
+    // It was not there twice: the index is older than what the cache knows.
+    if (tried && tried->dir == location->dir && tried->key == location->key) co_return false;
+    auto key = split_entry_key(location->key);
+    if (!key)
+      co_return damaged(fmt::format("the location of inode {:#x} is damaged; run 'graftfs fsck "
+                                    "{}'",
+                                    ino.v, options_.volume_name));
+    std::string name(key->name);
+    CO_TRY_ASSIGN(bool dir_found, co_await fetch_dir(location->dir));
+    if (dir_found && cache_.find_dir(location->dir)) {
+      CO_TRY(co_await fetch_entry(location->dir, name));
+      if (cache_.find_inode(ino)) co_return true;
+    } else if (dir_found) {
+      MARK("fetch.inode.evicted_meanwhile");
+      continue;
+    }
+    tried = std::move(location);
+  }
 }
 
 Task<Result<bool>> Rank::fetch_entry(Ino ino, std::string name) {

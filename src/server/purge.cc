@@ -106,6 +106,8 @@ void Rank::want_purge(Ino ino) {
 }
 
 Task<void> Rank::purge_loop() {
+  Nanos wait = purge_from_ - executor_.now();
+  if (wait > 0) co_await sleep_for(executor_, wait);
   while (!purge_queue_.empty() && !failed_) {
     std::vector<Ino> batch;
     while (!purge_queue_.empty() && batch.size() < kPurgeBatch) {
@@ -214,6 +216,27 @@ Task<Result<void>> Rank::purge_batch(std::vector<Ino> asked) {
   co_return Result<void>{};
 }
 
+// A power cut may have taken the event that made a file and left its data. Its ino will be used
+// again, for a directory, too; so what lies at inos that were not given out yet goes.
+Task<Result<void>> Rank::drop_data_of_lost_files() {
+  constexpr size_t kPage = 256;
+  std::vector<InoRange> ranges = state_.inos;
+  for (const InoRange& range : ranges) {
+    for (Ino from{range.next}; from.v < range.end;) {
+      CO_TRY_ASSIGN(auto inos, co_await store_.data().list(from, kPage));
+      for (Ino ino : inos) {
+        if (ino.v >= range.end) break;
+        MARK("purge.lost_file");
+        KILL_POINT("purge.before_lost_data");
+        CO_TRY(co_await store_.data().remove(ino));
+      }
+      if (inos.size() < kPage) break;
+      from = inos.back().next();
+    }
+  }
+  co_return Result<void>{};
+}
+
 // After a start: what was orphaned before, and is held by nobody, is purged.
 Task<Result<void>> Rank::find_orphans() {
   Ino ino = orphans_dir_ino(options_.rank);
@@ -235,6 +258,7 @@ Task<Result<void>> Rank::find_orphans() {
     for (Ino orphan : found)
       if (!holds_.contains(orphan.v)) want_purge(orphan);
   };
+  purge_from_ = executor_.now() + options_.reconnect_window;
   if (options_.reconnect_window > 0)
     executor_.post_after(options_.reconnect_window, purge);
   else

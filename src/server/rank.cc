@@ -52,6 +52,8 @@ Task<Result<void>> Rank::start() {
                                              std::move(recovery)));
   for (const std::string& message : recovered_.messages) say(message);
   CO_TRY(co_await choose_cap());
+  if (!options_.read_only && !store_.unsynced_survived(options_.rank))
+    CO_TRY(co_await drop_data_of_lost_files());
 
   JournalOptions journal;
   journal.volume = options_.volume;
@@ -201,6 +203,12 @@ Lsn Rank::log(const TreeEvent& event) {
   bool applied = apply_tree_event(cache_, state_, lsn, event);
   CHECK(applied, "event {} has no base in the cache", lsn.v);
   encoder_.note_named(event);
+  // What others did to any of these directories shows in all of them now: entries move.
+  Lsn others;
+  for (const DirItem& item : event.dirs) {
+    const Dir* d = cache_.find_dir(item.header.inode.ino);
+    if (d) others = std::max(others, d->last_session == event.session ? d->other_lsn : d->last_lsn);
+  }
   for (const DirItem& item : event.dirs) {
     Dir* d = cache_.find_dir(item.header.inode.ino);
     if (!d) continue;
@@ -208,10 +216,8 @@ Lsn Rank::log(const TreeEvent& event) {
       d->set_complete();  // it was made by this event
       d->fetched = true;
     }
-    if (d->last_session != event.session) {
-      d->other_lsn = d->last_lsn;
-      d->last_session = event.session;
-    }
+    d->other_lsn = others;
+    d->last_session = event.session;
     d->last_lsn = lsn;
   }
   end_of_turn();

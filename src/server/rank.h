@@ -156,6 +156,7 @@ class Rank final : public MetadataService, private JournalHooks {
   Task<Result<bool>> is_orphan(Dir& orphans, Ino ino);
   Task<Result<void>> purge_batch(std::vector<Ino> asked);
   Task<Result<void>> find_orphans();
+  Task<Result<void>> drop_data_of_lost_files();
 
   Executor& executor_;
   Store& store_;
@@ -188,6 +189,7 @@ class Rank final : public MetadataService, private JournalHooks {
   absl::flat_hash_set<uint64_t> being_purged_;  // nobody can reach these any more
   class Purge;
   bool purging_ = false;
+  Nanos purge_from_ = 0;  // before that, sessions may still claim what they hold
 
   bool write_back_running_ = false;
   bool write_back_now_ = false;  // do not wait for the timer

@@ -39,6 +39,19 @@ SimConfig random_config(uint64_t seed) {
   return c;
 }
 
+SimConfig script_config() {
+  SimConfig config;
+  config.seed = 7;
+  config.workload = Workload::scripted;
+  config.clients = 2;
+  config.workers = 1;
+  config.crashes = 0;
+  config.segment_capacity = 32 << 10;
+  config.write_back_after = kMillisecond;
+  config.memory_limit = 4 << 10;
+  return config;
+}
+
 std::string describe(const SimConfig& c) {
   static constexpr const char* kTrouble[] = {"none", "full", "errors", "corruption"};
   return fmt::format(

@@ -31,6 +31,7 @@ struct SimConfig {
   int workers = 2;    // of each client, one request at a time each
   int operations = 150;
   int crashes = 3;    // at most, at random points
+  bool print = false;          // every request, crash and message of the rank
   bool checks_inside = false;  // what-if crashes every few steps
 
   uint32_t segment_events = 16;
@@ -50,6 +51,8 @@ struct SimConfig {
 
 // Everything drawn from the seed.
 SimConfig random_config(uint64_t seed);
+// The fixed script's; durability, traces and where to crash are the caller's.
+SimConfig script_config();
 // A line that a person can read, and that names what differs from one run to the next.
 std::string describe(const SimConfig& config);
 

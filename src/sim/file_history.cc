@@ -23,12 +23,8 @@ bool definite(const DataOp& op, const Look& look) {
 }  // namespace
 
 size_t FileHistory::begin(uint64_t offset, uint64_t end, std::string bytes, uint64_t step) {
-  ops_.push_back({offset, end, std::move(bytes), step, kNever, Lsn{kNever}, false});
+  ops_.push_back({offset, end, std::move(bytes), step, kNever, Lsn{kNever}, false, false});
   return ops_.size() - 1;
-}
-
-void FileHistory::cut(uint64_t size, uint64_t step, Lsn lsn) {
-  ops_.push_back({size, kNever, {}, step, step, lsn, false});
 }
 
 void FileHistory::pin(Lsn lsn) {
@@ -46,7 +42,7 @@ void FileHistory::crash(uint64_t step) {
 
 void FileHistory::settle(std::string bytes) {
   ops_.clear();
-  ops_.push_back({0, bytes.size(), std::move(bytes), 0, 0, Lsn{0}, false});
+  ops_.push_back({0, bytes.size(), std::move(bytes), 0, 0, Lsn{0}, false, false});
 }
 
 bool FileHistory::allowed(uint64_t offset, char value, const Look& look) const {
@@ -62,7 +58,7 @@ bool FileHistory::allowed(uint64_t offset, char value, const Look& look) const {
       continue;
     }
     if (definite(op, look)) any = true;
-    if (byte_of(op, offset) == value) return true;
+    if (op.any || byte_of(op, offset) == value) return true;
   }
   return !any && value == '\0';  // never surely written: zeros may show
 }

@@ -21,6 +21,7 @@ struct DataOp {
   uint64_t ended = kNever;
   Lsn pin{kNever};     // the event whose durability implies the data's
   bool maybe = false;  // a crash left it undecided for ever
+  bool any = false;    // what it writes is not known (yet)
 };
 
 // What has happened between writing and looking.
@@ -37,10 +38,12 @@ class FileHistory {
  public:
   size_t begin(uint64_t offset, uint64_t end, std::string bytes, uint64_t step);
   void end(size_t op, uint64_t step) { ops_[op].ended = step; }
-  void set_bytes(size_t op, std::string bytes) { ops_[op].bytes = std::move(bytes); }
+  void set_any(size_t op) { ops_[op].any = true; }
+  void set_bytes(size_t op, std::string bytes) {
+    ops_[op].bytes = std::move(bytes);
+    ops_[op].any = false;
+  }
   void void_op(size_t op) { ops_[op].maybe = true; }
-  // The size was set: what lies behind is zeros from here on.
-  void cut(uint64_t size, uint64_t step, Lsn lsn);
   // An event told of everything that had ended.
   void pin(Lsn lsn);
   // The node died: what had not ended may or may not have happened.

@@ -23,10 +23,13 @@ class Link final : public MetadataService {
   void close_session(SessionId session) override;
 
   void connect() { connected_ = true; }
+  // Sends although the connection is not open for requests yet.
+  void claim(Request request, ReplyFn done);
   void disconnect();
   bool connected() const { return connected_; }
 
  private:
+  void send(Request request, ReplyFn done);
   Nanos next_due();
 
   World& world_;

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <functional>
+
 namespace graftfs::sim {
 
 void Oracle::fail(std::string what) {
@@ -57,7 +59,7 @@ void Oracle::executed(int32_t call, const Request& request, const Reply& reply, 
     wrong = "an inode that is open was purged";
   if (wrong.empty() && reply.err == ENOSPC && e.err != ENOSPC && !options_.small_disk)
     wrong = "there is space, and the answer is ENOSPC";
-  if (wrong.empty() && e.atime_skipped && !options_.small_disk) wrong = "atime did not move";
+  if (wrong.empty() && reply.err == 0 && e.atime_skipped && !options_.small_disk) wrong = "atime did not move";
   if (!wrong.empty()) return fail(what() + ": " + wrong);
 
   Record& record = records_[call];
@@ -77,7 +79,6 @@ void Oracle::follow_data(const Request& request, const Reply& reply, Lsn lsn) {
     files_[a->ino].pin(lsn);
   } else if (auto* a = std::get_if<SetattrArgs>(&request.args)) {
     files_[a->ino].pin(lsn);
-    if (a->valid & kSetSize) files_[a->ino].cut(a->size, queue_.steps(), lsn);
   } else if (reply.created || std::holds_alternative<MknodArgs>(request.args)) {
     files_[reply.stat.ino] = {};
   }
@@ -107,6 +108,8 @@ void Oracle::released(int32_t call, const Request& request, const Reply& reply) 
     if (reply.err && options_.faults) return;
     return fail(fmt::format("{} is errno {} and was {}", what(), reply.err, record.err));
   }
+  if (options_.print && record.durable > must_durable_)
+    fmt::print("{:>6} {} promises event {}\n", queue_.steps(), what(), record.durable.v);
   must_written_ = std::max(must_written_, record.written);
   must_durable_ = std::max(must_durable_, record.durable);
   Lsn& own = answered_[request.session];
@@ -122,6 +125,7 @@ void Oracle::data_end(Ino ino, size_t op, bool done) {
   files_[ino].end(op, queue_.steps());
   if (!done) files_[ino].void_op(op);
 }
+void Oracle::data_unknown(Ino ino, size_t op) { files_[ino].set_any(op); }
 void Oracle::data_is(Ino ino, size_t op, std::string bytes) {
   files_[ino].set_bytes(op, std::move(bytes));
 }
@@ -151,7 +155,9 @@ Model Oracle::at(Lsn last) const {
 void Oracle::crashed(CrashKind kind) {
   crashed_ = true;
   power_cut_ |= kind == CrashKind::power_cut;
-  required_ = std::min(required_, kind == CrashKind::power_cut ? must_durable_ : must_written_);
+  // After a sync that failed nothing is known of what was written and not synced.
+  bool durable_only = kind == CrashKind::power_cut || options_.faults;
+  required_ = std::min(required_, durable_only ? must_durable_ : must_written_);
   records_.clear();
 }
 
@@ -193,34 +199,52 @@ std::string Oracle::check_replays(const MemoryDisk& disk, const Image& image, bo
   return {};
 }
 
+void Oracle::first_recovery(const MemoryDisk& disk) {
+  ImageOptions options;
+  options.volume = options_.volume;
+  auto image = read_image(disk, options);
+  if (!image) return fail("a new volume cannot be read: " + describe(image.error()));
+  Stat root = image->dirs.at(kRootIno).inode;
+  root.blocks = 0;
+  now_.set_root(root);
+  base_ = now_;
+}
+
 void Oracle::recovered(const MemoryDisk& disk, Lsn last) {
   if (!failure_.empty()) return;
-  bool first = !base_;
+  if (!base_) first_recovery(disk);
+  if (!failure_.empty()) return;
   // What was written and not synced cannot be told from a torn tail once a bit of it is wrong.
   if (damaged_ && required_.v != UINT64_MAX) required_ = std::min(required_, must_durable_);
-  if (!first && last < required_ && required_.v != UINT64_MAX)
-    return fail(fmt::format("events up to {} were promised and {} is the last that survived",
-                            required_.v, last.v));
-  if (first) {
-    ImageOptions options;
-    options.volume = options_.volume;
-    auto image = read_image(disk, options);
-    if (!image) return fail("a new volume cannot be read: " + describe(image.error()));
-    Stat root = image->dirs.at(kRootIno).inode;
-    root.blocks = 0;
-    now_.set_root(root);
-  } else {
-    now_ = at(last);
-  }
-  std::erase_if(done_, [&](const auto& d) { return d.second.lsn > last; });
-  Look look{power_cut_ ? Look::after_power_cut : Look::after_death, queue_.steps(), queue_.steps(),
-            last};
+  const char* how = power_cut_ ? "power cut" : "process death";
+  // A recovery that was cut off may have ended the old owner's events below `last` already: what
+  // stands behind is its own. Whether it got that far is not known.
+  std::set<Lsn, std::greater<>> ends = {last};
+  for (Lsn cut : cuts_) ends.insert(std::min(cut, last));
+  std::string first_wrong;
   Image image;
-  std::string wrong;
-  if (!damaged_) wrong = check(disk, now_, look, !power_cut_, false, &image);
-  if (!wrong.empty())
-    return fail(fmt::format("after recovery up to event {} ({}): {}", last.v,
-                            power_cut_ ? "power cut" : "process death", wrong));
+  bool found = false;
+  for (Lsn end : ends) {
+    std::string wrong;
+    if (required_.v != UINT64_MAX && end < required_) {
+      wrong = fmt::format("events up to {} were promised and {} is the last that survived",
+                          required_.v, end.v);
+    } else if (!damaged_) {
+      Look look{power_cut_ ? Look::after_power_cut : Look::after_death, queue_.steps(),
+                queue_.steps(), end};
+      wrong = check(disk, at(end), look, !power_cut_, false, &image);
+    }
+    if (wrong.empty()) {
+      last = end;
+      found = true;
+      break;
+    }
+    if (first_wrong.empty()) first_wrong = wrong;
+  }
+  if (!found)
+    return fail(fmt::format("after recovery up to event {} ({}): {}", last.v, how, first_wrong));
+  now_ = at(last);
+  std::erase_if(done_, [&](const auto& d) { return d.second.lsn > last; });
   if (power_cut_ && !damaged_) {
     for (auto& [ino, file] : files_) {
       auto it = image.data.find(ino);
@@ -231,6 +255,8 @@ void Oracle::recovered(const MemoryDisk& disk, Lsn last) {
   history_.clear();
   records_.clear();
   for (auto& [session, lsn] : answered_) lsn = std::min(lsn, last);
+  must_written_ = std::min(must_written_, last);
+  cuts_.clear();
   required_ = Lsn{UINT64_MAX};
   crashed_ = power_cut_ = false;
 }
@@ -247,12 +273,23 @@ void Oracle::what_if(const MemoryDisk& disk, CrashKind kind, Random& random) {
   if (!image)
     return fail(fmt::format("after a {} here: {}", how, describe(image.error())));
   Lsn last = image->recovered.last;
-  Lsn required = cut ? must_durable_ : must_written_;
+  Lsn required = cut || options_.faults ? must_durable_ : must_written_;
+  if (last < required && options_.print) {
+    for (const SegmentState& segment : image->recovered.live)
+      fmt::print("       segment {} from event {} on, {} bytes\n", segment.id.v, segment.first.v,
+                 segment.bytes);
+    fmt::print("       of {} on the disk\n", copy->segments(RankId{0}).size());
+  }
   if (last < required)
-    return fail(fmt::format("after a {} here events up to {} are left, and {} was promised", how,
-                            last.v, required.v));
+    return fail(fmt::format("after a {} here events up to {} are left, and {} was promised ({} "
+                            "events were cut off, of {} in {} segments)",
+                            how, last.v, required.v, image->recovered.cut,
+                            image->recovered.events, image->recovered.live.size()));
   Look look{cut ? Look::after_power_cut : Look::after_death, queue_.steps(), queue_.steps(), last};
   std::string wrong = check(*copy, at(last), look, !cut, false, nullptr);
+  if (!wrong.empty() && options_.print)
+    for (const SegmentState& segment : image->recovered.live)
+      fmt::print("       segment {} from event {} on\n", segment.id.v, segment.first.v);
   if (!wrong.empty())
     fail(fmt::format("after a {} here, with events up to {}: {}", how, last.v, wrong));
 }

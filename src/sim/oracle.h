@@ -20,6 +20,7 @@ struct OracleOptions {
   bool faults = false;      // the disk may fail: EIO is an answer
   bool small_disk = false;  // ENOSPC is an answer
   uint64_t volume = 0;
+  bool print = false;
 };
 
 // Owned by the world; sees every request at the moment the rank executes it (the order of events
@@ -41,6 +42,7 @@ class Oracle {
   // -- file data -----------------------------------------------------------------------------
   size_t data_begin(Ino ino, uint64_t offset, uint64_t end, std::string bytes);
   void data_end(Ino ino, size_t op, bool done);
+  void data_unknown(Ino ino, size_t op);
   void data_is(Ino ino, size_t op, std::string bytes);
   void data_read(Ino ino, uint64_t began, uint64_t offset, const std::string& bytes);
 
@@ -48,6 +50,8 @@ class Oracle {
   void crashed(CrashKind kind);
   // A client died with data operations under way on these files.
   void data_crashed(Ino ino);
+  // A recovery that kept everything up to `last` did not get to serving.
+  void recovery_cut_off(Lsn last) { cuts_.push_back(last); }
   // The rank serves again, with everything up to `last`.
   void recovered(const MemoryDisk& disk, Lsn last);
   // Bits were flipped at rest: recovery and requests may refuse, but never show anything wrong.
@@ -82,6 +86,7 @@ class Oracle {
   };
 
   Model at(Lsn last) const;
+  void first_recovery(const MemoryDisk& disk);
   std::set<Ino> held_inos() const;
   bool stale_is_right(const Expected& expected);
   void follow_data(const Request& request, const Reply& reply, Lsn lsn);
@@ -103,6 +108,7 @@ class Oracle {
 
   Lsn must_written_, must_durable_;  // promised to survive death; a power cut
   Lsn required_{UINT64_MAX};         // by what happened since the rank last served
+  std::vector<Lsn> cuts_;            // of recoveries since then that were cut off
   bool crashed_ = false;
   bool damaged_ = false;
   bool power_cut_ = false;

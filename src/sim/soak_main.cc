@@ -23,6 +23,8 @@ constexpr const char* kUsage =
     "  --seed S     run only this seed, and print what it does\n"
     "  --first S    begin at this seed (default 1)\n"
     "  --trace      print a line for every seed\n"
+    "  --script     run the fixed script once instead, with --strict, --full (traces), --kill N\n"
+    "               (crash at the Nth kill point), --step N (at the Nth step), --power-cut\n"
     "\n"
     "Prints what failed and how to run it again. Exits with 1 where a seed failed, or where a kill\n"
     "point was never reached in a run of at least 500 seeds.\n"
@@ -37,6 +39,8 @@ struct Options {
   uint64_t first = 1;
   bool one = false;
   bool trace = false;
+  bool script = false;
+  sim::SimConfig scripted = sim::script_config();
 };
 
 bool parse(int argc, char** argv, Options& o) {
@@ -51,6 +55,18 @@ bool parse(int argc, char** argv, Options& o) {
     double n = 0;
     if (arg == "--trace") {
       o.trace = true;
+    } else if (arg == "--script") {
+      o.script = true;
+    } else if (arg == "--strict") {
+      o.scripted.durability = Durability::strict;
+    } else if (arg == "--full") {
+      o.scripted.trace = TracePolicy::full;
+    } else if (arg == "--power-cut") {
+      o.scripted.crash_kind = CrashKind::power_cut;
+    } else if (arg == "--kill" && number(n)) {
+      o.scripted.crash_at_kill_point = static_cast<uint64_t>(n);
+    } else if (arg == "--step" && number(n)) {
+      o.scripted.crash_at_step = static_cast<uint64_t>(n);
     } else if (arg == "--seeds" && number(n)) {
       o.seeds = static_cast<uint64_t>(n);
     } else if (arg == "--minutes" && number(n)) {
@@ -92,6 +108,13 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "{}", kUsage);
     return 2;
   }
+  if (options.script) {
+    options.scripted.print = true;
+    sim::RunResult result = sim::run_simulation(options.scripted);
+    fmt::print("{}: {} kill points, {} steps {}\n", result.ok ? "ok" : "FAILED",
+               result.kill_points, result.steps, result.failure);
+    return result.ok ? 0 : 1;
+  }
   auto began = Clock::now();
   auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - began).count(); };
   uint64_t runs = 0, failed = 0, refused = 0, crashes = 0, executions = 0;
@@ -99,6 +122,7 @@ int main(int argc, char** argv) {
     if (options.one && runs == 1) break;
     if (options.minutes > 0 ? elapsed() > options.minutes * 60 : runs >= options.seeds) break;
     sim::SimConfig config = sim::random_config(seed);
+    config.print = options.one;
     if (options.trace) fmt::print("{}\n", sim::describe(config));
     std::fflush(stdout);
     sim::RunResult result = sim::run_simulation(config);

@@ -11,7 +11,42 @@ namespace {
 
 constexpr uint64_t kVolume = 0x6772616674667331;
 constexpr uint64_t kMostSteps = 3'000'000;
+constexpr Nanos kFullUntil = 20 * kSecond;  // then somebody makes room
 constexpr Nanos kReconnectWindow = 300 * kMillisecond;
+
+struct DescribeArgs {
+  std::string operator()(const LookupArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const MknodArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const MkdirArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const CreateArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const SymlinkArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const UnlinkArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const RmdirArgs& a) { return name(a.dir, a.name); }
+  std::string operator()(const LinkArgs& a) {
+    return fmt::format("{:#x} {}", a.ino.v, name(a.dir, a.name));
+  }
+  std::string operator()(const RenameArgs& a) {
+    return fmt::format("{} {} flags {}", name(a.dir, a.name), name(a.new_dir, a.new_name), a.flags);
+  }
+  std::string operator()(const SetattrArgs& a) {
+    return fmt::format("{:#x} valid {:#x} size {}", a.ino.v, a.valid, a.size);
+  }
+  std::string operator()(const WroteArgs& a) { return fmt::format("{:#x} end {}", a.ino.v, a.end); }
+  template <class A>
+  std::string operator()(const A& a) {
+    if constexpr (requires { a.ino; }) return fmt::format("{:#x}", a.ino.v);
+    if constexpr (requires { a.dir; }) return fmt::format("{:#x}", a.dir.v);
+    return {};
+  }
+  static std::string name(Ino dir, const std::string& n) {
+    return fmt::format("{:#x}/{}", dir.v, n.substr(0, 12));
+  }
+};
+
+std::string describe_request(const Request& r) {
+  return fmt::format("{:04x}:{} {} {}", r.session.v & 0xffff, r.seq, op_name(r.args),
+                     std::visit(DescribeArgs{}, r.args));
+}
 
 }  // namespace
 
@@ -33,7 +68,7 @@ World::World(SimConfig config)
       random_(config.seed ^ 0xbeef),
       disk_random_(config.seed ^ 0xd15c),
       oracle_(queue_, {config.durability, config.trouble >= DiskTrouble::errors,
-                       config.trouble == DiskTrouble::full, kVolume}),
+                       config.trouble == DiskTrouble::full, kVolume, config.print}),
       world_node_(queue_.add_node()),
       rank_node_(queue_.add_node()),
       operations_left_(config.operations),
@@ -92,7 +127,14 @@ RankOptions World::rank_options() {
   o.write_back_after = config_.write_back_after;
   o.write_back_batch = config_.write_back_batch;
   o.reconnect_window = kReconnectWindow;
+  if (config_.print)
+    o.log = [this](const std::string& line) {
+      fmt::print("{:>6} rank: {}\n", queue_.steps(), line);
+    };
   o.executed = [this](const Request& request, const Reply& reply, Lsn lsn) {
+    if (config_.print)
+      fmt::print("{:>6} {} -> errno {} ino {:#x} event {}\n", queue_.steps(),
+                 describe_request(request), reply.err, reply.stat.ino.v, lsn.v);
     oracle_.executed(request.cred.pid, request, reply, lsn);
   };
   return o;
@@ -111,46 +153,60 @@ Task<void> World::run_rank() {
     rank_started();
     co_return;
   }
+  if (config_.print)
+    fmt::print("{:>6} no start: {}\n", queue_.steps(), graftfs::describe(started.error()));
   bool allowed = config_.trouble == DiskTrouble::errors || corrupted_;
-  if (started.error().is_damage() && corrupted_) {
+  // A sync that failed may have dropped what it covered: to refuse is right then, too.
+  if (started.error().is_damage() && allowed) {
     refused_ = finished_ = true;
     co_return;
+  }
+  if (started.error().code == ENOSPC && config_.trouble == DiskTrouble::full) {
+    // A new segment does not fit: somebody makes room.
+    disk_->set_capacity(UINT64_MAX);
+    allowed = true;
   }
   if (!allowed) {
     oracle_.fail("the rank does not start: " + graftfs::describe(started.error()));
     co_return;
   }
   // A disk that fails: somebody starts the rank again later, in the end on a good one.
-  if (++crashes_ > 50) set_troubles(false);
+  if (crashes_ > 50) set_troubles(false);
   NodeExecutor& node = world_node_;
   node.post([this] { crash(CrashKind::process_death, nullptr); });
 }
 
 void World::rank_started() {
   serving_ = true;
+  if (config_.print)
+    fmt::print("{:>6} the rank serves, with events up to {}\n", queue_.steps(),
+               rank_->recovered().last.v);
   oracle_.recovered(*disk_, rank_->recovered().last);
   for (auto& client : clients_) {
     SimClient* c = client.get();
     Nanos delay = static_cast<Nanos>(random_.below(10 * kMillisecond));
-    c->executor.post_after(delay, [this, c] {
-      if (serving_) connect(*c);
+    // Not for a later rank: it sends for the clients itself.
+    c->executor.post_after(delay, [this, c, crashes = crashes_] {
+      if (serving_ && crashes == crashes_) connect(*c);
     });
   }
 }
 
-// The client finds the rank: it says what it holds, and sends again what was not answered.
+// The client finds the rank: it says what it holds, and when that is known it sends again what was
+// not answered (a release must not overtake the claim).
 void World::connect(SimClient& c) {
   if (c.link) {
-    c.link->connect();
+    c.claims_left = 1;
     for (const auto& [ino, count] : c.holds) {
       for (uint32_t i = 0; i < count; ++i) {
         Request claim;
         claim.session = c.client->session();
         claim.args = OpenArgs{ino, 0};
-        c.link->submit(std::move(claim), nullptr);
+        ++c.claims_left;
+        c.link->claim(std::move(claim), [this, &c](Reply) { claimed(c); });
       }
     }
-    c.client->reconnect(*c.link);
+    claimed(c);
     return;
   }
   c.store = std::make_unique<MemoryStore>(c.executor, disk_, &disk_random_);
@@ -159,6 +215,12 @@ void World::connect(SimClient& c) {
   c.link->connect();
   c.client = std::make_unique<Client>(c.executor, *c.link, *c.data, random_);
   start_workers(c);
+}
+
+void World::claimed(SimClient& c) {
+  if (--c.claims_left > 0) return;
+  c.link->connect();
+  c.client->reconnect(*c.link);
 }
 
 // -- crashes --------------------------------------------------------------------------------------
@@ -184,6 +246,7 @@ void World::on_kill_point(void* context, const fault::Site& site) {
   world.queue_.note(site.name);
   bool now = world.kill_points_ == world.config_.crash_at_kill_point;
   if (world.kill_in_ > 0) now |= --world.kill_in_ == 0;
+  world.last_site_ = site.name;
   if (now) throw fault::Killed{};
 }
 
@@ -202,15 +265,21 @@ void World::end_client(SimClient& c) {
 
 void World::crash(CrashKind kind, NodeExecutor* killed_at) {
   ++crashes_;
+  if (config_.print)
+    fmt::print("{:>6} {} after kill point {}\n", queue_.steps(),
+               kind == CrashKind::power_cut ? "power cut" : "process death", last_site_);
   queue_.note(kind == CrashKind::power_cut ? "power cut" : "death");
+  if (rank_ && !serving_ && rank_->recovered().newest)
+    oracle_.recovery_cut_off(rank_->recovered().last);
   serving_ = false;
+  // What read through a client that lives on would leave it with buffers that are gone.
+  bool all = kind == CrashKind::power_cut || finishing_ || random_.chance(25);
   finishing_ = false;
   finish_tasks_.cancel_all();
   rank_tasks_.cancel_all();
   rank_.reset();
   store_.reset();
   rank_node_.crash();
-  bool all = kind == CrashKind::power_cut || random_.chance(25);
   for (auto& c : clients_) {
     if (all || killed_at == &c->executor)
       end_client(*c);
@@ -278,6 +347,8 @@ bool World::step() {
     crash(config_.crash_at_step ? config_.crash_kind : next_kind_, nullptr);
     return true;
   }
+  if (config_.trouble == DiskTrouble::full && queue_.now() > kFullUntil)
+    disk_->set_capacity(UINT64_MAX);
   if (rank_failed() && serving_) {
     if (config_.trouble < DiskTrouble::full) oracle_.fail("the rank failed by itself");
     crash(CrashKind::process_death, nullptr);
@@ -308,6 +379,11 @@ Task<void> World::finish() {
     }
   }
   co_await read_everything(reader);
+  // Damage that was never met may keep write-back from ending.
+  if (corrupted_) {
+    finished_ = true;
+    co_return;
+  }
   for (int i = 0; i < 2000 && rank_; ++i) {
     auto written = co_await rank_->write_back_all();
     if (!written && config_.trouble == DiskTrouble::none)
@@ -316,8 +392,9 @@ Task<void> World::finish() {
     if (orphans && orphans->inode().size == 0 && rank_->cache().dirty_count() == 0) break;
     co_await sleep_for(world_node_, kMillisecond);
   }
-  if (!corrupted_) oracle_.check_settled(*disk_);
+  oracle_.check_settled(*disk_);
   for (auto& c : clients_) end_client(*c);
+  serving_ = false;
   auto stopped = co_await rank_->stop();
   if (!stopped && config_.trouble == DiskTrouble::none)
     oracle_.fail("stopping: " + graftfs::describe(stopped.error()));

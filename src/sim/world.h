@@ -30,6 +30,7 @@ struct SimClient {
   std::unique_ptr<Link> link;
   std::unique_ptr<Client> client;
   std::map<Ino, uint32_t> holds;
+  size_t claims_left = 0;
   TaskScope tasks;  // destroyed first
 
   void hold(Ino ino);
@@ -67,10 +68,10 @@ class World {
   int32_t next_call() { return ++last_call_; }
   std::vector<std::unique_ptr<SimClient>>& clients() { return clients_; }
   void worker_done(int client, int worker) { workers_left_ -= done_[client][worker] ? 0 : 1, done_[client][worker] = true; }
+  bool workers_left() const { return workers_left_ > 0; }
   bool worker_is_done(int client, int worker) const { return done_[client][worker]; }
   // A client may begin another operation.
   bool take_operation();
-  std::string trace_line;  // of the last operation, for reports
 
  private:
   static void on_kill_point(void* context, const fault::Site& site);
@@ -78,6 +79,7 @@ class World {
   Task<void> run_rank();
   void rank_started();
   void connect(SimClient& client);
+  void claimed(SimClient& client);
   void end_client(SimClient& client);
   void crash(CrashKind kind, NodeExecutor* killed_at);
   void plan_crash();
@@ -111,6 +113,7 @@ class World {
   int workers_left_ = 0;
   int32_t last_call_ = 0;
   uint64_t kill_points_ = 0;
+  const char* last_site_ = "none";
   uint64_t crashes_ = 0;
   int crashes_left_;
   uint64_t kill_in_ = 0;  // kill points until the next crash; 0: none planned

@@ -221,7 +221,9 @@ Task<Result<void>> MemoryData::sync_all() {
   co_return result;
 }
 
-bool MemoryData::has_unsynced() const { return !node_.disk().unsynced_.empty(); }
+bool MemoryData::has_unsynced() const {
+  return !node_.disk().unsynced_.empty() || !node_.disk().removed_.empty();
+}
 
 Task<Result<void>> MemoryData::remove(Ino ino) {
   points::DataRemove::before();

@@ -22,6 +22,7 @@ Task<Result<JournalDevice*>> MemoryStore::own_journal(RankId rank) {
     MemoryDisk::Journal& journal = disk.journals_[rank];
     bool survived = journal.ever_owned && !journal.in_doubt;
     journal.ever_owned = true;
+    if (journal.segments.empty()) journal.in_doubt = false;
     journal.made.reset();
     journal.sync_failed = false;
     journal.owner = disk.next_owner_++;
