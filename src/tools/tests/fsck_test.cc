@@ -49,7 +49,6 @@ class Fsck : public ::testing::Test {
     TaskScope tasks;
     tasks.spawn(keep(std::move(task), out, loop_));
     if (!out) loop_.run();
-    loop_.context().restart();
     return std::move(*out);
   }
   template <class A>
