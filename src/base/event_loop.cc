@@ -197,6 +197,11 @@ void EventLoop::stop() {
   wake();
 }
 
+void EventLoop::restart() {
+  std::lock_guard lock(mutex_);
+  stopped_ = false;
+}
+
 Nanos EventLoop::now() const {
   timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);

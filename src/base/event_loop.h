@@ -41,6 +41,8 @@ class EventLoop final : public Executor {
   // thread is the loop's from then on.
   void run();
   void stop();
+  // Forgets a stop() that no run() has seen.
+  void restart();
   // Runs what is due, waiting for something if nothing is.
   void run_one();
 

@@ -36,6 +36,7 @@ class OpenVolume {
     tasks.spawn(keep(std::move(task), out, loop_));
     // A task that never suspends for good has stopped the loop already.
     if (!out) loop_.run();
+    loop_.restart();
     return std::move(*out);
   }
 

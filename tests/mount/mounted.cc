@@ -74,11 +74,11 @@ struct Mounted::Server {
     mount = std::move(*mounted);
     mount->on_unmounted([this] { loop->stop(); });
     ready.set_value("");
-    loop->context().restart();
+    loop->restart();
     loop->run();
     mount.reset();
     client.reset();
-    loop->context().restart();
+    loop->restart();
     if (shut_down) return;
     tasks.spawn(stop(*rank));
     loop->run();

@@ -40,6 +40,7 @@ template <class T>
 T run(EventLoop& loop, Task<T> task) {
   std::optional<T> out;
   TaskScope scope;
+  loop.restart();
   scope.spawn(finish_into(std::move(task), out, loop));
   if (!out) loop.run();
   return std::move(*out);

@@ -49,6 +49,7 @@ class Fsck : public ::testing::Test {
     TaskScope tasks;
     tasks.spawn(keep(std::move(task), out, loop_));
     if (!out) loop_.run();
+    loop_.restart();
     return std::move(*out);
   }
   template <class A>
