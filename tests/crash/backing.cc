@@ -56,23 +56,15 @@ int attach_loop(const std::string& image, std::string& device) {
 
 const char* name_of(BackingKind kind) {
   switch (kind) {
-    case BackingKind::directory: return "directory";
     case BackingKind::xfs: return "xfs";
     case BackingKind::ext4: return "ext4";
   }
   return "";
 }
 
-std::optional<BackingKind> parse_backing(const std::string& name) {
-  for (auto kind : {BackingKind::directory, BackingKind::xfs, BackingKind::ext4})
-    if (name == name_of(kind)) return kind;
-  return std::nullopt;
-}
-
 Backing::Backing(BackingKind kind, uint64_t megabytes) : kind_(kind) {
   dir_ = Sandbox::get().path(name_of(kind));
   if (::mkdir(dir_.c_str(), 0755) != 0) give_up("cannot make " + dir_);
-  if (kind == BackingKind::directory) return;
   image_ = dir_ + ".image";
   int fd = ::open(image_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(megabytes << 20)) != 0)
@@ -89,7 +81,6 @@ Backing::Backing(BackingKind kind, uint64_t megabytes) : kind_(kind) {
 }
 
 Backing::~Backing() {
-  if (kind_ == BackingKind::directory) return;
   if (root_fd_ >= 0) ::close(root_fd_);
   ::umount2(dir_.c_str(), MNT_DETACH);
   ::unlink(image_.c_str());
@@ -125,7 +116,6 @@ void Backing::cut() {
 }
 
 void Backing::cycle() {
-  if (kind_ == BackingKind::directory) return;
   unmount();
   mount();
 }

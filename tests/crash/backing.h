@@ -2,17 +2,15 @@
 // What a volume lies on, and how its power is cut.
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 namespace graftfs::crash {
 
-enum class BackingKind : uint8_t { directory, xfs, ext4 };
+enum class BackingKind : uint8_t { xfs, ext4 };
 const char* name_of(BackingKind kind);
-std::optional<BackingKind> parse_backing(const std::string& name);
 
-// A directory, or a file system of its own in an image on a loop device. Used from one thread
-// (cut() from any). Lifetime: unmounts when it ends; nothing may be open in it then.
+// A file system of its own in an image on a loop device. Used from one thread (cut() from any).
+// Lifetime: unmounts when it ends; what still uses it then keeps only itself alive.
 class Backing {
  public:
   // `megabytes`: size of the image; XFS needs 300.
@@ -23,7 +21,6 @@ class Backing {
 
   BackingKind kind() const { return kind_; }
   const std::string& dir() const { return dir_; }
-  bool can_cut() const { return kind_ != BackingKind::directory; }
   // The power goes, at this moment: what is not on the device is lost (the ioctl of XFS and ext4
   // without a flush of their logs), and everything fails. cycle() follows.
   void cut();

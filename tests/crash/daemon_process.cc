@@ -161,7 +161,8 @@ std::string DaemonProcess::log_end() const {
 bool DaemonProcess::has_fsck() {
   static const bool has = [] {
     std::string output;
-    return run_program({graftfs_program(), "fsck", "--help"}, output) == 0;
+    run_program({graftfs_program(), "--help"}, output);
+    return output.find("\n  fsck ") != std::string::npos;
   }();
   return has;
 }

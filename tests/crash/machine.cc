@@ -19,21 +19,21 @@ Machine::Machine(const MachineOptions& options)
 Machine::~Machine() { daemon_.reset(); }
 
 void Machine::crash() {
-  if (backing_.can_cut()) backing_.cut();
+  if (options_.power) backing_.cut();
   daemon_->kill_now();
 }
 
 void Machine::recover(Random& random, int interruptions, std::vector<std::string>& problems) {
   ++crashes_;
   daemon_->clean_up();
-  backing_.cycle();
+  if (options_.power) backing_.cycle();
   for (int i = 0; i < interruptions; ++i) {
     daemon_->begin_start();
     ::usleep(static_cast<useconds_t>(random() % 40'000));
     crash();
     ++crashes_;
     daemon_->clean_up();
-    backing_.cycle();
+    if (options_.power) backing_.cycle();
   }
   std::string report;
   if (!daemon_->fsck(report)) problems.push_back("fsck after the crash: " + report);

@@ -14,7 +14,8 @@ namespace graftfs::crash {
 using Random = std::mt19937_64;
 
 struct MachineOptions {
-  BackingKind backing = BackingKind::directory;  // directory: the process is killed; else power
+  BackingKind backing = BackingKind::ext4;
+  bool power = false;  // a crash is a power cut; else the process is killed
   bool strict = false;
   uint64_t megabytes = 512;  // of the image
   std::vector<std::string> flags;  // more of `graftfs mount`
@@ -27,7 +28,7 @@ class Machine {
   ~Machine();
 
   const MachineOptions& options() const { return options_; }
-  bool is_power() const { return backing_.can_cut(); }
+  bool is_power() const { return options_.power; }
   // Where the volume is mounted.
   const std::string& dir() const { return daemon_->dir(); }
   DaemonProcess& daemon() { return *daemon_; }

@@ -134,15 +134,14 @@ Effect Oracle::change_bytes(const Operation& op, Interval when) {
   }
   std::string source;
   if (copies) {
-    if (is_dir(nodes_[at.node])) {
-      e.err = EINVAL;  // it can be opened to read; the target may still be missing
-    } else {
-      source = nodes_[at.node].bytes.substr(0, op.length);
+    source = nodes_[at.node].bytes.substr(0, op.length);
+    bool from_dir = is_dir(nodes_[at.node]);
+    at = place(op.to);
+    if (at.err || at.node < 0) {
+      e.err = at.err ? at.err : ENOENT;
+    } else if (from_dir) {
+      e.err = EISDIR;
     }
-    Place to = place(op.to);
-    if (to.err || to.node < 0) e.err = to.err ? to.err : ENOENT;
-    at = to;
-    if (e.err == EINVAL && is_dir(nodes_[at.node])) e.err = EISDIR;
     if (e.err) return e;
   }
   OracleNode& n = nodes_[at.node];
@@ -183,6 +182,22 @@ Effect Oracle::change_bytes(const Operation& op, Interval when) {
   }
   n.mtime = when;
   return e;
+}
+
+std::vector<Oracle> Oracle::torn(const Operation& op, const Effect& effect, Interval when) const {
+  constexpr uint64_t kPage = 4096;
+  std::vector<Oracle> states;
+  if (op.kind != K::write && op.kind != K::append && op.kind != K::append_sync) return states;
+  for (const Patch& p : effect.patches) {
+    for (uint64_t end = (p.offset / kPage + 1) * kPage; end < p.offset + p.bytes.size();
+         end += kPage) {
+      OracleNode& n = states.emplace_back(*this).nodes_[p.node];
+      if (n.bytes.size() < end) n.bytes.resize(end);
+      n.bytes.replace(p.offset, end - p.offset, p.bytes, 0, end - p.offset);
+      n.mtime = when;
+    }
+  }
+  return states;
 }
 
 Effect Oracle::apply(const Operation& op, Interval when) {

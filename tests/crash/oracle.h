@@ -46,6 +46,10 @@ class Oracle {
   // Carries `op` out as if it ran within `when`. An operation that fails changes nothing.
   Effect apply(const Operation& op, Interval when);
 
+  // The kernel may send a write(2) in several parts, each an operation for the file system: the
+  // states, with this one before the write, of which the last part is missing.
+  std::vector<Oracle> torn(const Operation& op, const Effect& effect, Interval when) const;
+
   const OracleNode& node(int id) const { return nodes_.at(id); }
   uint32_t links(int id) const;
   static constexpr int kRoot = 0;

@@ -93,6 +93,7 @@ Runner::Progress Runner::carry_out(std::vector<Run>& runs, const std::string& ro
       int err = crash::carry_out(run.dir, op);
       when.to = wall_now();
       Effect effect = next.apply(op, when);
+      run.torn.push_back(run.states.back().torn(op, effect, when));
       run.states.push_back(std::move(next));
       run.patches.push_back(std::move(effect.patches));
       if (may_crash && err != effect.err && means_crashed(err)) {
@@ -174,69 +175,66 @@ std::vector<Patch> Runner::loose_patches(const Run& run, size_t state,
   return loose;
 }
 
+// Compares one sequence with each of its states. agrees[p]: it is as after the first p operations
+// of the round.
+Runner::Verdict Runner::judge(const Run& run, const Progress& progress, size_t limit) const {
+  Verdict v;
+  v.agrees.assign(limit + 1, false);
+  v.kept.dir = run.dir;
+  v.kept.what = describe(*run.sequence);
+  Observed seen = observe(run.dir);
+  auto matches = [&](const Oracle& state, const std::vector<Patch>& loose, size_t first,
+                     size_t last) {
+    std::string differs = difference(state, seen, loose);
+    if (!differs.empty()) return differs;
+    std::fill(v.agrees.begin() + static_cast<ptrdiff_t>(first),
+              v.agrees.begin() + static_cast<ptrdiff_t>(last) + 1, true);
+    v.kept.states.push_back(state);
+    v.kept.loose.push_back(loose);
+    return differs;
+  };
+  for (size_t k = 0; k < run.states.size(); ++k) {
+    const auto loose = loose_patches(run, k, progress);
+    size_t first = k == 0 ? 0 : run.before + k;
+    size_t last = k + 1 == run.states.size() ? limit : run.before + k;
+    std::string differs = matches(run.states[k], loose, first, last);
+    v.reasons += fmt::format("    state after {} operations: {}\n", k,
+                             differs.empty() ? "agrees" : differs);
+    if (k >= run.torn.size()) continue;
+    for (const Oracle& torn : run.torn[k]) matches(torn, loose, run.before + k, run.before + k);
+  }
+  return v;
+}
+
 void Runner::check(const std::vector<Run>& runs, const Progress& progress) {
-  kept_.clear();
   const size_t limit = progress.acked + (progress.in_flight ? 1 : 0);
   // possible[p]: everything seen agrees with the first p operations of the round.
   std::vector<bool> possible(limit + 1, true);
   std::fill_n(possible.begin(), progress.floor, false);
-  std::vector<std::vector<std::string>> differences;
-  std::string reasons;
+  std::string impossible, all;
+  kept_.clear();
   for (const Run& run : runs) {
-    Observed seen = observe(run.dir);
-    std::vector<std::string> differs;
-    std::vector<bool> agrees(limit + 1, false);
-    for (size_t k = 0; k < run.states.size(); ++k) {
-      differs.push_back(difference(run.states[k], seen, loose_patches(run, k, progress)));
-      if (!differs.back().empty()) continue;
-      size_t first = k == 0 ? 0 : run.before + k;
-      size_t last = k + 1 == run.states.size() ? limit : run.before + k;
-      for (size_t p = first; p <= last; ++p) agrees[p] = true;
-    }
-    bool any = false;
-    for (size_t p = progress.floor; p <= limit; ++p) any |= agrees[p];
-    if (!any) {
-      reasons += fmt::format("  {}\n", describe(*run.sequence));
-      for (size_t k = 0; k < differs.size(); ++k)
-        reasons += fmt::format("    state after {} operations: {}\n", k,
-                               differs[k].empty() ? "agrees, but more was promised" : differs[k]);
-    }
-    for (size_t p = 0; p <= limit; ++p) possible[p] = possible[p] && agrees[p];
-    differences.push_back(std::move(differs));
+    Verdict v = judge(run, progress, limit);
+    std::string text = fmt::format("  operations {} to {}: {}\n{}", run.before + 1,
+                                   run.before + run.patches.size(), v.kept.what, v.reasons);
+    all += text;
+    auto promised = v.agrees.begin() + static_cast<ptrdiff_t>(progress.floor);
+    if (std::find(promised, v.agrees.end(), true) == v.agrees.end()) impossible += text;
+    for (size_t p = 0; p <= limit; ++p) possible[p] = possible[p] && v.agrees[p];
+    kept_.push_back(std::move(v.kept));
   }
-  if (std::find(possible.begin(), possible.end(), true) == possible.end()) {
-    if (reasons.empty()) {
-      reasons = "  each sequence agrees with a prefix, but not all with the same one:\n";
-      for (size_t i = 0; i < runs.size(); ++i) {
-        std::string states;
-        for (size_t k = 0; k < differences[i].size(); ++k)
-          if (differences[i][k].empty()) states += fmt::format(" {}", k);
-        reasons += fmt::format("    {} (operations {} to {}): states{}\n",
-                               describe(*runs[i].sequence), runs[i].before + 1,
-                               runs[i].before + runs[i].patches.size(), states);
-      }
-    }
-    problems_.push_back(fmt::format("after {} on {} ({}), {} operations answered, {} promised:\n{}",
-                                    machine_.is_power() ? "a power cut" : "kill -9",
-                                    name_of(machine_.options().backing),
-                                    machine_.options().strict ? "strict" : "posix",
-                                    progress.acked, progress.floor, reasons));
-    return;
-  }
-  for (size_t i = 0; i < runs.size(); ++i) {
-    Kept kept{runs[i].dir, describe(*runs[i].sequence), {}, {}};
-    for (size_t k = 0; k < runs[i].states.size(); ++k) {
-      if (!differences[i][k].empty()) continue;
-      kept.states.push_back(runs[i].states[k]);
-      kept.loose.push_back(loose_patches(runs[i], k, progress));
-    }
-    kept_.push_back(std::move(kept));
-  }
+  if (std::find(possible.begin(), possible.end(), true) != possible.end()) return;
+  kept_.clear();
+  if (impossible.empty()) impossible = "each sequence agrees with a prefix, but not with one:\n" + all;
+  problems_.push_back(fmt::format("{} operations answered, {} promised, {}:\n{}", progress.acked,
+                                  progress.floor,
+                                  progress.in_flight ? "one more under way" : "none under way",
+                                  impossible));
 }
 
 void Runner::check_kept() {
   for (const Kept& kept : kept_) {
-    Observed seen = observe(kept.name);
+    Observed seen = observe(kept.dir);
     std::string differs;
     for (size_t k = 0; k < kept.states.size(); ++k) {
       differs = difference(kept.states[k], seen, kept.loose[k]);

@@ -30,10 +30,11 @@ class Runner {
     std::string dir;
     std::vector<Oracle> states;               // before and after each operation that was begun
     std::vector<std::vector<Patch>> patches;  // of each operation
+    std::vector<std::vector<Oracle>> torn;    // each operation done in part
     size_t before = 0;                        // operations of the round before its first
   };
-  struct Kept {  // of the round before: the states that it was recovered in
-    std::string name, what;
+  struct Kept {  // a sequence of the round before: the states that it was recovered in
+    std::string dir, what;
     std::vector<Oracle> states;
     std::vector<std::vector<Patch>> loose;
   };
@@ -46,6 +47,12 @@ class Runner {
   std::vector<Run> prepare(const Round& round, const std::string& dir, const std::string& prefix);
   Progress carry_out(std::vector<Run>& runs, const std::string& root, bool may_crash,
                      bool all_promised);
+  struct Verdict {
+    std::vector<bool> agrees;
+    std::string reasons;
+    Kept kept;
+  };
+  Verdict judge(const Run& run, const Progress& progress, size_t limit) const;
   void check(const std::vector<Run>& runs, const Progress& progress);
   void check_kept();
   std::vector<Patch> loose_patches(const Run& run, size_t state, const Progress& progress) const;

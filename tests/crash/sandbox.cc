@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,13 +26,28 @@ void give_up(const std::string& what) {
 
 void give_up_plain(const std::string& what) { throw HarnessError(what); }
 
-std::string cannot_run(bool loops) {
+std::string cannot_run() {
   if (::geteuid() != 0) return "mounting needs root";
   if (::access("/dev/fuse", R_OK | W_OK) != 0) return "there is no /dev/fuse";
-  if (loops && ::access("/dev/loop-control", R_OK | W_OK) != 0)
+  if (::access("/dev/loop-control", R_OK | W_OK) != 0)
     return "there are no loop devices (/dev/loop-control)";
   return "";
 }
+
+namespace {
+
+std::string temporary_directory() {
+  if (const char* tmp = std::getenv("TMPDIR"); tmp && *tmp) return tmp;
+  constexpr uint64_t kEnough = 4ull << 30;
+  struct statvfs memory;
+  struct sysinfo machine;
+  if (::statvfs("/dev/shm", &memory) == 0 && ::sysinfo(&machine) == 0 &&
+      memory.f_bavail * memory.f_frsize >= kEnough && machine.freeram >= kEnough / machine.mem_unit)
+    return "/dev/shm";
+  return "/var/tmp";
+}
+
+}  // namespace
 
 Sandbox& Sandbox::get() {
   static Sandbox sandbox;
@@ -38,8 +55,7 @@ Sandbox& Sandbox::get() {
 }
 
 Sandbox::Sandbox() {
-  const char* tmp = std::getenv("TMPDIR");
-  dir_ = fmt::format("{}/graftfs-crash-XXXXXX", tmp && *tmp ? tmp : "/var/tmp");
+  dir_ = temporary_directory() + "/graftfs-crash-XXXXXX";
   if (!::mkdtemp(dir_.data())) give_up("cannot make a directory like " + dir_);
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) give_up("pipe");
