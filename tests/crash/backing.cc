@@ -56,8 +56,10 @@ int attach_loop(const std::string& image, std::string& device) {
 
 const char* name_of(BackingKind kind) {
   switch (kind) {
-    case BackingKind::xfs: return "xfs";
-    case BackingKind::ext4: return "ext4";
+    case BackingKind::xfs:
+      return "xfs";
+    case BackingKind::ext4:
+      return "ext4";
   }
   return "";
 }
@@ -73,7 +75,8 @@ Backing::Backing(BackingKind kind, uint64_t megabytes) : kind_(kind) {
   std::string command =
       kind == BackingKind::xfs
           ? fmt::format("mkfs.xfs -q {0} >{0}.log 2>&1", image_)
-          : fmt::format("mkfs.ext4 -q -F -E lazy_itable_init=1,nodiscard {0} >{0}.log 2>&1", image_);
+          : fmt::format("mkfs.ext4 -q -F -E lazy_itable_init=1,nodiscard {0} >{0}.log 2>&1",
+                        image_);
   if (std::system(command.c_str()) != 0)
     give_up_plain(fmt::format("mkfs.{} failed: install {}", name_of(kind),
                               kind == BackingKind::xfs ? "xfsprogs" : "e2fsprogs"));

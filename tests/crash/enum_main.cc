@@ -77,7 +77,8 @@ std::vector<Job> make_jobs(const Options& o, std::vector<std::unique_ptr<Setup>>
     }
     for (size_t at = 0; at < rounds.size(); at += kRoundsPerVolume) {
       auto begin = rounds.begin() + static_cast<ptrdiff_t>(at);
-      auto end = rounds.begin() + static_cast<ptrdiff_t>(std::min(rounds.size(), at + kRoundsPerVolume));
+      auto end =
+          rounds.begin() + static_cast<ptrdiff_t>(std::min(rounds.size(), at + kRoundsPerVolume));
       jobs.push_back({setup.get(),
                       {std::make_move_iterator(begin), std::make_move_iterator(end)},
                       o.seed * 1'000'003 + jobs.size()});
@@ -112,9 +113,8 @@ class Lanes {
 
   void run_job(Job& job) {
     auto began = std::chrono::steady_clock::now();
-    Machine machine({.backing = job.setup->backing,
-                     .power = job.setup->power,
-                     .strict = job.setup->strict});
+    Machine machine(
+        {.backing = job.setup->backing, .power = job.setup->power, .strict = job.setup->strict});
     Runner runner(machine, job.seed);
     size_t shown = 0;
     auto show = [&] {

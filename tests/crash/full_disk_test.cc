@@ -22,8 +22,10 @@ constexpr uint64_t kPiece = 64 << 10;
 class FullDiskTest : public CrashTest {
  protected:
   void start(BackingKind backing, bool power) {
-    machine_ = std::make_unique<Machine>(MachineOptions{
-        .backing = backing, .power = power, .megabytes = backing == BackingKind::xfs ? 300u : 200u});
+    machine_ = std::make_unique<Machine>(
+        MachineOptions{.backing = backing,
+                       .power = power,
+                       .megabytes = backing == BackingKind::xfs ? 300u : 200u});
   }
   std::string at(const std::string& name) const { return machine_->dir() + "/" + name; }
 

@@ -91,12 +91,14 @@ class Unpacker {
     struct stat st;
     if (::lstat(path.c_str(), &st) != 0) return path + ": " + std::strerror(errno);
     switch (item.type) {
-      case Item::Type::dir: return S_ISDIR(st.st_mode) ? "" : path + " is no directory";
+      case Item::Type::dir:
+        return S_ISDIR(st.st_mode) ? "" : path + " is no directory";
       case Item::Type::symlink: {
         std::error_code error;
         return fs::read_symlink(path, error) == item.target ? "" : path + " points elsewhere";
       }
-      case Item::Type::file: break;
+      case Item::Type::file:
+        break;
     }
     if (!S_ISREG(st.st_mode)) return path + " is no file";
     std::string bytes;
@@ -133,8 +135,9 @@ class KillTreeTest : public CrashTest {
     while (at < items.size() || killed < kills) {
       const size_t left = items.size() - at, before = at;
       // The kills that are left fall into the time that is left.
-      auto span_us = static_cast<uint64_t>(static_cast<double>(left) / rate * 1e6 * 2 /
-                                           static_cast<double>(kills - std::min(killed, kills) + 1));
+      auto span_us =
+          static_cast<uint64_t>(static_cast<double>(left) / rate * 1e6 * 2 /
+                                static_cast<double>(kills - std::min(killed, kills) + 1));
       const bool kill = killed < kills;
       std::thread killer([&, delay = below(span_us + 1)] {
         if (!kill) return;

@@ -17,7 +17,7 @@ struct MachineOptions {
   BackingKind backing = BackingKind::ext4;
   bool power = false;  // a crash is a power cut; else the process is killed
   bool strict = false;
-  uint64_t megabytes = 512;  // of the image
+  uint64_t megabytes = 512;        // of the image
   std::vector<std::string> flags;  // more of `graftfs mount`
 };
 

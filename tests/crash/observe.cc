@@ -83,7 +83,8 @@ class Comparison {
     if (uint32_t links = oracle_.links(id); links != seen.links)
       return number("link count", links, seen.links);
     auto [it, is_new] = inos_.emplace(id, seen.ino);
-    if (it->second != seen.ino) return fmt::format("{} is not the file that it was linked to", path);
+    if (it->second != seen.ino)
+      return fmt::format("{} is not the file that it was linked to", path);
     if (seen.mtime < want.mtime.from - kClockSlack || seen.mtime > want.mtime.to + kClockSlack)
       return fmt::format("mtime of {} is {}, not within [{}, {}]", path, seen.mtime,
                          want.mtime.from, want.mtime.to);

@@ -86,9 +86,9 @@ const std::vector<Operation>& all_operations() {
       {K::append_sync, "f2", "", 0, 5000},
       {K::write, "f1", "", 1000, 2000},
       {K::write, "big", "", 0, kBigSize},
-      {K::write, "f1", "", 5000, 4000},   // across the end
-      {K::write, "f1", "", 20000, 500},   // beyond the end
-      {K::write, "x", "", 0, 4096},       // into an empty file
+      {K::write, "f1", "", 5000, 4000},  // across the end
+      {K::write, "f1", "", 20000, 500},  // beyond the end
+      {K::write, "x", "", 0, 4096},      // into an empty file
       {K::truncate, "f1", "", 0, 100},
       {K::truncate, "f1", "", 0, 0},
       {K::truncate, "f1", "", 0, 50000},
@@ -116,30 +116,54 @@ const std::vector<Operation>& all_operations() {
 
 std::string describe(const Operation& op) {
   switch (op.kind) {
-    case K::create: return fmt::format("create {}", op.path);
-    case K::mkdir: return fmt::format("mkdir {}", op.path);
-    case K::symlink: return fmt::format("symlink {} -> {}", op.path, op.to);
-    case K::mkfifo: return fmt::format("mkfifo {}", op.path);
-    case K::link: return fmt::format("link {} {}", op.path, op.to);
-    case K::unlink: return fmt::format("unlink {}", op.path);
-    case K::rmdir: return fmt::format("rmdir {}", op.path);
-    case K::rename: return fmt::format("rename {} {}", op.path, op.to);
-    case K::exchange: return fmt::format("rename EXCHANGE {} {}", op.path, op.to);
-    case K::rename_new: return fmt::format("rename NOREPLACE {} {}", op.path, op.to);
-    case K::write: return fmt::format("write {} [{}, +{})", op.path, op.offset, op.length);
-    case K::append: return fmt::format("append {} +{}", op.path, op.length);
-    case K::append_sync: return fmt::format("append O_SYNC {} +{}", op.path, op.length);
-    case K::truncate: return fmt::format("truncate {} to {}", op.path, op.length);
-    case K::allocate: return fmt::format("fallocate {} [0, +{})", op.path, op.length);
-    case K::allocate_keep: return fmt::format("fallocate KEEP_SIZE {} +{}", op.path, op.length);
-    case K::punch: return fmt::format("punch hole {} [{}, +{})", op.path, op.offset, op.length);
-    case K::zero: return fmt::format("zero range {} [{}, +{})", op.path, op.offset, op.length);
-    case K::copy: return fmt::format("copy_file_range {} {} +{}", op.path, op.to, op.length);
-    case K::setxattr: return fmt::format("setxattr {} {} +{}", op.path, op.to, op.length);
-    case K::removexattr: return fmt::format("removexattr {} {}", op.path, op.to);
-    case K::chmod: return fmt::format("chmod {} {:o}", op.path, op.number);
-    case K::chown: return fmt::format("chown {} {}", op.path, op.number);
-    case K::utimens: return fmt::format("utimens {}", op.path);
+    case K::create:
+      return fmt::format("create {}", op.path);
+    case K::mkdir:
+      return fmt::format("mkdir {}", op.path);
+    case K::symlink:
+      return fmt::format("symlink {} -> {}", op.path, op.to);
+    case K::mkfifo:
+      return fmt::format("mkfifo {}", op.path);
+    case K::link:
+      return fmt::format("link {} {}", op.path, op.to);
+    case K::unlink:
+      return fmt::format("unlink {}", op.path);
+    case K::rmdir:
+      return fmt::format("rmdir {}", op.path);
+    case K::rename:
+      return fmt::format("rename {} {}", op.path, op.to);
+    case K::exchange:
+      return fmt::format("rename EXCHANGE {} {}", op.path, op.to);
+    case K::rename_new:
+      return fmt::format("rename NOREPLACE {} {}", op.path, op.to);
+    case K::write:
+      return fmt::format("write {} [{}, +{})", op.path, op.offset, op.length);
+    case K::append:
+      return fmt::format("append {} +{}", op.path, op.length);
+    case K::append_sync:
+      return fmt::format("append O_SYNC {} +{}", op.path, op.length);
+    case K::truncate:
+      return fmt::format("truncate {} to {}", op.path, op.length);
+    case K::allocate:
+      return fmt::format("fallocate {} [0, +{})", op.path, op.length);
+    case K::allocate_keep:
+      return fmt::format("fallocate KEEP_SIZE {} +{}", op.path, op.length);
+    case K::punch:
+      return fmt::format("punch hole {} [{}, +{})", op.path, op.offset, op.length);
+    case K::zero:
+      return fmt::format("zero range {} [{}, +{})", op.path, op.offset, op.length);
+    case K::copy:
+      return fmt::format("copy_file_range {} {} +{}", op.path, op.to, op.length);
+    case K::setxattr:
+      return fmt::format("setxattr {} {} +{}", op.path, op.to, op.length);
+    case K::removexattr:
+      return fmt::format("removexattr {} {}", op.path, op.to);
+    case K::chmod:
+      return fmt::format("chmod {} {:o}", op.path, op.number);
+    case K::chown:
+      return fmt::format("chown {} {}", op.path, op.number);
+    case K::utimens:
+      return fmt::format("utimens {}", op.path);
   }
   return "";
 }
@@ -163,11 +187,9 @@ int prepare(const std::string& dir) {
   int e = 0;
   (e = make_file(at("f1"), 1, kF1Size)) || (e = make_file(at("f2"), 2, kF2Size)) ||
       (e = make_file(at("big"), 3, kBigSize)) || (e = make_file(at("x"), 0, 0)) ||
-      (e = make_file(at("h1"), 4, 200)) ||
-      (e = err(::link(at("h1").c_str(), at("h2").c_str()))) ||
+      (e = make_file(at("h1"), 4, 200)) || (e = err(::link(at("h1").c_str(), at("h2").c_str()))) ||
       (e = err(::mkdir(at("d").c_str(), 0755))) || (e = make_file(at("d/in"), 5, 300)) ||
-      (e = err(::mkdir(at("e").c_str(), 0755))) ||
-      (e = err(::symlink("f1", at("s").c_str()))) ||
+      (e = err(::mkdir(at("e").c_str(), 0755))) || (e = err(::symlink("f1", at("s").c_str()))) ||
       (e = err(::setxattr(at("x").c_str(), "user.old", "value", 5, 0)));
   return e;
 }
@@ -183,16 +205,26 @@ int carry_out(const std::string& dir, const Operation& op) {
     return err(::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, to.c_str(), flags));
   };
   switch (op.kind) {
-    case K::create: return make_file(path, 0, 0);
-    case K::mkdir: return err(::mkdir(path.c_str(), 0750));
-    case K::symlink: return err(::symlink(op.to.c_str(), path.c_str()));
-    case K::mkfifo: return err(::mkfifo(path.c_str(), 0640));
-    case K::link: return err(::link(path.c_str(), to.c_str()));
-    case K::unlink: return err(::unlink(path.c_str()));
-    case K::rmdir: return err(::rmdir(path.c_str()));
-    case K::rename: return rename(0);
-    case K::exchange: return rename(RENAME_EXCHANGE);
-    case K::rename_new: return rename(RENAME_NOREPLACE);
+    case K::create:
+      return make_file(path, 0, 0);
+    case K::mkdir:
+      return err(::mkdir(path.c_str(), 0750));
+    case K::symlink:
+      return err(::symlink(op.to.c_str(), path.c_str()));
+    case K::mkfifo:
+      return err(::mkfifo(path.c_str(), 0640));
+    case K::link:
+      return err(::link(path.c_str(), to.c_str()));
+    case K::unlink:
+      return err(::unlink(path.c_str()));
+    case K::rmdir:
+      return err(::rmdir(path.c_str()));
+    case K::rename:
+      return rename(0);
+    case K::exchange:
+      return rename(RENAME_EXCHANGE);
+    case K::rename_new:
+      return rename(RENAME_NOREPLACE);
     case K::write: {
       File file(path, O_WRONLY);
       return file.ok() ? write_at(file, bytes_for(writer_of(op), op.offset, op.length), op.offset)
@@ -206,11 +238,16 @@ int carry_out(const std::string& dir, const Operation& op) {
       ssize_t n = ::write(file.fd(), bytes.data(), bytes.size());
       return n == length ? 0 : n < 0 ? errno : EIO;
     }
-    case K::truncate: return err(::truncate(path.c_str(), length));
-    case K::allocate: return allocate(0);
-    case K::allocate_keep: return allocate(FALLOC_FL_KEEP_SIZE);
-    case K::punch: return allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
-    case K::zero: return allocate(FALLOC_FL_ZERO_RANGE);
+    case K::truncate:
+      return err(::truncate(path.c_str(), length));
+    case K::allocate:
+      return allocate(0);
+    case K::allocate_keep:
+      return allocate(FALLOC_FL_KEEP_SIZE);
+    case K::punch:
+      return allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+    case K::zero:
+      return allocate(FALLOC_FL_ZERO_RANGE);
     case K::copy: {
       File from(path, O_RDONLY), target(to, O_RDWR);
       if (!from.ok() || !target.ok()) return errno;
@@ -222,9 +259,12 @@ int carry_out(const std::string& dir, const Operation& op) {
       std::string value = bytes_for(writer_of(op), 0, op.length);
       return err(::lsetxattr(path.c_str(), op.to.c_str(), value.data(), value.size(), 0));
     }
-    case K::removexattr: return err(::lremovexattr(path.c_str(), op.to.c_str()));
-    case K::chmod: return err(::chmod(path.c_str(), op.number));
-    case K::chown: return err(::lchown(path.c_str(), op.number, kOtherGid));
+    case K::removexattr:
+      return err(::lremovexattr(path.c_str(), op.to.c_str()));
+    case K::chmod:
+      return err(::chmod(path.c_str(), op.number));
+    case K::chown:
+      return err(::lchown(path.c_str(), op.number, kOtherGid));
     case K::utimens: {
       timespec times[2] = {{1, 2}, {kUtimensSeconds, kUtimensNanos}};
       return err(::utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW));

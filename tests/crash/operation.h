@@ -8,9 +8,30 @@
 namespace graftfs::crash {
 
 enum class OpKind : uint8_t {
-  create, mkdir, symlink, mkfifo, link, unlink, rmdir, rename, exchange, rename_new,
-  write, append, append_sync, truncate, allocate, allocate_keep, punch, zero, copy,
-  setxattr, removexattr, chmod, chown, utimens,
+  create,
+  mkdir,
+  symlink,
+  mkfifo,
+  link,
+  unlink,
+  rmdir,
+  rename,
+  exchange,
+  rename_new,
+  write,
+  append,
+  append_sync,
+  truncate,
+  allocate,
+  allocate_keep,
+  punch,
+  zero,
+  copy,
+  setxattr,
+  removexattr,
+  chmod,
+  chown,
+  utimens,
 };
 
 // Paths are relative to the directory of the sequence.

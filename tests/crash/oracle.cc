@@ -154,9 +154,13 @@ Effect Oracle::change_bytes(const Operation& op, Interval when) {
     e.patches.push_back({at.node, offset, bytes});
   };
   switch (op.kind) {
-    case K::write: put(op.offset, bytes_for(writer_of(op), op.offset, op.length)); break;
+    case K::write:
+      put(op.offset, bytes_for(writer_of(op), op.offset, op.length));
+      break;
     case K::append:
-    case K::append_sync: put(n.bytes.size(), bytes_for(writer_of(op), 0, op.length)); break;
+    case K::append_sync:
+      put(n.bytes.size(), bytes_for(writer_of(op), 0, op.length));
+      break;
     case K::copy:
       put(0, source);
       if (source.size() < op.length) e.err = EIO;  // carry_out() calls a short copy an error
@@ -171,14 +175,19 @@ Effect Oracle::change_bytes(const Operation& op, Interval when) {
     case K::allocate:
       if (n.bytes.size() < op.length) n.bytes.resize(op.length);
       break;
-    case K::allocate_keep: maybe(n.mtime, when); return e;
+    case K::allocate_keep:
+      maybe(n.mtime, when);
+      return e;
     case K::punch: {
       uint64_t end = std::min<uint64_t>(n.bytes.size(), op.offset + op.length);
       if (end > op.offset) put(op.offset, std::string(end - op.offset, '\0'));
       break;
     }
-    case K::zero: put(op.offset, std::string(op.length, '\0')); break;
-    default: break;
+    case K::zero:
+      put(op.offset, std::string(op.length, '\0'));
+      break;
+    default:
+      break;
   }
   n.mtime = when;
   return e;
@@ -222,7 +231,9 @@ Effect Oracle::apply(const Operation& op, Interval when) {
     }
     case K::rename:
     case K::exchange:
-    case K::rename_new: e.err = rename(op, when); return e;
+    case K::rename_new:
+      e.err = rename(op, when);
+      return e;
     case K::write:
     case K::append:
     case K::append_sync:
@@ -231,8 +242,10 @@ Effect Oracle::apply(const Operation& op, Interval when) {
     case K::allocate_keep:
     case K::punch:
     case K::zero:
-    case K::copy: return change_bytes(op, when);
-    default: break;
+    case K::copy:
+      return change_bytes(op, when);
+    default:
+      break;
   }
   if (at.err || at.node < 0) {
     e.err = at.err ? at.err : ENOENT;
@@ -265,18 +278,25 @@ Effect Oracle::apply(const Operation& op, Interval when) {
         touch(at.dir, when);
       }
       break;
-    case K::setxattr: n.xattrs[op.to] = bytes_for(writer_of(op), 0, op.length); break;
+    case K::setxattr:
+      n.xattrs[op.to] = bytes_for(writer_of(op), 0, op.length);
+      break;
     case K::removexattr:
       if (n.xattrs.erase(op.to) == 0) e.err = ENODATA;
       break;
-    case K::chmod: n.mode = (n.mode & S_IFMT) | op.number; break;
-    case K::chown: n.uid = op.number, n.gid = kOtherGid; break;
+    case K::chmod:
+      n.mode = (n.mode & S_IFMT) | op.number;
+      break;
+    case K::chown:
+      n.uid = op.number, n.gid = kOtherGid;
+      break;
     case K::utimens: {
       int64_t t = kUtimensSeconds * 1'000'000'000 + kUtimensNanos;
       n.mtime = {t, t};
       break;
     }
-    default: break;
+    default:
+      break;
   }
   return e;
 }

@@ -37,9 +37,15 @@ class Writer {
   void run() {
     while (!gone_ && problem_.empty()) {
       switch (random_() % 4) {
-        case 0: replace(); break;
-        case 1: small(); break;
-        default: append(); break;
+        case 0:
+          replace();
+          break;
+        case 1:
+          small();
+          break;
+        default:
+          append();
+          break;
       }
     }
   }
@@ -78,8 +84,8 @@ class Writer {
   void append() {
     uint64_t length = 1 + random_() % (random_() % 8 == 0 ? 200'000 : 5000);
     log_begun_ = log_answered_ + length;
-    if (!step("append", write_at(at("log"), 0, log_answered_,
-                                 bytes_for(seed_, log_answered_, length))))
+    if (!step("append",
+              write_at(at("log"), 0, log_answered_, bytes_for(seed_, log_answered_, length))))
       return;
     log_answered_ = log_begun_;
     if (strict_) log_promised_ = log_answered_;
@@ -89,12 +95,11 @@ class Writer {
   void replace() {
     uint64_t version = ++whole_begun_;
     ::unlink(at("aside").c_str());
-    if (!step("write aside", write_at(at("aside"), O_CREAT, 0,
-                                      bytes_for(seed_ + version, 0, kWholeSize))))
+    if (!step("write aside",
+              write_at(at("aside"), O_CREAT, 0, bytes_for(seed_ + version, 0, kWholeSize))))
       return;
     if (!synced(at("aside"))) return;
-    if (!step("rename",
-              ::rename(at("aside").c_str(), at("whole").c_str()) == 0 ? 0 : errno))
+    if (!step("rename", ::rename(at("aside").c_str(), at("whole").c_str()) == 0 ? 0 : errno))
       return;
     if (strict_ || (random_() % 2 && synced(dir_))) whole_promised_ = version;
     if (whole_promised_ == 0 && synced(dir_)) whole_promised_ = version;
@@ -196,7 +201,9 @@ class PowerCutTest : public CrashTest {
 TEST_F(PowerCutTest, WhatWasSyncedSurvivesOnXfs) { cut_again_and_again(BackingKind::xfs, false); }
 TEST_F(PowerCutTest, WhatWasSyncedSurvivesOnExt4) { cut_again_and_again(BackingKind::ext4, false); }
 TEST_F(PowerCutTest, WhatWasAnsweredSurvivesOnXfs) { cut_again_and_again(BackingKind::xfs, true); }
-TEST_F(PowerCutTest, WhatWasAnsweredSurvivesOnExt4) { cut_again_and_again(BackingKind::ext4, true); }
+TEST_F(PowerCutTest, WhatWasAnsweredSurvivesOnExt4) {
+  cut_again_and_again(BackingKind::ext4, true);
+}
 
 }  // namespace
 }  // namespace graftfs::crash

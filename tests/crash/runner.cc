@@ -116,8 +116,7 @@ Runner::Progress Runner::carry_out(std::vector<Run>& runs, const std::string& ro
         break;
       } else {
         problems_.push_back(fmt::format("{}: the sync after {} answers '{}'",
-                                        describe(*run.sequence), describe(op),
-                                        std::strerror(err)));
+                                        describe(*run.sequence), describe(op), std::strerror(err)));
       }
     }
   }
@@ -198,8 +197,8 @@ Runner::Verdict Runner::judge(const Run& run, const Progress& progress, size_t l
     size_t first = k == 0 ? 0 : run.before + k;
     size_t last = k + 1 == run.states.size() ? limit : run.before + k;
     std::string differs = matches(run.states[k], loose, first, last);
-    v.reasons += fmt::format("    state after {} operations: {}\n", k,
-                             differs.empty() ? "agrees" : differs);
+    v.reasons +=
+        fmt::format("    state after {} operations: {}\n", k, differs.empty() ? "agrees" : differs);
     if (k >= run.torn.size()) continue;
     for (const Oracle& torn : run.torn[k]) matches(torn, loose, run.before + k, run.before + k);
   }
@@ -225,11 +224,11 @@ void Runner::check(const std::vector<Run>& runs, const Progress& progress) {
   }
   if (std::find(possible.begin(), possible.end(), true) != possible.end()) return;
   kept_.clear();
-  if (impossible.empty()) impossible = "each sequence agrees with a prefix, but not with one:\n" + all;
-  problems_.push_back(fmt::format("{} operations answered, {} promised, {}:\n{}", progress.acked,
-                                  progress.floor,
-                                  progress.in_flight ? "one more under way" : "none under way",
-                                  impossible));
+  if (impossible.empty())
+    impossible = "each sequence agrees with a prefix, but not with one:\n" + all;
+  problems_.push_back(
+      fmt::format("{} operations answered, {} promised, {}:\n{}", progress.acked, progress.floor,
+                  progress.in_flight ? "one more under way" : "none under way", impossible));
 }
 
 void Runner::check_kept() {
@@ -241,9 +240,10 @@ void Runner::check_kept() {
       if (differs.empty()) break;
     }
     if (!differs.empty())
-      problems_.push_back(fmt::format("what was recovered once is not there after the next crash: "
-                                      "{}: {}",
-                                      kept.what, differs));
+      problems_.push_back(
+          fmt::format("what was recovered once is not there after the next crash: "
+                      "{}: {}",
+                      kept.what, differs));
   }
 }
 

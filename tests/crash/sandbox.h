@@ -11,7 +11,7 @@ namespace graftfs::crash {
 struct HarnessError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-[[noreturn]] void give_up(const std::string& what);            // with errno's text
+[[noreturn]] void give_up(const std::string& what);  // with errno's text
 [[noreturn]] void give_up_plain(const std::string& what);
 
 // Why a test that mounts GraftFS and loop devices cannot run here; empty: it can.
@@ -20,8 +20,8 @@ std::string cannot_run();
 // One a process, made by the main thread before any other thread. A mount namespace of its own,
 // so that every mount (and with it every loop device) is gone with the last process in it, and a
 // directory under TMPDIR (unset: in memory, if there is enough, because the images of loop devices
-// lose what was not synced there as well, and much faster), which a process outside the namespace removes when this one has ended,
-// however it did.
+// lose what was not synced there as well, and much faster), which a process outside the namespace
+// removes when this one has ended, however it did.
 class Sandbox {
  public:
   static Sandbox& get();
