@@ -236,23 +236,22 @@ Task<void> Client::run_truncate(Credentials cred, SetattrArgs args, ReplyFn done
   KILL_POINT("client.truncate.size_changed");
   file->size = args.size;
   file->blocks = args.blocks;
-  if (args.size < old_size) {
-    auto cut = co_await data_.truncate(args.ino, args.size);
-    if (!cut) {
-      refuse(visible(cut.error()));
-      co_return;
-    }
-    if (cut->blocks != args.blocks) {  // it was sparse
-      MARK("client.truncate.blocks_corrected");
-      file->blocks = cut->blocks;
-      WroteArgs wrote{args.ino, 0, cut->blocks, false};
-      auto corrected = ask(cred, wrote);
-      Reply after = co_await corrected;
-      if (!after.err) reply.stat = after.stat;
-    }
-  }
-  held.drop();
+  // The caller need not wait for the cut, but whoever writes the file must: until the event is
+  // durable a power cut brings the old size back, and what was behind the new one.
   done(std::move(reply));
+  if (args.size >= old_size) co_return;
+  Args sync_args = SyncArgs{};
+  auto synced = ask(cred, std::move(sync_args));
+  Reply after = co_await synced;
+  if (after.err) co_return;  // the bytes are void, here or gone
+  KILL_POINT("client.truncate.before_cut");
+  auto cut = co_await data_.truncate(args.ino, args.size);
+  if (cut && cut->blocks != args.blocks) {  // it was sparse
+    MARK("client.truncate.blocks_corrected");
+    file->blocks = cut->blocks;
+    WroteArgs wrote{args.ino, 0, cut->blocks, false};
+    session_->call(cred, wrote, nullptr);
+  }
 }
 
 Task<void> Client::run_allocate(Credentials cred, Ino ino, int mode, uint64_t offset,

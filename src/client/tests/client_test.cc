@@ -338,7 +338,7 @@ TEST_F(ClientTest, ATruncateWaitsForWritesAndLaterWritesWaitForIt) {
     executor.drain();
   }
   EXPECT_EQ(cut, 0);
-  EXPECT_EQ(log, (Log{"data write 8+2 valid=10", "rank wrote end=10", "rank size=4",
+  EXPECT_EQ(log, (Log{"data write 8+2 valid=10", "rank wrote end=10", "rank size=4", "rank sync",
                       "data truncate 4", "data write 6+1 valid=4", "rank wrote end=7"}));
   data.hold = false;
   EXPECT_EQ(read(0, 20), std::string("0123\0\0Z", 7));

@@ -179,9 +179,20 @@ Result<std::vector<Ino>> DataFiles::list_all() const {
 
 // ---------------------------------------------------------------------------------------------
 
+namespace {
+
+Result<void> room_for(uint64_t bytes, const DataFile& file, const DataFiles& files) {
+  if (files.volume().space.has_for_data(bytes)) [[likely]]
+    return {};
+  return os_fail(ENOSPC, "write", files.name_of(file.ino));
+}
+
+}  // namespace
+
 Result<DataInfo> write_file(DataFile& file, uint64_t offset, std::string_view bytes,
                             uint64_t valid_size, const DataFiles& files) {
   TRY(void_from(file, valid_size, files));
+  if (offset + bytes.size() > file.size) TRY(room_for(bytes.size(), file, files));
   ssize_t n = ::pwrite(file.fd.get(), bytes.data(), bytes.size(), offset);
   uint64_t done = n > 0 ? n : 0;
   if (done > 0) file.size = std::max(file.size, offset + done);
@@ -210,6 +221,7 @@ Result<DataInfo> truncate_file(DataFile& file, uint64_t size, const DataFiles& f
 Result<DataInfo> allocate_file(DataFile& file, AllocateMode mode, uint64_t offset,
                                uint64_t length, uint64_t valid_size, const DataFiles& files) {
   TRY(void_from(file, valid_size, files));
+  if (mode == AllocateMode::allocate) TRY(room_for(length, file, files));
   switch (mode) {
     case AllocateMode::punch_hole:
       TRY(punch(file, offset, length, files));
@@ -265,6 +277,7 @@ Result<DataInfo> copy_file(const DataFile* from, uint64_t from_offset, DataFile&
     if (at >= end) break;
     TRY_ASSIGN(uint64_t hole, seek_file(*from, at, false, end, files));
     hole = std::max(hole, at + 1);
+    TRY(room_for(hole - at, to, files));
     TRY(copy_bytes(*from, at, to, to_offset + (at - from_offset), hole - at, files));
     at = hole;
   }

@@ -211,8 +211,11 @@ Result<std::vector<SegmentInfo>> JournalFiles::list() {
   return list;
 }
 
-Result<std::string> JournalFiles::prepare_file() {
+Result<std::string> JournalFiles::prepare_file(uint64_t kept) {
   TRY(volume_->alive());
+  if (!volume_->space.has(options_.segment_capacity, kept)) {
+    return os_fail(ENOSPC, "allocate a segment in", dir_name_);
+  }
   uint64_t number;
   {
     std::lock_guard lock(mutex_);
@@ -250,7 +253,7 @@ void JournalFiles::prepare_spares() {
       std::lock_guard lock(mutex_);
       if (closed || static_cast<int>(free_.size()) >= options_.spares) return;
     }
-    auto name = prepare_file();
+    auto name = prepare_file(volume_->space.for_segments());
     if (!name) return;
     std::lock_guard lock(mutex_);
     free_.push_back(std::move(*name));
@@ -273,7 +276,8 @@ Result<std::shared_ptr<Fd>> JournalFiles::create(SegmentId id) {
   }
   if (name.empty()) {
     MARK("store.local.journal.no_spare");
-    TRY_ASSIGN(name, prepare_file());
+    // The first after a start is what mounting takes.
+    TRY_ASSIGN(name, prepare_file(made_ == 0 ? 0 : volume_->space.for_segments()));
   } else {
     MARK("store.local.journal.spare_used");
   }

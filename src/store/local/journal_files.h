@@ -71,7 +71,8 @@ class JournalFiles {
   OwnerRecord read_owner();
   bool is_trusted(const OwnerRecord& previous) const;
   std::string mount_of_dir() const;
-  Result<std::string> prepare_file();
+  // Leaves `kept` bytes of the disk free.
+  Result<std::string> prepare_file(uint64_t kept);
   std::string shown(const std::string& name) const { return dir_name_ + "/" + name; }
 
   std::shared_ptr<Volume> volume_;

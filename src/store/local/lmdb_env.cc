@@ -16,6 +16,7 @@ namespace {
 constexpr size_t kMinMapSize = size_t{64} << 20;
 constexpr size_t kChecksumSize = 4;
 constexpr int kMaxReaders = 126;
+constexpr uint64_t kLargeCommit = 256 << 10;
 
 // ---- The guard around LMDB. A fault inside it jumps back to guarded(); others go where they
 // went before.
@@ -206,11 +207,24 @@ Result<void> LmdbEnv::read(const Body& body) {
   return result;
 }
 
+// LMDB takes a write that ends in the middle of a full disk for a broken disk, so it is not let
+// near it. What it overwrites lies in pages of its own, twice what was put is ample.
+Result<void> LmdbEnv::room_for(uint64_t bytes) {
+  const Space& space = volume_->space;
+  const bool large = bytes > kLargeCommit;
+  if (space.has(2 * bytes, large ? space.for_large_commits() : space.for_small_commits()))
+    return {};
+  MARK("store.local.dirs.reserve_reached");
+  return os_fail(ENOSPC, "write", file_name_);
+}
+
 Result<void> LmdbEnv::try_write(const Body& body, bool& full) {
   MDB_txn* txn = nullptr;
   if (int e = mdb_txn_begin(env_, nullptr, 0, &txn)) return fail_with(e, "write");
+  put_bytes_ = 0;
   Result<void> result = body(txn);
   if (result) result = volume_->alive();
+  if (result) result = room_for(put_bytes_);
   if (!result) {
     mdb_txn_abort(txn);
     full = result.error().code == MDB_MAP_FULL;
@@ -277,6 +291,7 @@ Result<std::optional<std::string_view>> LmdbEnv::get(MDB_txn* txn, Db db, std::s
 Result<void> LmdbEnv::put(MDB_txn* txn, Db db, std::string_view key, std::string_view value) {
   std::string wrapped;
   wrap(wrapped, key, value);
+  put_bytes_ += key.size() + wrapped.size();
   MDB_val k = val(key), v = val(wrapped);
   int e = mdb_put(txn, dbi_[db], &k, &v, 0);
   if (e == MDB_MAP_FULL) return fail(MDB_MAP_FULL);
@@ -324,6 +339,7 @@ LmdbEnv::Batch::~Batch() {
 Result<void> LmdbEnv::Batch::put(std::string_view key, std::string_view value) {
   if (opened_) return env_.fail_with(opened_, "write");
   wrap(buffer_, key, value);
+  env_.put_bytes_ += key.size() + buffer_.size();
   MDB_val k = val(key), v = val(buffer_);
   int e = mdb_cursor_put(cursor_, &k, &v, 0);
   if (e == MDB_MAP_FULL) return fail(MDB_MAP_FULL);

@@ -66,11 +66,13 @@ class LmdbEnv {
   bool guarded(const std::function<void()>& fn);
   Result<MDB_txn*> take_reader();
   void give_reader(MDB_txn* txn);
+  Result<void> room_for(uint64_t bytes);
   Result<void> try_write(const Body& body, bool& full);
   Result<void> grow();
 
   std::shared_ptr<Volume> volume_;
   std::string file_name_;
+  uint64_t put_bytes_ = 0;  // by the transaction that is open
   MDB_env* env_ = nullptr;
   MDB_dbi dbi_[3] = {};
   std::shared_mutex resize_;  // exclusive: the map is being moved

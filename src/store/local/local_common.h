@@ -14,6 +14,7 @@
 #include "base/executor.h"
 #include "base/result.h"
 #include "base/task.h"
+#include "store/local/space.h"
 
 namespace graftfs::local {
 
@@ -51,6 +52,7 @@ struct Volume {
   std::string path;
   Fd fd;  // of the volume's directory; opened first, so that syncfs on it reports every error
   std::atomic<bool> shut_down{false};
+  mutable Space space;
 
   Result<void> alive() const {
     if (!shut_down.load(std::memory_order_relaxed)) [[likely]]

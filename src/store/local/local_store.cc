@@ -29,6 +29,7 @@ Result<void> LocalStore::open_parts(const std::string& path) {
   volume_->path = path;
   volume_->fd = Fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!volume_->fd) return os_fail(errno, "open", path);
+  volume_->space.open(volume_->fd.get());
   TRY(volume_->register_open());
   TRY_ASSIGN(lock_, local::open_at(volume_->fd.get(), "lock", O_RDWR | O_CREAT, path + "/lock"));
   if (::flock(lock_.get(), LOCK_SH | LOCK_NB) != 0) {
@@ -111,7 +112,9 @@ Task<Result<StoreUsage>> LocalStore::usage() {
   u.block_size = st.f_frsize;
   u.blocks = st.f_blocks;
   u.blocks_free = st.f_bfree;
-  u.blocks_available = st.f_bavail;
+  // What file data may still use.
+  uint64_t kept = st.f_frsize ? volume_->space.for_data() / st.f_frsize : 0;
+  u.blocks_available = st.f_bavail > kept ? st.f_bavail - kept : 0;
   u.files = st.f_files;
   u.files_free = st.f_ffree;
   co_return u;
