@@ -78,7 +78,8 @@ class History {
   EntryValue new_file() {
     EntryValue v;
     v.kind = EntryKind::primary;
-    v.inode.ino = Ino{bench.state.inos.at(0).next};
+    v.ino = v.inode.ino = Ino{bench.state.inos.at(0).next};
+    v.type = S_IFREG;
     v.inode.mode = S_IFREG | 0644;
     v.inode.nlink = 1;
     v.inode.mtime = v.inode.atime = v.inode.ctime = v.inode.btime = now();
@@ -96,7 +97,7 @@ class History {
   }
 
   void step() {
-    if (bench.logged.size() % 40 == 0) {
+    if (bench.logged.size() % 40 == 0 && !segment_starts.contains(bench.logged.size())) {
       std::string& payload = segment_starts[bench.logged.size()];
       encode_segment_payload(nullptr, payload);
       bench.encoder.begin_segment(SegmentId{bench.logged.size()}, payload);
