@@ -339,11 +339,12 @@ void Cache::drop_dir(Dir& dir) {
 
 // -- memory -------------------------------------------------------------------------------------
 
-// Drops the clean entries of `dir` that nobody used since the last visit. Returns whether none is
-// left.
-bool Cache::evict_entries(Dir& dir, size_t& steps) {
+// Drops the clean entries of `dir` that nobody used since the last visit, as many as it takes.
+// Returns whether none is left.
+bool Cache::evict_entries(Dir& dir, size_t bytes, size_t& steps) {
   bool dropped = false;
-  for (auto it = dir.entries.begin(); it != dir.entries.end() && steps > 0; --steps) {
+  for (auto it = dir.entries.begin();
+       it != dir.entries.end() && usage_.bytes > bytes && steps > 0; --steps) {
     NameHash hash = it->first;
     Dentry* e = it->second;
     if (e->dirty() || e->same_hash) {
@@ -369,7 +370,7 @@ void Cache::evict(size_t bytes, size_t steps) {
     hand_ = d.ring_next;
     --steps;
     if (d.pins > 0) continue;
-    bool empty = evict_entries(d, steps);
+    bool empty = evict_entries(d, bytes, steps);
     if (!empty || d.dirty() || d.children > 0 || !d.parent) continue;
     if (d.referenced) {
       d.referenced = false;

@@ -98,7 +98,7 @@ class Cache {
   void unlink_dirty(DirtyItem& item);
   void set_parent(Dir& dir, Dir* parent);
   void drop_dir(Dir& dir);
-  bool evict_entries(Dir& dir, size_t& steps);
+  bool evict_entries(Dir& dir, size_t bytes, size_t& steps);
 
   absl::flat_hash_map<uint64_t, Dir*> dirs_;
   absl::flat_hash_map<uint64_t, Dentry*> inodes_;
