@@ -41,7 +41,7 @@ T run(EventLoop& loop, Task<T> task) {
   std::optional<T> out;
   TaskScope scope;
   scope.spawn(finish_into(std::move(task), out, loop));
-  if (!out) loop.run();
+  while (!out) loop.run();  // a task that ended at once has left its stop behind
   return std::move(*out);
 }
 
