@@ -34,8 +34,8 @@ class OpenVolume {
     std::optional<T> out;
     TaskScope tasks;
     tasks.spawn(keep(std::move(task), out, loop_));
-    // A task that never suspends for good has stopped the loop already.
-    if (!out) loop_.run();
+    // A task that ended at once has left its stop behind: run() returns for that, too.
+    while (!out) loop_.run();
     return std::move(*out);
   }
 

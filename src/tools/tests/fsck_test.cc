@@ -48,7 +48,7 @@ class Fsck : public ::testing::Test {
     std::optional<T> out;
     TaskScope tasks;
     tasks.spawn(keep(std::move(task), out, loop_));
-    if (!out) loop_.run();
+    while (!out) loop_.run();
     return std::move(*out);
   }
   template <class A>
