@@ -42,7 +42,7 @@ T run(EventLoop& loop, Task<T> task) {
   TaskScope scope;
   loop.restart();
   scope.spawn(finish_into(std::move(task), out, loop));
-  if (!out) loop.run();
+  while (!out) loop.run();  // a task that ended at once has left its stop behind
   return std::move(*out);
 }
 
