@@ -343,8 +343,8 @@ void Cache::drop_dir(Dir& dir) {
 // Returns whether none is left.
 bool Cache::evict_entries(Dir& dir, size_t bytes, size_t& steps) {
   bool dropped = false;
-  for (auto it = dir.entries.begin();
-       it != dir.entries.end() && usage_.bytes > bytes && steps > 0; --steps) {
+  for (auto it = dir.entries.begin(); it != dir.entries.end() && usage_.bytes > bytes && steps > 0;
+       --steps) {
     NameHash hash = it->first;
     Dentry* e = it->second;
     if (e->dirty() || e->same_hash) {

@@ -85,7 +85,9 @@ class History {
     v.inode.mtime = v.inode.atime = v.inode.ctime = v.inode.btime = now();
     return v;
   }
-  static EntryValue value_of(const Dentry& e) { return {e.kind, e.version, e.ino, e.type, e.inode}; }
+  static EntryValue value_of(const Dentry& e) {
+    return {e.kind, e.version, e.ino, e.type, e.inode};
+  }
 
   Ino any_dir() { return dirs_[random_.below(dirs_.size())]; }
   // Some entry that is there, or null.
@@ -237,8 +239,7 @@ void replay_all(const History& h, ReplayContext& context, int times) {
 }
 
 class Apply : public ::testing::TestWithParam<TracePolicy> {};
-INSTANTIATE_TEST_SUITE_P(Traces, Apply,
-                         ::testing::Values(TracePolicy::full, TracePolicy::chunked),
+INSTANTIATE_TEST_SUITE_P(Traces, Apply, ::testing::Values(TracePolicy::full, TracePolicy::chunked),
                          [](const auto& info) {
                            return info.param == TracePolicy::full ? "Full" : "Chunked";
                          });

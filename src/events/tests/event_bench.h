@@ -38,7 +38,8 @@ struct EventBench {
     logged.push_back({type, std::move(payload)});
     ++lsn.v;
     ReplayContext context{cache, state, {}};
-    ASSERT_TRUE(find_event(static_cast<uint8_t>(type))->replay(context, lsn, logged.back().payload));
+    ASSERT_TRUE(
+        find_event(static_cast<uint8_t>(type))->replay(context, lsn, logged.back().payload));
   }
 
   Cache cache;

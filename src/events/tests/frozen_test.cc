@@ -23,15 +23,12 @@ static_assert(linked_dir_ino(RankId{3}).v == 0x1006 && orphans_dir_ino(RankId{3}
 static_assert(static_cast<int>(EntryKind::null) == 0 && static_cast<int>(EntryKind::primary) == 1);
 static_assert(static_cast<int>(EntryKind::dir_link) == 2 &&
               static_cast<int>(EntryKind::remote_link) == 3);
-static_assert(static_cast<int>(EventType::import_path) == 16 &&
-              static_cast<int>(EventType::import) == 17 &&
-              static_cast<int>(EventType::export_) == 18 &&
-              static_cast<int>(EventType::ino_alloc) == 19 &&
-              static_cast<int>(EventType::ino_release) == 20 &&
-              static_cast<int>(EventType::inode) == 21 && static_cast<int>(EventType::link) == 22 &&
-              static_cast<int>(EventType::unlink) == 23 &&
-              static_cast<int>(EventType::rename) == 24 &&
-              static_cast<int>(EventType::session) == 25);
+static_assert(
+    static_cast<int>(EventType::import_path) == 16 && static_cast<int>(EventType::import) == 17 &&
+    static_cast<int>(EventType::export_) == 18 && static_cast<int>(EventType::ino_alloc) == 19 &&
+    static_cast<int>(EventType::ino_release) == 20 && static_cast<int>(EventType::inode) == 21 &&
+    static_cast<int>(EventType::link) == 22 && static_cast<int>(EventType::unlink) == 23 &&
+    static_cast<int>(EventType::rename) == 24 && static_cast<int>(EventType::session) == 25);
 static_assert(kResultCreated == 1 && kResultOrphaned == 2);
 static_assert(static_cast<int>(journal::kFirstPayloadType) == 16);
 
@@ -222,12 +219,11 @@ void add_values(std::vector<Example>& out) {
   add("full", value(EntryKind::primary, full_inode()));
   add("dir_link", value(EntryKind::dir_link));
   add("remote_link", value(EntryKind::remote_link));
-  out.push_back(
-      {"header", encode_dir_header(kDir, header(kDir, 300)), [](std::string_view bytes) {
-         auto got = decode_dir_header(kDir, bytes);
-         ASSERT_TRUE(got.has_value());
-         expect_equal(*got, header(kDir, 300), "header");
-       }});
+  out.push_back({"header", encode_dir_header(kDir, header(kDir, 300)), [](std::string_view bytes) {
+                   auto got = decode_dir_header(kDir, bytes);
+                   ASSERT_TRUE(got.has_value());
+                   expect_equal(*got, header(kDir, 300), "header");
+                 }});
 }
 
 void add_raw_events(std::vector<Example>& out) {

@@ -107,8 +107,8 @@ class RecoverTest : public ::testing::Test, protected JournalHooks {
     options.accept_loss = accept_loss;
     options.must_exist = must_exist_;
     options.volume_name = "VOL";
-    return wait(recover(loop_, *device_, store_->dirs(), *cache_, recovered_state_,
-                        std::move(options)));
+    return wait(
+        recover(loop_, *device_, store_->dirs(), *cache_, recovered_state_, std::move(options)));
   }
   uint64_t version_of(Ino ino) {
     Dir* dir = cache_->find_dir(ino);
