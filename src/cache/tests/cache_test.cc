@@ -272,16 +272,15 @@ TEST_F(CacheTest, DirtyItemsStandInTheOrderInWhichTheyBecameDirty) {
   EXPECT_EQ(a, cache.find_entry(dir(), "a"));
   EXPECT_EQ(a->since, Lsn{2});
   EXPECT_EQ(cache.next_dirty(a), &dir());
-  Dentry* b = cache.find_entry(dir(), "b");
-  EXPECT_EQ(cache.next_dirty(&dir()), b);
-  EXPECT_EQ(cache.next_dirty(b), nullptr);
-  cache.mark_clean(*a);
+  cache.relogged(*a, Lsn{6});
   EXPECT_EQ(cache.oldest_dirty(), &dir());
-  // Clean, then changed: at the end.
-  cache.apply_entry(Lsn{6}, true, kDir, "a", file(Ino{0x200001}, 6));
+  Dentry* b = cache.find_entry(dir(), "b");
   EXPECT_EQ(cache.next_dirty(b), a);
+  EXPECT_EQ(cache.next_dirty(a), nullptr);
   EXPECT_EQ(a->since, Lsn{6});
-  EXPECT_EQ(cache.dirty_count(), 3u);
+  cache.mark_clean(dir());
+  EXPECT_EQ(cache.oldest_dirty(), b);
+  EXPECT_EQ(cache.dirty_count(), 2u);
 }
 
 TEST_F(CacheTest, AWrittenBackNullEntryStaysWhileAFetchMayBringItsNameBack) {
