@@ -155,10 +155,13 @@ void Cache::set_value(Dentry& e, const EntryValue& value) {
 }
 
 void Cache::mark_dirty(DirtyItem& item, Lsn lsn) {
-  if (item.dirty()) return;
+  if (!item.dirty()) insert_dirty(item, lsn, &dirty_);
+}
+
+void Cache::insert_dirty(DirtyItem& item, Lsn lsn, DirtyItem* before) {
   item.since = lsn;
-  item.prev = dirty_.prev;
-  item.next = &dirty_;
+  item.prev = before->prev;
+  item.next = before;
   item.prev->next = item.next->prev = &item;
   usage_.dirty++;
 }
@@ -198,6 +201,8 @@ bool Cache::apply_header(Lsn lsn, bool dirty, const DirHeader& header) {
   Dir& d = *it->second;
   if (header.version <= d.header.version) {
     MARK("cache.apply.old_header");
+    // Logged again: a trace may have named this very version before.
+    if (dirty && header.version == d.header.version) mark_dirty(d, lsn);
     return true;
   }
   bool moved = d.header.at.parent != header.at.parent;
@@ -218,6 +223,7 @@ bool Cache::apply_entry(Lsn lsn, bool dirty, Ino dir, std::string_view name,
   Dentry* e = find_entry(d, hash, name);
   if (e && value.version <= e->version) {
     MARK("cache.apply.old_entry");
+    if (dirty && value.version == e->version) mark_dirty(*e, lsn);
     return true;
   }
   if (!e) e = new_dentry(d, hash, name);
@@ -232,6 +238,7 @@ bool Cache::apply_touch(Lsn lsn, bool dirty, const DirHeader& header) {
   Dir& d = *it->second;
   if (header.version <= d.header.version) {
     MARK("cache.apply.old_touch");
+    if (dirty && header.version == d.header.version) mark_dirty(d, lsn);
     return true;
   }
   d.header.version = header.version;
@@ -317,9 +324,12 @@ void Cache::mark_clean(DirtyItem& item) {
   if (e.kind == EntryKind::null && e.dir->pins == 0) drop_dentry(e);
 }
 
-void Cache::relogged(DirtyItem& item, Lsn lsn) {
-  unlink_dirty(item);
-  mark_dirty(item, lsn);
+void Cache::wait_from(std::span<DirtyItem* const> items, Lsn lsn) {
+  for (DirtyItem* item : items) unlink_dirty(*item);
+  // The list is in the order of `since`: its front says what of the journal is still needed.
+  DirtyItem* before = &dirty_;
+  while (before->prev != &dirty_ && before->prev->since > lsn) before = before->prev;
+  for (DirtyItem* item : items) insert_dirty(*item, lsn, before);
 }
 
 void Cache::drop_dir(Dir& dir) {

@@ -8,6 +8,7 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -81,8 +82,9 @@ class Cache {
   size_t dirty_count() const { return usage_.dirty; }
   // The item as it is now is in the store.
   void mark_clean(DirtyItem& item);
-  // Its newest state was logged again at `lsn`: it waits from there on.
-  void relogged(DirtyItem& item, Lsn lsn);
+  // What the store does not have of these dirty items was logged at `lsn` or later: they wait from
+  // there on, behind what is older.
+  void wait_from(std::span<DirtyItem* const> items, Lsn lsn);
 
   // -- memory ----------------------------------------------------------------------------------
   // Drops clean items that were not used lately until at most `bytes` are held, or `steps`
@@ -95,6 +97,7 @@ class Cache {
   void drop_dentry(Dentry& dentry);
   void set_value(Dentry& dentry, const EntryValue& value);
   void mark_dirty(DirtyItem& item, Lsn lsn);
+  void insert_dirty(DirtyItem& item, Lsn lsn, DirtyItem* before);
   void unlink_dirty(DirtyItem& item);
   void set_parent(Dir& dir, Dir* parent);
   void drop_dir(Dir& dir);

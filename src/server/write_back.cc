@@ -185,15 +185,17 @@ Task<Result<size_t>> Rank::write_back_batch() {
   }
   // Marking a null entry clean drops it, unless its directory is pinned by somebody else.
   unpin();
+  std::vector<DirtyItem*> changed;
   for (const Taken& t : taken) {
     if (!t.item->dirty()) continue;  // a fetch has found the store to be newer
     if (version_of(*t.item) == t.version) {
       cache_.mark_clean(*t.item);
     } else {
       MARK("write_back.changed_meanwhile");
-      cache_.relogged(*t.item, taken_at.next());
+      changed.push_back(t.item);
     }
   }
+  cache_.wait_from(changed, taken_at.next());
   stats_.write_backs++;
   stats_.written_back_items += taken.size();
   co_return taken.size();
@@ -267,7 +269,8 @@ void Rank::relog_stuck() {
     stats_.relogged++;
     // Its versions are old news to the cache: only the place in the journal changes.
     Lsn lsn = log(event);
-    cache_.relogged(*item, lsn);
+    DirtyItem* items[] = {item};
+    cache_.wait_from(items, lsn);
   }
 }
 

@@ -110,6 +110,12 @@ ModelNode* Model::parent_for(Call& call, Ino ino, const std::string& name) {
   return n;
 }
 
+// Whether there is such a name. That alone shows the directory, and nothing of what the name
+// leads to.
+bool Model::taken(const ModelNode& dir, const std::string& name) {
+  return dir.names.contains(name);
+}
+
 // What the name leads to; null without an error where there is no such name.
 ModelNode* Model::named(Call& call, ModelNode& dir, const std::string& name) {
   auto it = dir.names.find(name);
@@ -123,7 +129,8 @@ bool Model::is_below(Ino ino, Ino ancestor) const {
   for (;;) {
     if (ino == ancestor) return true;
     const ModelNode* n = find(ino);
-    if (!n || ino == kRootIno) return false;
+    // A directory that was removed hangs nowhere any more.
+    if (!n || ino == kRootIno || n->stat.nlink == 0) return false;
     ino = n->parent;
   }
 }
@@ -194,7 +201,7 @@ ModelNode* Model::make(Call& call, Ino dir, const std::string& name, uint32_t mo
 void Model::run(Call& call, const MknodArgs& a) {
   ModelNode* d = parent_for(call, a.dir, a.name);
   if (!d) return;
-  if (named(call, *d, a.name)) return void(call.fail(EEXIST));
+  if (taken(*d, a.name)) return void(call.fail(EEXIST));
   uint32_t type = a.mode & S_IFMT ? a.mode & S_IFMT : S_IFREG;
   if (d->stat.nlink != 0 && type == S_IFDIR) return void(call.fail(EPERM));
   ModelNode* n = make(call, a.dir, a.name, (type | (a.mode & 07777)) & ~(a.umask & 0777));
@@ -206,7 +213,7 @@ void Model::run(Call& call, const MknodArgs& a) {
 void Model::run(Call& call, const MkdirArgs& a) {
   ModelNode* d = parent_for(call, a.dir, a.name);
   if (!d) return;
-  if (named(call, *d, a.name)) return void(call.fail(EEXIST));
+  if (taken(*d, a.name)) return void(call.fail(EEXIST));
   ModelNode* n = make(call, a.dir, a.name, (S_IFDIR | (a.mode & 01777)) & ~(a.umask & 0777));
   if (n) call.stat(*n);
 }
@@ -216,7 +223,7 @@ void Model::run(Call& call, const SymlinkArgs& a) {
   if (a.target.size() >= 4096) return void(call.fail(ENAMETOOLONG));
   ModelNode* d = parent_for(call, a.dir, a.name);
   if (!d) return;
-  if (named(call, *d, a.name)) return void(call.fail(EEXIST));
+  if (taken(*d, a.name)) return void(call.fail(EEXIST));
   ModelNode* n = make(call, a.dir, a.name, S_IFLNK | 0777);
   if (!n) return;
   n->target = a.target;
@@ -227,8 +234,8 @@ void Model::run(Call& call, const SymlinkArgs& a) {
 void Model::run(Call& call, const CreateArgs& a) {
   ModelNode* d = parent_for(call, a.dir, a.name);
   if (!d) return;
+  if (a.exclusive && taken(*d, a.name)) return void(call.fail(EEXIST));
   if (ModelNode* there = named(call, *d, a.name)) {
-    if (a.exclusive) return void(call.fail(EEXIST));
     return open(call, *there, a.flags | O_CREAT);
   }
   ModelNode* n = make(call, a.dir, a.name, (S_IFREG | (a.mode & 07777)) & ~(a.umask & 0777));
@@ -260,7 +267,7 @@ void Model::run(Call& call, const LinkArgs& a) {
   if (!n) return;
   ModelNode* d = parent_for(call, a.dir, a.name);
   if (!d) return;
-  if (named(call, *d, a.name)) return void(call.fail(EEXIST));
+  if (taken(*d, a.name)) return void(call.fail(EEXIST));
   if (d->stat.nlink == 0) return void(call.fail(ENOENT));
   if (n->stat.is_dir()) return void(call.fail(EPERM));
   if (n->stat.nlink == 0) return void(call.fail(ENOENT));
@@ -327,8 +334,8 @@ void Model::run(Call& call, const RenameArgs& a) {
   if (!to) return;
   ModelNode* n = named(call, *from, a.name);
   if (!n) return void(call.fail(ENOENT));
+  if ((a.flags & kNoReplace) && taken(*to, a.new_name)) return void(call.fail(EEXIST));
   ModelNode* there = named(call, *to, a.new_name);
-  if (there && (a.flags & kNoReplace)) return void(call.fail(EEXIST));
   if (!there && exchange) return void(call.fail(ENOENT));
   bool moves_dir = n->stat.is_dir();
   bool meets_dir = there && there->stat.is_dir();

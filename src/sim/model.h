@@ -66,6 +66,7 @@ class Model {
   ModelNode* dir(Call& call, Ino ino);
   ModelNode* any(Call& call, Ino ino);
   ModelNode* parent_for(Call& call, Ino ino, const std::string& name);
+  static bool taken(const ModelNode& dir, const std::string& name);
   ModelNode* named(Call& call, ModelNode& dir, const std::string& name);
   ModelNode* make(Call& call, Ino dir, const std::string& name, uint32_t mode);
   void drop(Call& call, ModelNode& victim);

@@ -272,7 +272,8 @@ TEST_F(CacheTest, DirtyItemsStandInTheOrderInWhichTheyBecameDirty) {
   EXPECT_EQ(a, cache.find_entry(dir(), "a"));
   EXPECT_EQ(a->since, Lsn{2});
   EXPECT_EQ(cache.next_dirty(a), &dir());
-  cache.relogged(*a, Lsn{6});
+  DirtyItem* items[] = {a};
+  cache.wait_from(items, Lsn{6});
   EXPECT_EQ(cache.oldest_dirty(), &dir());
   Dentry* b = cache.find_entry(dir(), "b");
   EXPECT_EQ(cache.next_dirty(b), a);
@@ -281,6 +282,33 @@ TEST_F(CacheTest, DirtyItemsStandInTheOrderInWhichTheyBecameDirty) {
   cache.mark_clean(dir());
   EXPECT_EQ(cache.oldest_dirty(), b);
   EXPECT_EQ(cache.dirty_count(), 2u);
+}
+
+// The front of the list says which segments of the journal are still needed.
+TEST_F(CacheTest, AnItemThatChangedDuringItsWriteBackWaitsBeforeWhatBecameDirtyLater) {
+  cache.apply_entry(Lsn{2}, true, kDir, "a", file(Ino{0x200001}, 2));
+  // Taken for write-back here; then others come, and it changes again.
+  cache.apply_entry(Lsn{4}, true, kDir, "b", file(Ino{0x200002}, 4));
+  cache.apply_entry(Lsn{5}, true, kDir, "a", file(Ino{0x200001}, 5));
+  Dentry* a = cache.find_entry(*cache.find_dir(kDir), "a");
+  DirtyItem* items[] = {a};
+  cache.wait_from(items, Lsn{3});
+  EXPECT_EQ(cache.oldest_dirty(), a);
+  EXPECT_EQ(a->since, Lsn{3});
+  EXPECT_EQ(cache.dirty_count(), 2u);
+}
+
+// Logged again at the head, behind a trace that names the same version.
+TEST_F(CacheTest, AVersionThatATraceNamedBecomesDirtyByItsEvent) {
+  cache.apply_header(Lsn{2}, false, header(kDir, 7));
+  cache.apply_header(Lsn{3}, true, header(kDir, 7));
+  EXPECT_TRUE(cache.find_dir(kDir)->dirty());
+  EXPECT_EQ(cache.oldest_dirty()->since, Lsn{3});
+  cache.apply_entry(Lsn{4}, false, kDir, "f", file(kFile, 8));
+  cache.apply_entry(Lsn{5}, true, kDir, "f", file(kFile, 8));
+  EXPECT_TRUE(cache.find_entry(*cache.find_dir(kDir), "f")->dirty());
+  cache.apply_entry(Lsn{6}, true, kDir, "f", file(kFile, 7));
+  EXPECT_EQ(cache.find_entry(*cache.find_dir(kDir), "f")->version, Version{8});
 }
 
 TEST_F(CacheTest, AWrittenBackNullEntryStaysWhileAFetchMayBringItsNameBack) {
