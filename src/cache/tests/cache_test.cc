@@ -367,6 +367,16 @@ TEST_F(CacheTest, EvictionNeverDropsWhatIsDirtyPinnedOrNeeded) {
   EXPECT_EQ(cache.find_dir(kDir), nullptr);
 }
 
+TEST_F(CacheTest, EvictionKeepsAnEmptyDirectoryThatIsOnlyInTheJournal) {
+  cache.apply_header(Lsn{2}, true, header(kChild, 1, kDir, 0700));
+  evict_all();
+  ASSERT_NE(cache.find_dir(kChild), nullptr);
+  EXPECT_EQ(cache.oldest_dirty(), cache.find_dir(kChild));
+  cache.mark_clean(*cache.find_dir(kChild));
+  evict_all();
+  EXPECT_EQ(cache.find_dir(kChild), nullptr);
+}
+
 TEST_F(CacheTest, EvictionStopsAtTheLimitAndAtTheSteps) {
   for (int i = 0; i < 1000; ++i)
     cache.merge_entry(dir(), name_hash(std::to_string(i)), std::to_string(i),

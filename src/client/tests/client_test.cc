@@ -344,6 +344,29 @@ TEST_F(ClientTest, ATruncateWaitsForWritesAndLaterWritesWaitForIt) {
   EXPECT_EQ(read(0, 20), std::string("0123\0\0Z", 7));
 }
 
+TEST_F(ClientTest, BytesBehindANewEndGoOnlyOnceTheTruncationIsDurable) {
+  put(5, "0123456789");
+  service.hold = true;
+  int cut = -1;
+  client.call({}, resize(4), [&](Reply r) { cut = r.err; });
+  auto answer = [&] {
+    executor.drain();
+    service.release();
+    executor.drain();
+  };
+  while (cut != 0) {
+    executor.drain();
+    ASSERT_GT(service.held(), 0u);
+    answer();
+  }
+  EXPECT_EQ(log, Log{"rank size=4"});
+  EXPECT_EQ(data.files[5], "0123456789") << "the sync is not answered yet";
+  ASSERT_EQ(service.held(), 1u);
+  service.hold = false;
+  answer();
+  EXPECT_EQ(log, (Log{"rank size=4", "rank sync", "data truncate 4"}));
+}
+
 TEST_F(ClientTest, GrowingATruncatedFileShowsNoOldBytes) {
   put(5, "0123456789");
   service.files[5].size = 4;  // the store holds bytes of a write whose event was lost

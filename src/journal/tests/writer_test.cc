@@ -179,6 +179,36 @@ TEST(JournalWriter, DataWrittenDuringADataSyncIsNotVouchedFor) {
   EXPECT_THAT(events(scan), ElementsAre("one"));
 }
 
+Task<void> start_only(Journal& journal) {
+  Result<void> started = co_await journal.start();
+  CHECK(started.has_value());
+}
+
+TEST(JournalWriter, ANewOwnerVouchesForNoDataThatOnlyThePageCacheHolds) {
+  Bench b;
+  b.open();
+  b.executor.run_for(kSecond);
+  b.data.change();
+  const Lsn reveals = b.put("size grows");
+  b.kill();
+  JournalScan found = b.scan();
+  ASSERT_EQ(found.last, reveals);
+  // The power fails while the next owner syncs what the process had only written.
+  b.options.epoch = Epoch{2};
+  b.data.sync_time = kSecond;
+  b.journal = std::make_unique<Journal>(b.executor, b.device, b.data, b.hooks, b.options,
+                                        found.last, found.newest.next(), live_segments(found));
+  {
+    TaskScope scope;
+    scope.spawn(start_only(*b.journal));
+    b.executor.run_for(kMillisecond);
+    ASSERT_FALSE(scope.empty());
+    b.kill();
+  }
+  b.device.power_cut([] { return true; });
+  EXPECT_LT(b.scan(false).safe, reveals);
+}
+
 TEST(JournalWriter, SegmentsEndByEventsAndByCapacityAndEveryNthIsMajor) {
   Bench b(64 << 10);
   b.options.segment_events = 10;

@@ -45,6 +45,10 @@ class RankFixture : public ::testing::Test {
     while (!out) loop_.run_one();
     return std::move(*out);
   }
+  Task<bool> pause() {
+    co_await sleep_for(loop_, kMillisecond);
+    co_return true;
+  }
   Reply call(Args args, Credentials cred = {}, SessionId session = kSession) {
     Request request;
     request.session = session;

@@ -109,12 +109,12 @@ class LocalSync : public ::testing::Test {
     auto opened = LocalStore::open(loop_, pool_, dir_.path, options);
     ASSERT_OK(opened);
     store_ = std::move(*opened);
-    auto owned = run(store_->own_journal(kRank));
-    ASSERT_OK(owned);
-    journal_ = *owned;
     // The first sync of a volume is of all of it: what an earlier owner wrote is not known.
     ASSERT_OK(run(store_->data().sync_all()));
     synced.clear();
+    auto owned = run(store_->own_journal(kRank));
+    ASSERT_OK(owned);
+    journal_ = *owned;
   }
   template <class T>
   T run(Task<T> task) {

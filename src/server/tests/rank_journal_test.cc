@@ -1,0 +1,174 @@
+// The journal's length: what holds its tail, and what holds back those who make it longer.
+#include "base/fault.h"
+#include "server/tests/rank_fixture.h"
+
+namespace graftfs {
+namespace {
+
+class RankJournalTest : public RankFixture {
+ protected:
+  void SetUp() override {
+    disk_ = std::make_shared<MemoryDisk>(MemoryDiskOptions{.segment_capacity = kCapacity});
+    options_.journal_cap = 1;  // raised to what is needed to make progress
+    options_.segment_events = 128;
+    options_.segments_per_major = 2;
+    start();
+  }
+  SetattrArgs chmod(Ino ino, uint32_t mode) {
+    SetattrArgs args;
+    args.ino = ino;
+    args.valid = kSetMode;
+    args.mode = mode;
+    return args;
+  }
+
+  static constexpr uint64_t kCapacity = 64 << 10;
+};
+
+TEST_F(RankJournalTest, StaysBelowItsCapWhateverArrivesAtOnce) {
+  constexpr int kRequests = 8000;
+  int answered = 0;
+  uint64_t longest = 0;
+  for (int i = 0; i < kRequests; ++i) {
+    Request request;
+    request.session = kSession;
+    request.seq = request.oldest = ++seq_;
+    request.args = MknodArgs{kRootIno, "f" + std::to_string(i), S_IFREG | 0600, 0, 0};
+    rank_->submit(std::move(request), [&](Reply reply) {
+      EXPECT_EQ(reply.err, 0);
+      ++answered;
+    });
+    longest = std::max(longest, rank_->journal().live_bytes());
+  }
+  while (answered < kRequests) {
+    loop_.run_one();
+    longest = std::max(longest, rank_->journal().live_bytes());
+  }
+  EXPECT_GT(rank_->stats().throttled, 0u);
+  EXPECT_GT(longest, rank_->journal_cap() / 2);
+  // A new segment may open, with its checkpoint, when the cap is reached already.
+  EXPECT_LE(longest, rank_->journal_cap() + kCapacity);
+  EXPECT_EQ(call(GetattrArgs{kRootIno}).stat.size, uint64_t{kRequests});
+}
+
+TEST_F(RankJournalTest, WhatCannotBeWrittenBackDoesNotPinItsTail) {
+  Ino dir = mkdir(kRootIno, "dir");
+  Ino file = create(kRootIno, "removed");
+  Ino busy = create(kRootIno, "busy");
+  // Removing the data takes for ever: the removed directory stays frozen, and dirty.
+  disk_->faults()[StoreCall::data_remove].latency_min = 3600 * kSecond;
+  disk_->faults()[StoreCall::data_remove].latency_max = 3600 * kSecond;
+  EXPECT_EQ(call(RmdirArgs{kRootIno, "dir"}).err, 0);
+  EXPECT_EQ(call(UnlinkArgs{kRootIno, "removed"}).err, 0);
+  call(ReleaseArgs{dir, 1});
+  call(ReleaseArgs{file, 1});
+  auto is_frozen = [&] {
+    bool frozen = false;
+    rank_->cache().for_each_dir([&](Dir& d) { frozen |= d.ino() == dir && d.frozen; });
+    return frozen;
+  };
+  for (int i = 0; i < 10'000 && !is_frozen(); ++i) wait(pause());
+  ASSERT_TRUE(is_frozen());
+  const SegmentId tail = rank_->journal().segments().front().id;
+  uint64_t logged = 0;
+  for (uint32_t i = 0; logged < 3 * rank_->journal_cap(); ++i, logged += 64)
+    ASSERT_EQ(call(chmod(busy, i % 512)).err, 0);
+  EXPECT_TRUE(is_frozen());
+  EXPECT_GT(rank_->stats().relogged, 0u);
+  EXPECT_GT(rank_->journal().segments().front().id, tail);
+  EXPECT_LE(rank_->journal().live_bytes(), rank_->journal_cap() + kCapacity);
+  const uint32_t mode = call(GetattrArgs{busy}).stat.mode;
+  crash();
+  disk_->faults() = {};
+  start();
+  EXPECT_EQ(call(GetattrArgs{busy}).stat.mode, mode);
+  // The purge begins anew.
+  for (int i = 0; i < 10'000 && rank_->stats().purged < 2; ++i) wait(pause());
+  EXPECT_EQ(rank_->stats().purged, 2u);
+  EXPECT_EQ(call(GetattrArgs{dir}).err, ESTALE);
+}
+
+// Counts the write-backs that reach their commit; from the second one on it takes for ever.
+class SlowCommits {
+ public:
+  explicit SlowCommits(MemoryDisk& disk) : disk_(disk) {
+    set_latency(50 * kMillisecond);
+    fault::set_handler(&SlowCommits::hit, this);
+  }
+  ~SlowCommits() {
+    fault::set_handler(nullptr, nullptr);
+    disk_.faults() = {};
+  }
+  SlowCommits(const SlowCommits&) = delete;
+  SlowCommits& operator=(const SlowCommits&) = delete;
+  int seen() const { return seen_; }
+
+ private:
+  static void hit(void* self, const fault::Site& site) {
+    if (std::string_view(site.name) != "write_back.before_commit") return;
+    auto& commits = *static_cast<SlowCommits*>(self);
+    if (++commits.seen_ > 1) commits.set_latency(3600 * kSecond);
+  }
+  void set_latency(Nanos latency) {
+    disk_.faults()[StoreCall::dirs_commit].latency_min = latency;
+    disk_.faults()[StoreCall::dirs_commit].latency_max = latency;
+  }
+
+  MemoryDisk& disk_;
+  int seen_ = 0;
+};
+
+TEST_F(RankJournalTest, WhatChangesDuringItsWriteBackStaysInTheJournal) {
+  Ino file = create(kRootIno, "f");
+  wait(rank_->write_back_all());
+  stop();
+  options_.write_back_after = 20 * kMillisecond;
+  start();
+  SlowCommits commits(*disk_);
+  ASSERT_EQ(call(chmod(file, 0640)).err, 0);
+  for (int i = 0; i < 10'000 && commits.seen() == 0; ++i) wait(pause());
+  ASSERT_EQ(commits.seen(), 1);
+  ASSERT_EQ(call(chmod(file, 0600)).err, 0);
+  // A lot of journal that nothing waits for.
+  for (uint64_t i = 0; rank_->journal().live_bytes() < rank_->journal_cap() / 2; ++i) {
+    rank_->open_session(SessionId{1000 + i});
+    rank_->close_session(SessionId{1000 + i});
+    loop_.run_one();
+  }
+  ASSERT_EQ(rank_->stats().write_backs, 0u);
+  for (int i = 0; i < 10'000 && rank_->stats().write_backs == 0; ++i) wait(pause());
+  ASSERT_EQ(rank_->stats().write_backs, 1u);
+  for (int i = 0; i < 50; ++i) wait(pause());  // a trim follows
+  EXPECT_EQ(rank_->stats().write_backs, 1u);
+  crash();
+  disk_->faults() = {};
+  start();
+  EXPECT_EQ(call(GetattrArgs{file}).stat.mode & 07777, 0600u);
+}
+
+// The data of a file may be on disk when the event that made the file is not.
+TEST_F(RankJournalTest, DataWhoseFileAPowerCutTookIsGone) {
+  const Ino next{rank_->state().inos.front().next};
+  std::string bytes = "of a file that is lost";
+  ASSERT_TRUE(wait(store_->data().write(next, 0, bytes, 0)).has_value());
+  ASSERT_TRUE(wait(store_->data().sync(next)).has_value());
+  crash(CrashKind::power_cut);
+  start();
+  auto left = wait(store_->data().list(kRootIno, 100));
+  ASSERT_TRUE(left.has_value());
+  EXPECT_EQ(std::count(left->begin(), left->end(), next), 0);
+}
+
+TEST_F(RankJournalTest, AClosedSessionStaysClosed) {
+  constexpr SessionId kOther{9};
+  rank_->open_session(kOther);
+  rank_->close_session(kOther);
+  create(kRootIno, "f");
+  crash();
+  start();
+  EXPECT_FALSE(rank_->state().sessions.contains(kOther));
+  EXPECT_TRUE(rank_->state().sessions.contains(kSession));
+}
+
+}  // namespace
+}  // namespace graftfs
