@@ -8,6 +8,11 @@
 #include <sstream>
 
 #define TOML_ENABLE_FORMATTERS 0
+#include <stdexcept>
+
+// toml++ 3.3 asserts on some malformed keys instead of refusing them. Found by config_fuzz.
+#define TOML_ASSERT(condition) \
+  ((condition) ? static_cast<void>(0) : throw std::invalid_argument("malformed TOML"))
 #include <toml++/toml.h>
 
 #include "cli/settings.h"
@@ -65,6 +70,8 @@ Result<void> apply_config(std::string_view text, const std::string& shown, Setti
   } catch (const toml::parse_error& e) {
     return fail(EINVAL, fmt::format("{}, line {}: {}; correct or remove the line", shown,
                                     e.source().begin.line, e.description()));
+  } catch (const std::invalid_argument& e) {
+    return fail(EINVAL, fmt::format("{}: {}; correct it", shown, e.what()));
   }
   for (const auto& [key, node] : table) {
     auto line = key.source().begin.line;

@@ -46,8 +46,8 @@ void write(fuse_req_t r, fuse_ino_t ino, const char* bytes, size_t size, off_t o
                        [req = std::move(req), buffer = std::move(buffer), ino,
                         tell](Result<uint64_t> n) mutable {
                          if (!n) return req.err(n.error().code);
-                         req.written(*n);
                          if (tell) req.state().mode_changed(ino_of(ino));
+                         req.written(*n);
                        });
 }
 
@@ -65,8 +65,8 @@ void fallocate(fuse_req_t r, fuse_ino_t ino, int mode, off_t offset, off_t lengt
   state.client().allocate(std::move(cred), ino_of(ino), mode, static_cast<uint64_t>(offset),
                           static_cast<uint64_t>(length),
                           [req = std::move(req), ino, tell](Result<uint64_t> n) mutable {
-                            req.err(n ? 0 : n.error().code);
                             if (n && tell) req.state().mode_changed(ino_of(ino));
+                            req.err(n ? 0 : n.error().code);
                           });
 }
 
@@ -95,8 +95,8 @@ void copy_file_range(fuse_req_t r, fuse_ino_t from, off_t from_offset, fuse_file
   state.client().copy(std::move(cred), range,
                       [req = std::move(req), to, tell](Result<uint64_t> n) mutable {
                         if (!n) return req.err(n.error().code);
-                        req.written(*n);
                         if (tell) req.state().mode_changed(ino_of(to));
+                        req.written(*n);
                       });
 }
 

@@ -366,6 +366,8 @@ void State::lost_last_name(const Reply& reply) {
     client_.call({}, ReleaseArgs{reply.stat.ino}, nullptr);
 }
 
+// Before the answer to the write, so that whoever looks after it sees the new mode. Without a range
+// the kernel takes no lock for this that the writer holds.
 void State::mode_changed(Ino ino) {
   refs_.set_privileged(ino, false);
   if (!ended_) fuse_lowlevel_notify_inval_inode(session_, ino.v, -1, 0);
