@@ -40,6 +40,16 @@ void FileHistory::crash(uint64_t step) {
   }
 }
 
+void FileHistory::unpin(Lsn last) {
+  for (DataOp& op : ops_)
+    if (op.pin > last) op.pin = Lsn{kNever};
+}
+
+void FileHistory::settle_unknown() {
+  ops_.clear();
+  ops_.push_back({0, kNever, {}, 0, 0, Lsn{0}, false, true});
+}
+
 void FileHistory::settle(std::string bytes) {
   ops_.clear();
   ops_.push_back({0, bytes.size(), std::move(bytes), 0, 0, Lsn{0}, false, false});

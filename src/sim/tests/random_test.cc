@@ -69,7 +69,7 @@ TEST(SimTest, TheOracleNoticesALostPromise) {
   // The journal and the directories vanish.
   auto empty = std::make_shared<MemoryDisk>(MemoryDiskOptions{config.segment_capacity});
   oracle.crashed(CrashKind::process_death);
-  oracle.recovered(*empty, Lsn{0});
+  oracle.recovered(*empty, Recovered{});
   EXPECT_NE(oracle.failure(), "");
 }
 
