@@ -45,8 +45,14 @@ void FileHistory::unpin(Lsn last) {
     if (op.pin > last) op.pin = Lsn{kNever};
 }
 
+void FileHistory::doubt(Lsn last) {
+  for (DataOp& op : ops_)
+    if (op.ended != kNever && op.pin > last) op.maybe = true;
+}
+
 void FileHistory::settle_unknown() {
-  ops_.clear();
+  doubt(Lsn{0});
+  // Those under way keep their numbers.
   ops_.push_back({0, kNever, {}, 0, 0, Lsn{0}, false, true});
 }
 

@@ -236,7 +236,9 @@ void Oracle::recovered(const MemoryDisk& disk, const Recovered& recovered) {
     wrong = fmt::format("events up to {} were promised and {} is the last that survived",
                         required_.v, last.v);
   } else if (!damaged_) {
-    Look look{power_cut_ ? Look::after_power_cut : Look::after_death, queue_.steps(),
+    // A sync that failed may have dropped what was not durable.
+    bool durable_only = power_cut_ || options_.faults;
+    Look look{durable_only ? Look::after_power_cut : Look::after_death, queue_.steps(),
               queue_.steps(), last};
     wrong = check(disk, at(last), look, !power_cut_, false, &image);
   }
@@ -244,7 +246,10 @@ void Oracle::recovered(const MemoryDisk& disk, const Recovered& recovered) {
     return fail(fmt::format("after recovery up to event {} ({}): {}", last.v, how, wrong));
   now_ = at(last);
   std::erase_if(done_, [&](const auto& d) { return d.second.lsn > last; });
-  for (auto& [ino, file] : files_) file.unpin(last);
+  for (auto& [ino, file] : files_) {
+    if (options_.faults) file.doubt(last);
+    file.unpin(last);
+  }
   if (damaged_) {
     // A damaged tail may have been cut anywhere above what was promised.
     for (auto& [ino, file] : files_) file.settle_unknown();

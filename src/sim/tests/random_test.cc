@@ -16,14 +16,7 @@ constexpr Regression kRegressions[] = {
 #include "sim/regressions.inc"
 };
 
-// Seeds that fail for a cause that is known and not yet removed.
-constexpr Regression kOpenFindings[] = {
-#include "sim/open_findings.inc"
-};
-
 void run_seed(uint64_t seed) {
-  for (const Regression& open : kOpenFindings)
-    if (open.seed == seed) return;
   SimConfig config = random_config(seed);
   RunResult result = run_simulation(config);
   EXPECT_TRUE(result.ok) << describe(config) << "\n" << result.failure
