@@ -6,6 +6,28 @@
 #include "journal/damage.h"
 
 namespace graftfs {
+namespace {
+
+Task<Result<void>> rewrite_doubtful(JournalDevice& device, const JournalScan& scan) {
+  for (const ScannedSegment& segment : scan.segments) {
+    if (segment.last <= scan.durable) continue;
+    uint64_t from = segment.end;
+    for_each_frame(scan, segment.id, [&](const Frame& frame) {
+      if (frame.segment != segment.id) return false;
+      if (Lsn{frame.header.lsn} <= scan.durable) return true;
+      from = frame.offset;
+      return false;
+    });
+    if (from >= segment.end) continue;
+    MARK("recovery.rewrote_doubtful");
+    KILL_POINT("recovery.rewrite.before");
+    std::string_view bytes = std::string_view(segment.bytes).substr(from, segment.end - from);
+    CO_TRY(co_await device.write(segment.id, from, bytes));
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace
 
 Task<Result<Recovered>> recover(Executor& executor, JournalDevice& device, DirStore& store,
                                 Cache& cache, RankState& state, RecoveryOptions options) {
@@ -39,6 +61,8 @@ Task<Result<Recovered>> recover(Executor& executor, JournalDevice& device, DirSt
     cut_scan(scan, scan.safe);
     out.last = scan.last;
   }
+  if (!options.unsynced_survived && options.rewrite_doubtful)
+    CO_TRY(co_await rewrite_doubtful(device, scan));
   out.live = live_segments(scan);
   for (const SegmentState& segment : out.live) out.bytes += segment.bytes;
   out.scan = executor.now() - began;

@@ -28,6 +28,10 @@ struct RecoveryOptions {
   RankId rank;
   bool unsynced_survived = false;
   bool accept_loss = false;  // go on without what is damaged
+  // Writes again what is kept and was not known to be durable, where unsynced bytes are in doubt:
+  // after a sync that failed they may be clean in the page cache and not on the disk, and another
+  // sync would not write them. For the journal's owner only.
+  bool rewrite_doubtful = false;
   bool must_exist = false;   // the volume has had a journal: finding none is damage
   std::string volume_name;   // as the user named it, for messages
   SegmentId from;            // replay from this major segment (tests); 0: from the oldest

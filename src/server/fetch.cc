@@ -68,6 +68,7 @@ Task<void> Rank::fetch_task(Need need) {
       if (found.error().is_damage()) say(describe(found.error()));
       Reply reply;
       reply.err = found.error().code;
+      if (pending->hungry) hungry_--;
       answer({}, {}, std::move(reply), std::move(pending->done));
       continue;
     }

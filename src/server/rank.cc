@@ -44,6 +44,7 @@ Task<Result<void>> Rank::start() {
   recovery.volume = options_.volume;
   recovery.rank = options_.rank;
   recovery.unsynced_survived = store_.unsynced_survived(options_.rank);
+  recovery.rewrite_doubtful = true;
   recovery.accept_loss = options_.accept_loss;
   recovery.must_exist = options_.journal_must_exist;
   recovery.volume_name = options_.volume_name;

@@ -94,6 +94,7 @@ class Rank final : public MetadataService, private JournalHooks {
     ReplyFn done;
     std::vector<Need> absent;  // what was asked for and is not there
     int runs = 0;
+    bool hungry = false;  // what it fetches is evicted before it has all it needs
   };
   using PendingPtr = std::unique_ptr<Pending>;
   struct WaitingReply {
@@ -146,6 +147,7 @@ class Rank final : public MetadataService, private JournalHooks {
   void wake_write_back();
   uint64_t soft_cap() const { return journal_cap_ / 4; }
   void relog_stuck();
+  void evict();
 
   // purge.cc
   void add_hold(Ino ino, SessionId session, uint32_t count);
@@ -179,6 +181,7 @@ class Rank final : public MetadataService, private JournalHooks {
   std::map<Need, std::vector<PendingPtr>> fetching_;
   std::deque<PendingPtr> throttled_;
   size_t running_ = 0;  // requests accepted and not answered
+  size_t hungry_ = 0;   // while there is one, nothing is evicted
 
   struct Hold {
     SessionId session;

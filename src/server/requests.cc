@@ -21,6 +21,8 @@ bool changes_tree(const Args& args) {
 
 // A request that was run this often without getting what it needs has met a bug or damage.
 constexpr int kMaxRuns = 10'000;
+// One that was run this often gets to keep what it fetches.
+constexpr int kHungryRuns = 16;
 
 template <class... F>
 struct Overload : F... {
@@ -71,9 +73,15 @@ void Rank::run(PendingPtr pending) {
   if (pending->runs++ > 0) stats_.retries++;
   CHECK(pending->runs < kMaxRuns, "{} never gets what it needs",
         op_name(pending->request.args));
+  if (pending->runs == kHungryRuns) {
+    MARK("rank.hungry");
+    pending->hungry = true;
+    hungry_++;
+  }
   Need need;
   if (!try_run(pending->request, pending->absent, pending->done, need))
-    fetch(std::move(need), std::move(pending));
+    return fetch(std::move(need), std::move(pending));
+  if (pending->hungry) hungry_--;
 }
 
 bool Rank::try_run(const Request& request, const std::vector<Need>& absent, ReplyFn& done,

@@ -67,7 +67,7 @@ Task<void> Rank::write_back_loop() {
       // Only a checkpoint stands between the tail and the head.
       auto trimmed = co_await trim();
       if (!trimmed) say("the journal could not be trimmed: " + describe(trimmed.error()));
-      cache_.evict(options_.memory_limit, 4 * options_.write_back_batch);
+      evict();
       resume_throttled();
       if (throttled_.empty()) break;
       co_await sleep_for(executor_, kMillisecond);
@@ -84,7 +84,7 @@ Task<void> Rank::write_back_loop() {
     set_out_of_space(false);
     if (auto trimmed = co_await trim(); !trimmed)
       say("the journal could not be trimmed: " + describe(trimmed.error()));
-    cache_.evict(options_.memory_limit, 4 * options_.write_back_batch);
+    evict();
     resume_throttled();
     if (*written == 0) {
       relog_stuck();
@@ -109,11 +109,16 @@ Task<void> Rank::write_back_loop() {
       } else {
         rank.set_out_of_space(written.error().code == ENOSPC);
       }
-      rank.cache_.evict(rank.options_.memory_limit, 4 * rank.options_.write_back_batch);
+      rank.evict();
       co_await rank.write_back_loop();
     };
     tasks_.spawn(once(*this));
   });
+}
+
+void Rank::evict() {
+  if (hungry_ > 0) return;
+  cache_.evict(options_.memory_limit, 4 * options_.write_back_batch);
 }
 
 // Takes the oldest dirty items as they are, waits until that is durable in the journal, commits,

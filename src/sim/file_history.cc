@@ -40,6 +40,22 @@ void FileHistory::crash(uint64_t step) {
   }
 }
 
+void FileHistory::unpin(Lsn last) {
+  for (DataOp& op : ops_)
+    if (op.pin > last) op.pin = Lsn{kNever};
+}
+
+void FileHistory::doubt(Lsn last) {
+  for (DataOp& op : ops_)
+    if (op.ended != kNever && op.pin > last) op.maybe = true;
+}
+
+void FileHistory::settle_unknown() {
+  doubt(Lsn{0});
+  // Those under way keep their numbers.
+  ops_.push_back({0, kNever, {}, 0, 0, Lsn{0}, false, true});
+}
+
 void FileHistory::settle(std::string bytes) {
   ops_.clear();
   ops_.push_back({0, bytes.size(), std::move(bytes), 0, 0, Lsn{0}, false, false});

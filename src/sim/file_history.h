@@ -48,6 +48,12 @@ class FileHistory {
   void pin(Lsn lsn);
   // The node died: what had not ended may or may not have happened.
   void crash(uint64_t step);
+  // Events above `last` were lost: what they told of is to be told again.
+  void unpin(Lsn last);
+  // What no event up to `last` tells of may have been lost: a sync failed.
+  void doubt(Lsn last);
+  // Nothing is known of what it holds any more.
+  void settle_unknown();
   // A power cut has settled what the file holds.
   void settle(std::string bytes);
 

@@ -96,9 +96,12 @@ ModelNode* Model::any(Call& call, Ino ino) {
 }
 
 ModelNode* Model::dir(Call& call, Ino ino) {
-  ModelNode* n = any(call, ino);
-  if (n && !n->stat.is_dir()) return call.fail(ENOTDIR);
-  return n;
+  // Its type is as old as its ino: a file that is no directory shows nothing by that.
+  if (ModelNode* n = node(ino); n && !n->stat.is_dir()) {
+    if (n->stat.nlink == 0) call.out.may_be_stale = true, call.out.shown.push_back(ino);
+    return call.fail(ENOTDIR);
+  }
+  return any(call, ino);
 }
 
 ModelNode* Model::parent_for(Call& call, Ino ino, const std::string& name) {

@@ -210,42 +210,50 @@ void Oracle::first_recovery(const MemoryDisk& disk) {
   base_ = now_;
 }
 
-void Oracle::recovered(const MemoryDisk& disk, Lsn last) {
+// Events above what a cut-off owner kept are its own, if the journal has a segment of it.
+Lsn Oracle::end_of_history(const Recovered& recovered) const {
+  Lsn end = recovered.last;
+  for (size_t i = 0; i < cuts_.size(); ++i) {
+    SegmentId from = cuts_[i].newest;
+    SegmentId to = i + 1 < cuts_.size() ? cuts_[i + 1].newest : recovered.newest;
+    for (const SegmentState& segment : recovered.live)
+      if (segment.id > from && segment.id <= to) end = std::min(end, cuts_[i].last);
+  }
+  return end;
+}
+
+void Oracle::recovered(const MemoryDisk& disk, const Recovered& recovered) {
   if (!failure_.empty()) return;
   if (!base_) first_recovery(disk);
   if (!failure_.empty()) return;
   // What was written and not synced cannot be told from a torn tail once a bit of it is wrong.
   if (damaged_ && required_.v != UINT64_MAX) required_ = std::min(required_, must_durable_);
   const char* how = power_cut_ ? "power cut" : "process death";
-  // A recovery that was cut off may have ended the old owner's events below `last` already: what
-  // stands behind is its own. Whether it got that far is not known.
-  std::set<Lsn, std::greater<>> ends = {last};
-  for (Lsn cut : cuts_) ends.insert(std::min(cut, last));
-  std::string first_wrong;
+  const Lsn last = end_of_history(recovered);
+  std::string wrong;
   Image image;
-  bool found = false;
-  for (Lsn end : ends) {
-    std::string wrong;
-    if (required_.v != UINT64_MAX && end < required_) {
-      wrong = fmt::format("events up to {} were promised and {} is the last that survived",
-                          required_.v, end.v);
-    } else if (!damaged_) {
-      Look look{power_cut_ ? Look::after_power_cut : Look::after_death, queue_.steps(),
-                queue_.steps(), end};
-      wrong = check(disk, at(end), look, !power_cut_, false, &image);
-    }
-    if (wrong.empty()) {
-      last = end;
-      found = true;
-      break;
-    }
-    if (first_wrong.empty()) first_wrong = wrong;
+  if (required_.v != UINT64_MAX && last < required_) {
+    wrong = fmt::format("events up to {} were promised and {} is the last that survived",
+                        required_.v, last.v);
+  } else if (!damaged_) {
+    // A sync that failed may have dropped what was not durable.
+    bool durable_only = power_cut_ || options_.faults;
+    Look look{durable_only ? Look::after_power_cut : Look::after_death, queue_.steps(),
+              queue_.steps(), last};
+    wrong = check(disk, at(last), look, !power_cut_, false, &image);
   }
-  if (!found)
-    return fail(fmt::format("after recovery up to event {} ({}): {}", last.v, how, first_wrong));
+  if (!wrong.empty())
+    return fail(fmt::format("after recovery up to event {} ({}): {}", last.v, how, wrong));
   now_ = at(last);
   std::erase_if(done_, [&](const auto& d) { return d.second.lsn > last; });
-  if (power_cut_ && !damaged_) {
+  for (auto& [ino, file] : files_) {
+    if (options_.faults) file.doubt(last);
+    file.unpin(last);
+  }
+  if (damaged_) {
+    // A damaged tail may have been cut anywhere above what was promised.
+    for (auto& [ino, file] : files_) file.settle_unknown();
+  } else if (power_cut_) {
     for (auto& [ino, file] : files_) {
       auto it = image.data.find(ino);
       file.settle(it == image.data.end() ? std::string() : it->second);

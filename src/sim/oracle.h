@@ -51,9 +51,11 @@ class Oracle {
   // A client died with data operations under way on these files.
   void data_crashed(Ino ino);
   // A recovery that kept everything up to `last` did not get to serving.
-  void recovery_cut_off(Lsn last) { cuts_.push_back(last); }
+  void recovery_cut_off(const Recovered& recovered) {
+    cuts_.push_back({recovered.last, recovered.newest});
+  }
   // The rank serves again, with everything up to `last`.
-  void recovered(const MemoryDisk& disk, Lsn last);
+  void recovered(const MemoryDisk& disk, const Recovered& recovered);
   // Bits were flipped at rest: recovery and requests may refuse, but never show anything wrong.
   void disk_is_damaged() { damaged_ = options_.faults = true; }
   // What if the node died now?
@@ -70,6 +72,7 @@ class Oracle {
   bool was_done(SessionId session, uint64_t seq) const { return done_.contains({session, seq}); }
 
  private:
+  Lsn end_of_history(const Recovered& recovered) const;
   struct Executed {
     Request request;
     Reply reply;
@@ -108,7 +111,13 @@ class Oracle {
 
   Lsn must_written_, must_durable_;  // promised to survive death; a power cut
   Lsn required_{UINT64_MAX};         // by what happened since the rank last served
-  std::vector<Lsn> cuts_;            // of recoveries since then that were cut off
+  // Of recoveries since then that were cut off: what they kept, and the newest segment they found
+  // (their own are above it).
+  struct Cut {
+    Lsn last;
+    SegmentId newest;
+  };
+  std::vector<Cut> cuts_;
   bool crashed_ = false;
   bool damaged_ = false;
   bool power_cut_ = false;

@@ -181,7 +181,7 @@ void World::rank_started() {
   if (config_.print)
     fmt::print("{:>6} the rank serves, with events up to {}\n", queue_.steps(),
                rank_->recovered().last.v);
-  oracle_.recovered(*disk_, rank_->recovered().last);
+  oracle_.recovered(*disk_, rank_->recovered());
   for (auto& client : clients_) {
     SimClient* c = client.get();
     Nanos delay = static_cast<Nanos>(random_.below(10 * kMillisecond));
@@ -270,7 +270,7 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
                kind == CrashKind::power_cut ? "power cut" : "process death", last_site_);
   queue_.note(kind == CrashKind::power_cut ? "power cut" : "death");
   if (rank_ && !serving_ && rank_->recovered().newest)
-    oracle_.recovery_cut_off(rank_->recovered().last);
+    oracle_.recovery_cut_off(rank_->recovered());
   serving_ = false;
   // What read through a client that lives on would leave it with buffers that are gone.
   bool all = kind == CrashKind::power_cut || finishing_ || random_.chance(25);

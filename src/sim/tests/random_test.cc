@@ -16,14 +16,7 @@ constexpr Regression kRegressions[] = {
 #include "sim/regressions.inc"
 };
 
-// Seeds that fail for a cause that is known and not yet removed.
-constexpr Regression kOpenFindings[] = {
-#include "sim/open_findings.inc"
-};
-
 void run_seed(uint64_t seed) {
-  for (const Regression& open : kOpenFindings)
-    if (open.seed == seed) return;
   SimConfig config = random_config(seed);
   RunResult result = run_simulation(config);
   EXPECT_TRUE(result.ok) << describe(config) << "\n" << result.failure
@@ -69,7 +62,7 @@ TEST(SimTest, TheOracleNoticesALostPromise) {
   // The journal and the directories vanish.
   auto empty = std::make_shared<MemoryDisk>(MemoryDiskOptions{config.segment_capacity});
   oracle.crashed(CrashKind::process_death);
-  oracle.recovered(*empty, Lsn{0});
+  oracle.recovered(*empty, Recovered{});
   EXPECT_NE(oracle.failure(), "");
 }
 

@@ -97,7 +97,11 @@ Task<Result<void>> LocalJournal::write(SegmentId id, uint64_t offset, std::strin
   if (n != static_cast<ssize_t>(bytes.size())) [[unlikely]] {
     // The rest of it, or the error with its message.
     uint64_t done = n > 0 ? n : 0;
-    CO_TRY(pwrite_all(fd->get(), bytes.substr(done), offset + done, name_of(id)));
+    auto rest = pwrite_all(fd->get(), bytes.substr(done), offset + done, name_of(id));
+    if (!rest) {
+      files_->distrust();
+      co_return rest;
+    }
   }
   points::JournalWrite::after();
   co_return Result<void>();

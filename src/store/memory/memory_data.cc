@@ -174,6 +174,7 @@ Task<Result<void>> MemoryData::sync(Ino ino) {
     if (e.fault == FaultKind::eio) {
       it->second.bytes.sync_failed(up_to, e.random);
       it->second.poisoned = true;
+      disk.distrust_journals();
     }
     if (it->second.poisoned) {
       return fail(EIO, what("sync", ino) + ": an earlier sync failed and its writes are lost");
@@ -202,6 +203,7 @@ Task<Result<void>> MemoryData::sync_all() {
       if (e.fault == FaultKind::eio) {
         data.bytes.sync_failed(up_to, e.random);
         data.poisoned = true;
+        disk.distrust_journals();
       }
       if (data.poisoned) {
         poisoned = ino;

@@ -89,7 +89,8 @@ void MemoryDisk::crash(Random& random, CrashKind kind) {
       continue;
     }
     if (!op.applied && is_change(op.call)) {
-      Effect effect{op.effect.fault, &random};
+      // A write to the page cache goes from front to back, and ends where its process dies.
+      Effect effect{op.effect.fault, &random, kind == CrashKind::process_death};
       switch (random.below(3)) {
         case 0:
           break;  // dropped

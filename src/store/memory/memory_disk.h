@@ -32,6 +32,7 @@ struct MemoryDiskOptions {
 struct Effect {
   FaultKind fault = FaultKind::none;
   Random* random = nullptr;  // set where the fault needs one
+  bool in_order = false;     // a torn write has its first sectors, and none behind them
 };
 
 // Held by shared_ptr, by the simulator and by every MemoryStore on it; outlives nodes. One thread.
@@ -111,6 +112,10 @@ class MemoryDisk {
   void finish(uint64_t id);
   bool fits(uint64_t more) const { return used() + more <= options_.capacity; }
   void apply_update(DirUpdate& update);
+  // Writes were lost while somebody owned them: the next owner doubts what was not synced.
+  void distrust_journals() {
+    for (auto& [rank, journal] : journals_) journal.in_doubt = journal.sync_failed = true;
+  }
   static uint64_t bytes_of(const DirUpdate& update);
 
   MemoryDiskOptions options_;

@@ -71,10 +71,15 @@ Task<Result<void>> MemoryJournal::write(SegmentId id, uint64_t offset, std::stri
       case FaultKind::lost:
         return {};
       case FaultKind::torn:
-        if (e.random) it->second.write_torn(offset, bytes, seq, *e.random);
+        if (e.random && e.in_order) {
+          it->second.write_start(offset, bytes, seq, *e.random);
+        } else if (e.random) {
+          it->second.write_torn(offset, bytes, seq, *e.random);
+        }
         return {};
       case FaultKind::eio:
         if (e.random) it->second.write_torn(offset, bytes, seq, *e.random);
+        journal->in_doubt = journal->sync_failed = true;
         return fail(EIO, fmt::format("{} at offset {}: Input/output error", name, offset));
       case FaultKind::misdirected: {
         // Where an address bit went wrong: the neighbouring sector, or another segment.

@@ -57,6 +57,12 @@ void SectorFile::write_torn(uint64_t offset, std::string_view bytes, uint64_t se
   write_sectors(offset, bytes, seq, [&] { return random.below(2) == 0; });
 }
 
+void SectorFile::write_start(uint64_t offset, std::string_view bytes, uint64_t seq,
+                             Random& random) {
+  uint64_t sectors = random.below(bytes.size() / kSectorSize + 2);
+  write_sectors(offset, bytes, seq, [&] { return sectors > 0 && sectors-- > 0; });
+}
+
 void SectorFile::read(uint64_t offset, char* out, uint64_t length) const {
   while (length > 0) {
     uint64_t in = offset % kSectorSize;

@@ -25,6 +25,8 @@ class SectorFile {
   void write(uint64_t offset, std::string_view bytes, uint64_t seq);
   // A torn write: each sector that is touched is written or not.
   void write_torn(uint64_t offset, std::string_view bytes, uint64_t seq, Random& random);
+  // The first of its sectors only, any number of them.
+  void write_start(uint64_t offset, std::string_view bytes, uint64_t seq, Random& random);
   void read(uint64_t offset, char* out, uint64_t length) const;
   // Bytes from `size` on read as zeros; whole sectors are given back.
   void truncate(uint64_t size, uint64_t seq);
