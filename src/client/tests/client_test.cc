@@ -364,7 +364,10 @@ TEST_F(ClientTest, BytesBehindANewEndGoOnlyOnceTheTruncationIsDurable) {
   ASSERT_EQ(service.held(), 1u);
   service.hold = false;
   answer();
-  EXPECT_EQ(log, (Log{"rank size=4", "rank sync", "data truncate 4"}));
+  ASSERT_GE(log.size(), 3u);
+  EXPECT_EQ((Log{log.begin(), log.begin() + 3}),
+            (Log{"rank size=4", "rank sync", "data truncate 4"}));
+  EXPECT_EQ(data.files[5], "0123");
 }
 
 TEST_F(ClientTest, GrowingATruncatedFileShowsNoOldBytes) {

@@ -49,7 +49,9 @@ TEST_F(RankDurabilityTest, DataIsPurgedOnlyOnceItsUnlinkIsDurable) {
   EXPECT_TRUE(has_data(file));
   cut_power();
   // The power cut may have taken the unlink or not; it may not have taken half of it.
-  if (call(LookupArgs{kRootIno, "f"}).err == 0) EXPECT_TRUE(has_data(file));
+  if (call(LookupArgs{kRootIno, "f"}).err == 0) {
+    EXPECT_TRUE(has_data(file));
+  }
 }
 
 TEST_F(RankDurabilityTest, ARemovedFileLivesAsLongAsAnySessionHoldsIt) {
