@@ -7,12 +7,12 @@
 #include <cstring>
 #include <sstream>
 
-#define TOML_ENABLE_FORMATTERS 0
 #include <stdexcept>
 
 // toml++ 3.3 asserts on some malformed keys instead of refusing them. Found by config_fuzz.
-#define TOML_ASSERT(condition) \
-  ((condition) ? static_cast<void>(0) : throw std::invalid_argument("malformed TOML"))
+[[noreturn]] static void refuse_toml() { throw std::invalid_argument("this is not TOML"); }
+#define TOML_ASSERT(condition) ((condition) ? static_cast<void>(0) : refuse_toml())
+#define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
 
 #include "cli/settings.h"
