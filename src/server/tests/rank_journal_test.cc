@@ -171,6 +171,48 @@ TEST_F(RankJournalTest, DataWhoseFileAPowerCutTookIsGone) {
   EXPECT_EQ(std::count(left->begin(), left->end(), next), 0);
 }
 
+TEST_F(RankJournalTest, WhatWasPurgedIsNotInTheIndexOfInodes) {
+  Ino file = create(kRootIno, "f");
+  ASSERT_TRUE(wait(rank_->write_back_all()).has_value());
+  auto located = wait(store_->dirs().locate(file));
+  ASSERT_TRUE(located && *located);
+  EXPECT_TRUE(call(UnlinkArgs{kRootIno, "f"}).orphaned);
+  ASSERT_TRUE(wait(rank_->write_back_all()).has_value());
+  call(ReleaseArgs{file, 1});
+  for (int i = 0; i < 10'000 && rank_->stats().purged == 0; ++i) wait(pause());
+  ASSERT_TRUE(wait(rank_->write_back_all()).has_value());
+  located = wait(store_->dirs().locate(file));
+  ASSERT_TRUE(located.has_value());
+  EXPECT_FALSE(located->has_value());
+}
+
+// A recovered directory hangs where the store says, up to the root, before anybody asks for it.
+TEST_F(RankJournalTest, RecoveryHangsWhatDanglesWhereTheStoreSays) {
+  Ino a = mkdir(kRootIno, "a");
+  Ino b = mkdir(a, "b");
+  Ino c = mkdir(b, "c");
+  ASSERT_TRUE(wait(rank_->write_back_all()).has_value());
+  stop();
+  start();
+  // The journal now begins behind them, and names only the deepest.
+  EXPECT_EQ(call(chmod(c, 0700)).err, 0);
+  const DirHeader header = rank_->cache().find_dir(c)->header;
+  Cache cache;
+  RankState state = rank_->state();
+  cache.apply_header(Lsn{1}, true, header);
+  ASSERT_TRUE(wait(attach(store_->dirs(), cache, state)).has_value());
+  ASSERT_NE(cache.find_dir(b), nullptr);
+  EXPECT_EQ(Cache::path_of(*cache.find_dir(c)), "/a/b/c");
+
+  Cache damaged;
+  DirHeader lost = header;
+  lost.at.parent = Ino{0xdead};
+  damaged.apply_header(Lsn{1}, true, lost);
+  auto attached = wait(attach(store_->dirs(), damaged, state));
+  ASSERT_FALSE(attached.has_value());
+  EXPECT_TRUE(attached.error().is_damage());
+}
+
 TEST_F(RankJournalTest, AClosedSessionStaysClosed) {
   constexpr SessionId kOther{9};
   rank_->open_session(kOther);
