@@ -213,6 +213,29 @@ TEST_F(RankJournalTest, RecoveryHangsWhatDanglesWhereTheStoreSays) {
   EXPECT_TRUE(attached.error().is_damage());
 }
 
+TEST_F(RankJournalTest, ADamagedJournalIsRefusedUnlessItsLossWasAccepted) {
+  for (int i = 0; i < 20; ++i) create(kRootIno, "f" + std::to_string(i));
+  ASSERT_EQ(call(SyncArgs{}).err, 0);
+  const SegmentId segment = rank_->journal().current_segment();
+  const uint64_t middle = rank_->journal().segments().back().bytes / 2;
+  crash();
+  ASSERT_TRUE(disk_->flip_journal_bit(options_.rank, segment, middle * 8));
+  store_ = std::make_unique<MemoryStore>(loop_, disk_, &random_);
+  rank_ = std::make_unique<Rank>(loop_, *store_, options_);
+  auto started = wait(rank_->start());
+  ASSERT_FALSE(started.has_value());
+  EXPECT_TRUE(started.error().is_damage()) << describe(started.error());
+  rank_.reset();
+  std::vector<std::string> told;
+  options_.accept_loss = true;
+  options_.log = [&told](const std::string& line) { told.push_back(line); };
+  start();
+  EXPECT_FALSE(told.empty()) << "what is lost is said";
+  EXPECT_EQ(call(LookupArgs{kRootIno, "f0"}).err, 0);
+  EXPECT_EQ(call(LookupArgs{kRootIno, "f19"}).err, ENOENT);
+  stop();
+}
+
 TEST_F(RankJournalTest, AClosedSessionStaysClosed) {
   constexpr SessionId kOther{9};
   rank_->open_session(kOther);
