@@ -53,6 +53,7 @@ struct Dir : DirtyItem {
   uint32_t pins = 0;      // fetches and write-backs under way: nothing is dropped meanwhile
   bool referenced = false;
   bool fetched = false;    // the store's header has been seen (or there surely is none)
+  bool damaged = false;    // what the store has of it cannot be read: its items stay in the journal
   bool frozen = false;     // write-back must wait (it is being migrated); its items are re-logged
   absl::btree_map<NameHash, Dentry*> entries;
 

@@ -139,6 +139,7 @@ struct Journal::Impl {
   void create_ahead();
   Task<void> create_loop();
   Task<Result<void>> start();
+  Task<Result<void>> remove_strays(SegmentId first);
   Task<Result<void>> trim(SegmentId keep_from);
   Task<Result<void>> trim_now(SegmentId keep_from);
   Task<Result<void>> close();

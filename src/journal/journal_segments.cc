@@ -50,7 +50,14 @@ Task<Result<void>> Journal::Impl::start() {
   CO_TRY(co_await data.sync_all());
   const SegmentId first = next_segment;
   KILL_POINT("journal.start.create");
-  CO_TRY(co_await device.create(first));
+  Result<void> made = co_await device.create(first);
+  if (!made && made.error().code == ENOSPC) {
+    // What a dead owner left, and does not count, may be the space that is needed.
+    MARK("journal.start.no_space");
+    CO_TRY(co_await remove_strays(first));
+    made = co_await device.create(first);
+  }
+  CO_TRY(std::move(made));
   created = first;
   started = true;
   begin_segment(true);
@@ -59,9 +66,15 @@ Task<Result<void>> Journal::Impl::start() {
   last_activity = executor.now();
   say_durable();
   create_ahead();
-  // What a crashed owner left: segments made ahead, cut off by recovery, or trimmed in part.
+  co_return co_await remove_strays(first);
+}
+
+// What a crashed owner left: segments made ahead, cut off by recovery, or trimmed in part. From
+// the newest on, so that a crash leaves no gap before one that is left.
+Task<Result<void>> Journal::Impl::remove_strays(SegmentId first) {
   std::vector<SegmentInfo> all;
   CO_TRY_ASSIGN(all, co_await device.list());
+  std::reverse(all.begin(), all.end());
   for (const SegmentInfo& info : all) {
     const SegmentId id = info.id;
     if (id >= first) continue;

@@ -79,8 +79,10 @@ Task<Result<void>> Rank::start() {
                                     "run 'graftfs fsck {}'",
                                     root.v, options_.volume_name));
   }
-  CO_TRY_ASSIGN(bool inos, co_await fetch_inos());
-  if (!inos && !options_.read_only) say("no inode numbers could be allocated");
+  // On a full disk there may be none: then nothing new can be made, and things can be removed.
+  auto inos = co_await fetch_inos();
+  if (!inos && inos.error().code != ENOSPC) co_return std::unexpected(inos.error());
+  if ((!inos || !*inos) && !options_.read_only) say("no inode numbers could be allocated");
   CO_TRY(co_await journal_->sync());
   if (!options_.read_only) CO_TRY(co_await find_orphans());
   serving_ = true;
@@ -152,7 +154,9 @@ Task<Result<void>> Rank::choose_cap() {
     speed = (speed + measured) / 2;
     if (!options_.read_only) {
       std::string value = std::to_string(speed);
-      CO_TRY(co_await store_.state().set(speed_key(options_.rank), known.version, value));
+      // Only a measurement: where there is no space for it, the old one does.
+      auto set = co_await store_.state().set(speed_key(options_.rank), known.version, value);
+      if (!set && set.error().code != ENOSPC) co_return std::unexpected(set.error());
     }
   }
   uint64_t cap = options_.journal_cap;
@@ -173,6 +177,12 @@ Task<Result<void>> Rank::write_back_all() {
     auto written = co_await write_back_batch();
     if (!written) done = std::unexpected(written.error());
     resume_throttled();
+    if (written && *written == 0 && only_damaged_dirty()) {
+      done = damaged(fmt::format("a directory is damaged, and changes to it are only in the "
+                                 "journal; run 'graftfs fsck {}'",
+                                 options_.volume_name));
+      break;
+    }
     if (written && *written == 0) co_await sleep_for(executor_, kMillisecond);
   }
   if (failed_) done = std::unexpected(*failed_);
@@ -189,10 +199,15 @@ Task<Result<void>> Rank::stop() {
     co_await sleep_for(executor_, kMillisecond);
   }
   if (failed_) co_return std::unexpected(*failed_);
-  if (!options_.read_only) CO_TRY(co_await write_back_all());
+  Result<void> written;
+  if (!options_.read_only) written = co_await write_back_all();
+  // What cannot be written back stays in the journal, for the next start.
+  bool stays = !written && (written.error().is_damage() || written.error().code == ENOSPC);
+  if (!written && !stays) co_return written;
   serving_ = false;  // nothing is logged behind the last barrier
   CO_TRY(co_await journal_->close());
-  co_return co_await store_.disown_journal(options_.rank);
+  CO_TRY(co_await store_.disown_journal(options_.rank));
+  co_return written;
 }
 
 // -- the journal --------------------------------------------------------------------------------

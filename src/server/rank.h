@@ -114,6 +114,7 @@ class Rank final : public MetadataService, private JournalHooks {
   void release_replies();
   void fail_replies(int err);
   bool throttled(const Args& args) const;
+  bool runs_on_full_disk(const Args& args) const;
   void resume_throttled();
   Task<void> sync_request(ReplyFn done);
   Task<void> statfs_request(ReplyFn done);
@@ -148,6 +149,7 @@ class Rank final : public MetadataService, private JournalHooks {
   uint64_t soft_cap() const { return journal_cap_ / 4; }
   void relog_stuck();
   void evict();
+  bool only_damaged_dirty() const;
 
   // purge.cc
   void add_hold(Ino ino, SessionId session, uint32_t count);

@@ -19,6 +19,12 @@ bool changes_tree(const Args& args) {
          std::holds_alternative<RemovexattrArgs>(args);
 }
 
+// Those of them that are answered ENOSPC while the disk is full.
+bool adds(const Args& args) {
+  return std::holds_alternative<MknodArgs>(args) || std::holds_alternative<MkdirArgs>(args) ||
+         std::holds_alternative<SymlinkArgs>(args) || std::holds_alternative<LinkArgs>(args);
+}
+
 // A request that was run this often without getting what it needs has met a bug or damage.
 constexpr int kMaxRuns = 10'000;
 // One that was run this often gets to keep what it fetches.
@@ -57,15 +63,28 @@ void Rank::submit(Request request, ReplyFn done) {
 }
 
 bool Rank::throttled(const Args& args) const {
-  if (!changes_tree(args)) return false;
+  if (!changes_tree(args) || runs_on_full_disk(args)) return false;
   return !throttled_.empty() || journal_->live_bytes() >= journal_cap_;
 }
 
+// Where write-back finds no space, waiting for it may last for ever. What adds is answered ENOSPC
+// (the operations do that), and the rest goes on while the journal can grow: removing is what
+// makes room.
+bool Rank::runs_on_full_disk(const Args& args) const {
+  return out_of_space_ && (adds(args) || !journal_->out_of_space());
+}
+
 void Rank::resume_throttled() {
-  while (!throttled_.empty() && (failed_ || journal_->live_bytes() < journal_cap_)) {
-    PendingPtr pending = std::move(throttled_.front());
-    throttled_.pop_front();
-    run(std::move(pending));
+  std::deque<PendingPtr> waiting = std::exchange(throttled_, {});
+  while (!waiting.empty()) {
+    PendingPtr pending = std::move(waiting.front());
+    waiting.pop_front();
+    bool runs = failed_ || journal_->live_bytes() < journal_cap_ ||
+                runs_on_full_disk(pending->request.args);
+    if (runs)
+      run(std::move(pending));
+    else
+      throttled_.push_back(std::move(pending));
   }
 }
 

@@ -77,6 +77,7 @@ Task<void> Rank::write_back_loop() {
     if (!written) {
       set_out_of_space(written.error().code == ENOSPC);
       if (written.error().code != ENOSPC) say("write-back: " + describe(written.error()));
+      resume_throttled();
       relog_stuck();
       co_await sleep_for(executor_, kRetryAfter);
       continue;
@@ -116,6 +117,14 @@ Task<void> Rank::write_back_loop() {
   });
 }
 
+bool Rank::only_damaged_dirty() const {
+  for (DirtyItem* item = cache_.oldest_dirty(); item; item = cache_.next_dirty(item)) {
+    Dir* dir = item->is_header ? static_cast<Dir*>(item) : static_cast<Dentry*>(item)->dir;
+    if (!dir->damaged) return false;
+  }
+  return cache_.dirty_count() > 0;
+}
+
 void Rank::evict() {
   if (hungry_ > 0) return;
   cache_.evict(options_.memory_limit, 4 * options_.write_back_batch);
@@ -131,7 +140,7 @@ Task<Result<size_t>> Rank::write_back_batch() {
   for (DirtyItem* item = cache_.oldest_dirty(); item && count < options_.write_back_batch;
        item = cache_.next_dirty(item)) {
     Dir* dir = item->is_header ? static_cast<Dir*>(item) : static_cast<Dentry*>(item)->dir;
-    if (dir->frozen) continue;
+    if (dir->frozen || dir->damaged) continue;
     auto [it, fresh] = index.try_emplace(dir, dirs.size());
     if (fresh) {
       dirs.push_back(dir);
@@ -152,16 +161,23 @@ Task<Result<size_t>> Rank::write_back_batch() {
     for (DirtyItem* item : items[d])
       if (!item->is_header) dentries.push_back(static_cast<Dentry*>(item));
     auto merged = co_await merge_before_commit(*dirs[d], std::move(dentries));
-    if (!merged) {
+    if (merged) continue;
+    if (!merged.error().is_damage()) {
       unpin();
       co_return std::unexpected(merged.error());
     }
+    // The others go on; what was done to this one is kept in the journal.
+    MARK("write_back.damaged_directory");
+    dirs[d]->damaged = true;
+    say("a directory cannot be written back, and its changes stay in the journal: " +
+        describe(merged.error()));
   }
   std::vector<DirUpdate> updates;
   std::vector<Taken> taken;
   taken.reserve(count);
   Lsn taken_at = journal_->appended();  // whatever changes from here on has a newer event
   for (size_t d = 0; d < dirs.size(); ++d) {
+    if (dirs[d]->damaged) continue;
     DirUpdate update;
     update.dir = dirs[d]->ino();
     for (DirtyItem* item : items[d]) {
@@ -177,6 +193,10 @@ Task<Result<size_t>> Rank::write_back_batch() {
     if (!update.header && !dirs[d]->dirty() && !update.put.empty() && dirs[d]->header.version.v <= 1)
       update.header = encode_dir_header(update.dir, dirs[d]->header);
     updates.push_back(std::move(update));
+  }
+  if (taken.empty()) {
+    unpin();
+    co_return size_t{0};
   }
   KILL_POINT("write_back.taken");
   // Nothing reaches the store before it is durable in the journal.

@@ -26,6 +26,8 @@ void LocalData::changed(const DataFile& file, bool created) {
   u.created |= created;
 }
 
+void LocalData::removed(Ino ino) { removed_from_[DataFiles::fan_of(ino)] = ++generation_; }
+
 Result<std::shared_ptr<DataFile>> LocalData::open_file(Ino ino, bool create) {
   TRY(alive());
   TRY_ASSIGN(auto file, files_->open(ino, create));
@@ -177,6 +179,7 @@ Task<Result<void>> LocalData::remove(Ino ino) {
   files_->forget(ino);
   auto done = start_job(pool_, executor_, [files = files_, ino] { return files->unlink(ino); });
   Result<void> result = co_await done;
+  removed(ino);
   if (!result) co_return result;
   unsynced_.erase(ino);
   poisoned_.erase(ino);
@@ -198,6 +201,7 @@ Task<Result<void>> LocalData::remove_many(std::vector<Ino> inos) {
     return {};
   });
   Result<void> result = co_await done;
+  for (Ino ino : inos) removed(ino);
   if (!result) co_return result;
   for (Ino ino : inos) {
     unsynced_.erase(ino);

@@ -5,6 +5,7 @@
 #include <absl/container/flat_hash_set.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 
 #include "store/local/data_files.h"
@@ -47,7 +48,9 @@ class LocalData final : public DataStore {
   Task<Result<void>> sync(Ino ino) override;
   Task<Result<void>> sync_all() override;
   // True from the start until the first sync_all(): the previous owner's writes may be unsynced.
-  bool has_unsynced() const override { return inherited_ || !unsynced_.empty(); }
+  bool has_unsynced() const override {
+    return inherited_ || !unsynced_.empty() || !removed_from_.empty();
+  }
   Task<Result<void>> remove(Ino ino) override;
   Task<Result<void>> remove_many(std::vector<Ino> inos) override;
   Task<Result<std::vector<Ino>>> list(Ino from, size_t max) override;
@@ -70,6 +73,9 @@ class LocalData final : public DataStore {
   void poison(Ino ino);
   Task<Result<void>> sync_files(std::vector<SyncItem> items);
   Task<Result<void>> sync_volume(std::vector<SyncItem> items);
+  Task<Result<void>> sync_removals(std::vector<std::pair<int, uint64_t>> fans);
+  void removed(Ino ino);
+  void removals_synced(const std::vector<std::pair<int, uint64_t>>& fans);
   std::unexpected<Error> poisoned_error(Ino ino) const;
   // Opens it, and takes note if that made the file.
   Result<std::shared_ptr<DataFile>> open_file(Ino ino, bool create);
@@ -84,6 +90,8 @@ class LocalData final : public DataStore {
   uint64_t generation_ = 0;
   bool inherited_ = true;
   absl::flat_hash_map<Ino, Unsynced> unsynced_;
+  // Directories (by fan) whose files were removed, and when last: the names may come back.
+  std::map<int, uint64_t> removed_from_;
   absl::flat_hash_set<Ino> poisoned_;
   bool all_poisoned_ = false;
   std::vector<Ino> listed_;  // of the list() under way, from listed_from_ on

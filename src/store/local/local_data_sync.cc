@@ -122,6 +122,35 @@ Task<Result<void>> LocalData::sync_volume(std::vector<SyncItem> items) {
   co_return result;
 }
 
+void LocalData::removals_synced(const std::vector<std::pair<int, uint64_t>>& fans) {
+  for (auto [fan, generation] : fans) {
+    auto it = removed_from_.find(fan);
+    if (it != removed_from_.end() && it->second == generation) removed_from_.erase(it);
+  }
+}
+
+// An InoRelease must not be durable before the removal of the data is.
+Task<Result<void>> LocalData::sync_removals(std::vector<std::pair<int, uint64_t>> fans) {
+  auto done = start_job(pool_, executor_, [files = files_, fans]() -> Result<void> {
+    for (auto [fan, generation] : fans) {
+      TRY(files->volume().alive());
+      Result<void> synced = files->sync_dir(fan);
+      // Where there is no such directory, no file was removed from it.
+      if (!synced && synced.error().code != ENOENT) return synced;
+    }
+    return {};
+  });
+  Result<void> result = co_await done;
+  if (result) {
+    removals_synced(fans);
+  } else if (alive()) {
+    MARK("store.local.data.sync_failed");
+    all_poisoned_ = true;
+    on_sync_failure_();
+  }
+  co_return result;
+}
+
 Task<Result<void>> LocalData::sync_all() {
   points::DataSyncAll::before();
   CO_TRY(alive());
@@ -132,11 +161,17 @@ Task<Result<void>> LocalData::sync_all() {
   std::vector<SyncItem> items;
   for (const auto& [ino, u] : unsynced_) items.push_back({ino, u.generation, u.created, nullptr});
   std::sort(items.begin(), items.end(), [](auto& a, auto& b) { return a.ino < b.ino; });
-  if (inherited_ || items.size() > options_.sync_files_max) {
+  std::vector<std::pair<int, uint64_t>> fans(removed_from_.begin(), removed_from_.end());
+  if (inherited_ || items.size() + fans.size() > options_.sync_files_max) {
     Result<void> result = co_await sync_volume(std::move(items));
     if (!result) co_return result;
     inherited_ = false;
-  } else if (!items.empty()) {
+    removals_synced(fans);
+    points::DataSyncAll::after();
+    co_return Result<void>();
+  }
+  if (!fans.empty()) CO_TRY(co_await sync_removals(std::move(fans)));
+  if (!items.empty()) {
     std::vector<SyncItem> present;
     for (SyncItem& item : items) {
       CO_TRY_ASSIGN(item.file, open_file(item.ino, false));

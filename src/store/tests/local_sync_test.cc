@@ -174,6 +174,24 @@ TEST_F(LocalSync, ASyncOfManyFilesIsOneOfTheFileSystem) {
   EXPECT_GE(synced.file_systems(), 1);
 }
 
+TEST_F(LocalSync, ARemovalNeedsASyncOfItsDirectory) {
+  write(Ino{4});
+  write(Ino{5});
+  ASSERT_EQ(data_file(Ino{4}).parent_path(), data_file(Ino{5}).parent_path());
+  ASSERT_OK(run(store_->data().sync_all()));
+  ASSERT_OK(run(store_->data().remove(Ino{5})));
+  EXPECT_TRUE(store_->data().has_unsynced());
+  synced.clear();
+  ASSERT_OK(run(store_->data().sync_all()));
+  EXPECT_TRUE(synced.holds_name(data_file(Ino{4}))) << "the directory as it is without 5";
+  EXPECT_FALSE(store_->data().has_unsynced());
+  // Nothing was there, and no directory for it.
+  std::vector<Ino> never = {Ino{1}, Ino{1u << 20}};
+  ASSERT_OK(run(store_->data().remove_many(never)));
+  ASSERT_OK(run(store_->data().sync_all()));
+  EXPECT_FALSE(store_->data().has_unsynced());
+}
+
 TEST_F(LocalSync, AWriteOfAnyKindNeedsASync) {
   write(Ino{5});
   ASSERT_OK(run(store_->data().sync_all()));
