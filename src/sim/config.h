@@ -17,7 +17,7 @@ enum class DiskTrouble : uint8_t {
   none,
   full,        // space runs out, and comes back
   errors,      // calls fail with EIO, syncs fail once
-  corruption,  // bits flip while the rank is down; journal writes are lost, torn or misdirected
+  corruption,  // bits flip while the rank is down
 };
 
 struct SimConfig {
