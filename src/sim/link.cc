@@ -119,8 +119,10 @@ Task<Result<DataInfo>> SimData::copy(Ino from, uint64_t from_offset, Ino to, uin
   auto result = co_await inner_.copy(from, from_offset, to, to_offset, length, valid_size);
   if (result) {
     auto read = co_await inner_.read(to, to_offset, bytes.data(), bytes.size());
-    if (!read) result = std::unexpected(read.error());
-    oracle_.data_is(to, op, std::move(bytes));
+    if (read)
+      oracle_.data_is(to, op, std::move(bytes));
+    else
+      result = std::unexpected(read.error());  // what was copied stays unknown
   }
   busy_.erase(it);
   oracle_.data_end(to, cut, result.has_value());
