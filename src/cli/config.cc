@@ -4,10 +4,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <sstream>
 
 #include <stdexcept>
+#include <vector>
 
 // toml++ 3.3 asserts on some malformed keys instead of refusing them. Found by config_fuzz.
 [[noreturn]] static void refuse_toml() { throw std::invalid_argument("this is not TOML"); }
@@ -61,9 +63,38 @@ Result<std::string> read_file(const std::string& path) {
   return text;
 }
 
+// The first line with which the parser asserts; it tells no place itself. Every longer beginning
+// of the text asserts there, too.
+size_t refused_line(std::string_view text) {
+  std::vector<size_t> ends;
+  for (size_t at = 0; (at = text.find('\n', at)) != text.npos;) ends.push_back(++at);
+  ends.push_back(text.size());
+  auto refused = [text](size_t end) {
+    try {
+      (void)toml::parse(text.substr(0, end));
+    } catch (const std::invalid_argument&) {
+      return true;
+    } catch (const toml::parse_error&) {
+    }
+    return false;
+  };
+  auto first = std::partition_point(ends.begin(), ends.end(),
+                                    [&](size_t end) { return !refused(end); });
+  return static_cast<size_t>(first - ends.begin()) + 1;
+}
+
 }  // namespace
 
 Result<void> apply_config(std::string_view text, const std::string& shown, Settings& settings) {
+  // toml++ 3.3 has undefined behaviour on some unicode (found by config_fuzz); a string can say
+  // any character as \uXXXX.
+  for (size_t i = 0; i < text.size(); ++i) {
+    auto c = static_cast<unsigned char>(text[i]);
+    if ((c >= 0x20 && c < 0x7f) || c == '\n' || c == '\t' || c == '\r') continue;
+    return fail(EINVAL, fmt::format("{}, line {}: byte {:#04x} is not plain ASCII text; write other "
+                                    "characters of a string as \\uXXXX",
+                                    shown, 1 + std::count(text.begin(), text.begin() + i, '\n'), c));
+  }
   toml::table table;
   try {
     table = toml::parse(text);
@@ -71,7 +102,8 @@ Result<void> apply_config(std::string_view text, const std::string& shown, Setti
     return fail(EINVAL, fmt::format("{}, line {}: {}; correct or remove the line", shown,
                                     e.source().begin.line, e.description()));
   } catch (const std::invalid_argument& e) {
-    return fail(EINVAL, fmt::format("{}: {}; correct it", shown, e.what()));
+    return fail(EINVAL, fmt::format("{}, line {}: {}; correct or remove the line", shown,
+                                    refused_line(text), e.what()));
   }
   for (const auto& [key, node] : table) {
     auto line = key.source().begin.line;
