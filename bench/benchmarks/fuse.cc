@@ -1,11 +1,14 @@
 // FUSE against the ceiling: how much of what FUSE itself allows is left when
 // every change is journaled. GraftFS and the null file system are mounted side
-// by side and do the same phase in turns.
+// by side and do the same phase in turns. Both have the same settings, among
+// them default_permissions; a null file system without it, which the kernel asks
+// less, is measured as well and told, without a bar.
 
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -88,36 +91,49 @@ double requests_per_cold_stat(const std::map<std::string, Series>& all) {
 }
 
 Report run_fuse(const Context& context) {
-  auto reference = make_null(context, "reference", 1);
-  auto reference_of_many = make_null(context, "reference-of-many", kClientThreads[1]);
+  enum Side { kSubject, kReference, kBare, kSides };
   auto subject = make_subject(context);
-  for (Target* target : {reference.get(), reference_of_many.get(), subject.get()}) {
+  std::map<unsigned, std::unique_ptr<Target>> references, bare;
+  std::vector<Target*> all = {subject.get()};
+  for (unsigned threads : kClientThreads) {
+    unsigned best = fastest_null_threads(context, threads);
+    references[threads] = std::make_unique<NullFsTarget>(
+        context, fmt::format("reference-{}", threads), best);
+    bare[threads] =
+        std::make_unique<NullFsTarget>(context, fmt::format("bare-{}", threads), best, false);
+    all.push_back(references[threads].get());
+    all.push_back(bare[threads].get());
+  }
+  for (Target* target : all) {
     target->start();
     warm_up(*target);
   }
-  std::map<std::string, Series> results[2];
+  std::map<std::string, Series> results[kSides];
   uint64_t count = context.quick ? 400 : 80000;
   int rounds = context.rounds_or(5);
   double shortest_s = 1e9;
   for (int round = 0; round < rounds; round++) {
     for (unsigned threads : kClientThreads) {
-      Target* sides[] = {subject.get(), threads == 1 ? reference.get() : reference_of_many.get()};
+      Target* sides[] = {subject.get(), references[threads].get(), bare[threads].get()};
       std::string home = fmt::format("r{}-{}", round, threads);
       Files files[] = {{sides[0]->path() / home, threads, count},
-                       {sides[1]->path() / home, threads, count}};
+                       {sides[1]->path() / home, threads, count},
+                       {sides[2]->path() / home, threads, count}};
       for (const Phase& phase : kPhases) {
         std::string name =
             fmt::format("{}, {} thread{}", phase.name, threads, threads == 1 ? "" : "s");
         // Who begins changes from round to round.
-        for (int turn = 0; turn < 2; turn++) {
-          int side = (turn + round) % 2;
-          measure(*sides[side], files[side], threads, phase, results[side][name]);
+        for (int turn = 0; turn < kSides; turn++) {
+          int side = (turn + round) % kSides;
+          Series& series = results[side][name];
+          measure(*sides[side], files[side], threads, phase, series);
+          shortest_s = std::min(shortest_s, series.shortest_s);
         }
-        progress(fmt::format("fuse, round {} of {}: {}: {} {:.0f}/s, {} {:.0f}/s", round + 1,
-                             rounds, name, sides[0]->name(), results[0][name].speed.back(),
-                             sides[1]->name(), results[1][name].speed.back()));
-        shortest_s =
-            std::min({shortest_s, results[0][name].shortest_s, results[1][name].shortest_s});
+        progress(fmt::format("fuse, round {} of {}: {}: {} {:.0f}/s, {} {:.0f}/s, bare {:.0f}/s",
+                             round + 1, rounds, name, sides[0]->name(),
+                             results[kSubject][name].speed.back(), sides[1]->name(),
+                             results[kReference][name].speed.back(),
+                             results[kBare][name].speed.back()));
       }
     }
   }
@@ -130,18 +146,21 @@ Report run_fuse(const Context& context) {
       {"shortest_phase_s", rounded(shortest_s, 3)},
       {"placement", "1 thread: client and answering thread on one CPU; 4 threads: free"}};
   report.figures.update(summary(results[0]));
-  report.reference = {{"1 thread", reference->details()},
-                      {"4 threads", reference_of_many->details()}};
-  report.reference.update(summary(results[1]));
-  for (int side = 0; side < 2; side++) {
+  report.reference = {{"1 thread", references[1]->details()},
+                      {"4 threads", references[4]->details()}};
+  report.reference.update(summary(results[kReference]));
+  report.reference["without default_permissions"] = summary(results[kBare]);
+  for (int side : {kSubject, kReference}) {
     double requests = requests_per_cold_stat(results[side]);
-    Json& at = side == 0 ? report.figures : report.reference;
+    Json& at = side == kSubject ? report.figures : report.reference;
     if (requests > 0) {
       at["requests_per_cold_stat_at_least"] = rounded(requests, 3);
     }
   }
   for (const auto& [name, series] : results[0]) {
-    double ratio = median_ratio(series.speed, results[1][name].speed);
+    double ratio = median_ratio(series.speed, results[kReference][name].speed);
+    report.figures["to one without default_permissions"][name] =
+        rounded(median_ratio(series.speed, results[kBare][name].speed), 3);
     if (name.starts_with("rmdir")) {
       report.figures["ratio of " + name] = rounded(ratio, 3);
     } else {

@@ -192,8 +192,12 @@ Json GraftFsTarget::info() const {
   return parsed;
 }
 
-NullFsTarget::NullFsTarget(const Context& context, const std::string& label, unsigned threads)
-    : Target(context.work / label), binary_(context.null_fs), threads_(threads) {
+NullFsTarget::NullFsTarget(const Context& context, const std::string& label, unsigned threads,
+                           bool permissions)
+    : Target(context.work / label),
+      binary_(context.null_fs),
+      threads_(threads),
+      permissions_(permissions) {
   if (access(binary_.c_str(), X_OK) != 0) {
     throw BenchmarkError(fmt::format(
         "'{}' is not there; build the target graftfs-null-fs or name the binary with --null-fs",
@@ -205,7 +209,9 @@ NullFsTarget::~NullFsTarget() { NullFsTarget::stop(); }
 
 void NullFsTarget::start() {
   fs::create_directories(path_);
-  server_ = spawn({binary_, "--threads", std::to_string(threads_), path_});
+  std::vector<std::string> command = {binary_, "--threads", std::to_string(threads_), path_};
+  if (!permissions_) command.push_back("--no-permissions");
+  server_ = spawn(command);
   Stopwatch waited;
   while (!is_mounted(path_)) {
     if (has_ended(server_)) {
@@ -235,7 +241,10 @@ void NullFsTarget::stop() {
 void NullFsTarget::drop_caches() { drop_mount_caches(path_); }
 
 Json NullFsTarget::details() const {
-  return {{"name", name()}, {"threads", threads_}, {"timeout_s", 0}};
+  return {{"name", name()},
+          {"threads", threads_},
+          {"timeout_s", 0},
+          {"default_permissions", permissions_}};
 }
 
 DirTarget::DirTarget(const Context& context, const std::string& label)

@@ -76,7 +76,9 @@ class GraftFsTarget : public Target {
 // bench/null_fs: everything in memory, nothing to lose.
 class NullFsTarget : public Target {
  public:
-  NullFsTarget(const Context& context, const std::string& label, unsigned threads);
+  // Without `permissions` it is mounted without default_permissions, unlike GraftFS.
+  NullFsTarget(const Context& context, const std::string& label, unsigned threads,
+               bool permissions = true);
   ~NullFsTarget() override;
   std::string name() const override { return "null-fs"; }
   void start() override;
@@ -88,6 +90,7 @@ class NullFsTarget : public Target {
  private:
   std::filesystem::path binary_;
   unsigned threads_;
+  bool permissions_;
   pid_t server_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "null_fs/operations.h"
+#include "null_fs/session_settings.h"
 
 // graftfs-null-fs: a FUSE file system that keeps everything in memory and does
 // as little as possible. The ceiling for what any FUSE file system can reach.
@@ -19,11 +20,17 @@ int main(int argc, char** argv) {
   app.add_option("--threads", threads, "threads that answer requests")->check(CLI::Range(1U, 64U));
   app.add_option("--timeout", fs.timeout_s, "seconds for which the kernel may cache entries")
       ->check(CLI::Range(0.0, 86400.0));
+  bool check_permissions = true;
+  app.add_flag("!--no-permissions", check_permissions,
+               "leave out default_permissions: nobody checks permissions, and the kernel does not "
+               "ask for the attributes it would need");
   CLI11_PARSE(app, argc, argv);
 
   fuse_args args = FUSE_ARGS_INIT(0, nullptr);
   fuse_opt_add_arg(&args, "graftfs-null-fs");
-  fuse_opt_add_arg(&args, "-osubtype=graftfs-null-fs,fsname=null,dev,suid");
+  std::string options = "-osubtype=graftfs-null-fs,fsname=null,";
+  options += check_permissions ? graftfs::kSessionMountOptions : "dev,suid";
+  fuse_opt_add_arg(&args, options.c_str());
   fuse_session* session = fuse_session_new(&args, &operations(), sizeof(fuse_lowlevel_ops), &fs);
   if (session == nullptr) {
     std::fprintf(stderr, "graftfs-null-fs: libfuse refused the session; see the message above\n");

@@ -36,6 +36,10 @@ inline constexpr unsigned kSessionUnwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPL
                                              FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE |
                                              FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC;
 
+// What libfuse is mounted with: the kernel checks permissions, device nodes and set-uid bits work,
+// as on any file system with several users.
+inline constexpr const char* kSessionMountOptions = "default_permissions,dev,suid";
+
 // To be called first in the `init` operation; a file system may then add what
 // its own operations need (locks, ACLs).
 inline void apply_session_settings(fuse_conn_info* connection) {

@@ -160,7 +160,7 @@ void EventLoop::wait_for_events() {
 void EventLoop::turn() {
   take_foreign();
   run_timers();
-  if (queue_.empty() || ++turns_without_look_ >= kTurnsWithoutLook) {
+  if (++turns_without_look_ >= kTurnsWithoutLook || (queue_.empty() && !found_work())) {
     turns_without_look_ = 0;
     wait_for_events();
     take_foreign();

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -34,6 +35,10 @@ class EventLoop final : public Executor {
   void watch(int fd, Fn ready);
   // May be called from inside `ready`. The descriptor stays the caller's.
   void unwatch(int fd);
+  // Before the loop would wait it asks `busy`, which looks by itself where work is likely to have
+  // arrived and says whether it found some; descriptors are looked at every few turns all the same.
+  // nullptr: nobody is asked.
+  void before_waiting(std::move_only_function<bool()> busy) { busy_ = std::move(busy); }
   // Calls `fn` on the loop after one of these signals has come. Once for a process.
   void watch_signals(std::vector<int> signals, Fn fn);
 
@@ -56,12 +61,14 @@ class EventLoop final : public Executor {
   void take_foreign();
   void run_timers();
   void wake();
+  bool found_work() { return busy_ && busy_(); }
 
   int epoll_ = -1;
   int wake_fd_ = -1;
   std::thread::id thread_;
   std::deque<Fn> queue_;  // the loop's thread only
   int turns_without_look_ = 0;
+  std::move_only_function<bool()> busy_;
 
   std::mutex mutex_;  // guards the three below
   std::vector<Fn> foreign_;

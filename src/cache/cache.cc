@@ -54,9 +54,7 @@ Dentry* Cache::find_inode(Ino ino) const {
 }
 
 Dentry* Cache::find_entry(const Dir& dir, NameHash hash, std::string_view name) const {
-  auto it = dir.entries.find(hash);
-  if (it == dir.entries.end()) return nullptr;
-  for (Dentry* e = it->second; e; e = e->same_hash) {
+  for (Dentry* e = dir.entries.first(hash); e; e = e->same_hash) {
     if (e->name == name) {
       e->referenced = true;
       return e;
@@ -103,13 +101,15 @@ Dentry* Cache::new_dentry(Dir& dir, NameHash hash, std::string_view name) {
   e->hash = hash;
   e->name = name;
   e->referenced = true;
-  auto [it, fresh] = dir.entries.try_emplace(hash, e);
-  if (!fresh) {
-    MARK("cache.hash_collision");
-    Dentry** at = &it->second;
-    while (*at && (*at)->name < e->name) at = &(*at)->same_hash;
-    e->same_hash = *at;
-    *at = e;
+  Dentry* before = dir.entries.first(hash);
+  if (before) MARK("cache.hash_collision");
+  if (!before || e->name < before->name) {
+    e->same_hash = before;
+    dir.entries.set_first(hash, e);
+  } else {
+    while (before->same_hash && before->same_hash->name < e->name) before = before->same_hash;
+    e->same_hash = before->same_hash;
+    before->same_hash = e;
   }
   usage_.entries++;
   usage_.bytes += kDentryBytes + name_bytes(e->name);
@@ -122,31 +122,41 @@ void Cache::drop_dentry(Dentry& e) {
     auto it = inodes_.find(e.ino.v);
     if (it != inodes_.end() && it->second == &e) inodes_.erase(it);
   }
-  auto it = e.dir->entries.find(e.hash);
-  CHECK(it != e.dir->entries.end(), "dentry '{}' is not in its directory", e.name);
-  Dentry** at = &it->second;
-  while (*at != &e) at = &(*at)->same_hash;
-  *at = e.same_hash;
-  if (!it->second) e.dir->entries.erase(it);
+  EntryIndex& entries = e.dir->entries;
+  Dentry* first = entries.first(e.hash);
+  CHECK(first, "dentry '{}' is not in its directory", e.name);
+  if (first != &e) {
+    while (first->same_hash != &e) first = first->same_hash;
+    first->same_hash = e.same_hash;
+  } else if (e.same_hash) {
+    entries.set_first(e.hash, e.same_hash);
+  } else {
+    entries.erase(e.hash);
+  }
   usage_.entries--;
   usage_.bytes -= kDentryBytes + name_bytes(e.name) + extra_bytes(e.inode);
   delete &e;
 }
 
 void Cache::set_value(Dentry& e, const EntryValue& value) {
-  if (e.kind == EntryKind::primary && (value.kind != EntryKind::primary || value.ino != e.ino)) {
+  bool known = false;  // as the place where this inode is
+  if (e.kind == EntryKind::primary) {
     auto it = inodes_.find(e.ino.v);
-    if (it != inodes_.end() && it->second == &e) inodes_.erase(it);
+    known = it != inodes_.end() && it->second == &e;
+    if (known && (value.kind != EntryKind::primary || value.inode.ino != e.ino)) {
+      inodes_.erase(it);
+      known = false;
+    }
   }
   usage_.bytes -= extra_bytes(e.inode);
   e.kind = value.kind;
   e.version = value.version;
   e.type = value.type;
   if (value.kind == EntryKind::primary) {
+    if (!known) inodes_[value.inode.ino.v] = &e;
     e.inode = value.inode;
     e.ino = value.inode.ino;
     e.type = value.inode.mode & S_IFMT;
-    inodes_[e.ino.v] = &e;
   } else {
     if (e.inode.ino) e.inode = Inode{};
     e.ino = value.ino;

@@ -1,12 +1,11 @@
 #pragma once
 // What the cache holds: directories and their entries.
 
-#include <absl/container/btree_map.h>
-
 #include <string>
 #include <string_view>
 
 #include "base/ids.h"
+#include "cache/entry_index.h"
 #include "types/entry.h"
 
 namespace graftfs {
@@ -55,7 +54,7 @@ struct Dir : DirtyItem {
   bool fetched = false;    // the store's header has been seen (or there surely is none)
   bool damaged = false;    // what the store has of it cannot be read: its items stay in the journal
   bool frozen = false;     // write-back must wait (it is being migrated); its items are re-logged
-  absl::btree_map<NameHash, Dentry*> entries;
+  EntryIndex entries;
 
   // Hashes in [known_from, known_to) are all cached: a name in there that has no dentry does not
   // exist. Complete: [0, kEndHash).

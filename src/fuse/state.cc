@@ -23,8 +23,6 @@ namespace graftfs::fuse {
 namespace {
 
 constexpr int kRequestsPerTurn = 64;  // then the rank flushes, and others get their turn
-constexpr int kLooks = 8;       // looks in vain before it stops looking
-constexpr int kProbeEvery = 32;  // requests between trying again
 constexpr size_t kMaxWrite = 1 << 20;
 constexpr size_t kBufferSize = kMaxWrite + FUSE_MIN_READ_BUFFER;  // a request's
 constexpr size_t kSmallBuffer = 64 << 10;  // below, malloc() is quicker than a big buffer's pages
@@ -176,7 +174,11 @@ Result<void> State::mount() {
     });
   }
   loop_.watch(device_, [weak = weak_from_this()] {
-    if (auto self = weak.lock()) self->pump();
+    if (auto self = weak.lock()) self->pump(nullptr);
+  });
+  loop_.before_waiting([weak = weak_from_this()] {
+    auto self = weak.lock();
+    return self && self->pump(&self->before_sleep_);
   });
   return {};
 }
@@ -197,17 +199,16 @@ void State::init(void*, fuse_conn_info* conn) {
   conn->time_gran = 1;
 }
 
-// Called when the device has a request. After one request the device is looked at again only where
-// that has paid off lately: with one client the second look is a system call in vain, with several
-// it finds what the journal can then take in one write.
-void State::pump() {
-  if (++pumps_ % kProbeEvery == 0) looks_ = std::max(looks_, 1);
-  for (int i = 0; i < kRequestsPerTurn;) {
-    if (ended_) return;
+// `look`: null where the device is known to have a request. After a request that was answered at
+// once, the client's next one may be there; after one that waits for the journal only another
+// client's; and before the loop sleeps, whatever the answers of this turn have led to.
+bool State::pump(Look* look) {
+  for (int i = 0; i < kRequestsPerTurn; ++i) {
+    if (ended_ || stalled_ || (look && !look->worth())) return i > 0;
     if (requests_ >= options_.max_requests || data_bytes_ >= options_.max_data_bytes) {
       stalled_ = true;
       loop_.unwatch(device_);
-      return;
+      return i > 0;
     }
     if (!request_.mem && !free_buffers_.empty()) {
       request_.mem = free_buffers_.back();
@@ -216,22 +217,23 @@ void State::pump() {
     int n = fuse_session_receive_buf(session_, &request_);
     if (n == -EINTR) continue;
     if (n == -EAGAIN) {
-      if (i > 0) --looks_;
-      return;
+      if (look) look->in_vain();
+      return i > 0;
     }
     if (n <= 0) {
       end();
-      return;
+      return true;
     }
-    if (i > 0) looks_ = kLooks;
-    ++i;
+    if (look) look->found();
     groups_.new_request();
+    const size_t under_way = requests_;
     if (!(shut_down_ && refuse_after_shutdown())) {
       kill_suidgid_ = kills_suidgid(request_.mem, request_.size);
       fuse_session_process_buf(session_, &request_);
     }
-    if (looks_ <= 0) return;
+    look = requests_ > under_way ? &while_waiting_ : &after_answer_;
   }
+  return true;
 }
 
 void State::resume() {
@@ -239,7 +241,7 @@ void State::resume() {
   if (requests_ >= options_.max_requests || data_bytes_ >= options_.max_data_bytes) return;
   stalled_ = false;
   loop_.watch(device_, [weak = weak_from_this()] {
-    if (auto self = weak.lock()) self->pump();
+    if (auto self = weak.lock()) self->pump(nullptr);
   });
 }
 

@@ -75,6 +75,22 @@ class Buffer {
   bool big_;  // as big as a request may be
 };
 
+// Whether it is worth asking the device for a request without having been told that there is one:
+// as long as that has paid off lately, and now and then to find out. A question in vain costs a
+// system call, a request found saves two.
+class Look {
+ public:
+  bool worth() { return credit_ > 0 || ++not_worth_ % kProbeEvery == 0; }
+  void found() { credit_ = kCredit; }
+  void in_vain() { credit_ -= credit_ > 0; }
+
+ private:
+  static constexpr int kCredit = 8;
+  static constexpr unsigned kProbeEvery = 32;
+  int credit_ = 0;
+  unsigned not_worth_ = 0;
+};
+
 // Owned by the FuseMount and by every posted function; a request that is under way keeps the
 // libfuse session. On the loop's thread, but for the unmounting helper thread.
 class State : public std::enable_shared_from_this<State> {
@@ -118,7 +134,8 @@ class State : public std::enable_shared_from_this<State> {
   friend class Buffer;
 
   static void init(void* userdata, fuse_conn_info* conn);
-  void pump();
+  // Takes requests from the device and handles them; returns whether there were any.
+  bool pump(Look* look);
   void resume();
   void announce_end();
   bool refuse_after_shutdown();
@@ -135,8 +152,7 @@ class State : public std::enable_shared_from_this<State> {
   fuse_buf request_{};
   bool kill_suidgid_ = false;
   bool stalled_ = false;
-  int looks_ = 0;       // how often a second look may still be in vain
-  unsigned pumps_ = 0;
+  Look after_answer_, while_waiting_, before_sleep_;
   bool detached_ = false;  // from its path, by unmount()
   bool ended_ = false;
   bool shut_down_ = false;
