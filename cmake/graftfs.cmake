@@ -64,6 +64,20 @@ pkg_check_modules(FUSE3 REQUIRED IMPORTED_TARGET fuse3)
 pkg_check_modules(LMDB REQUIRED IMPORTED_TARGET lmdb)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
+# The allocator of the programs (docs/decisions/011). A sanitizer brings its own.
+if(NOT GRAFTFS_SANITIZE)
+  pkg_check_modules(TCMALLOC REQUIRED IMPORTED_TARGET libtcmalloc_minimal)
+endif()
+
+# graftfs_program(NAME): links the program with the allocator.
+function(graftfs_program name)
+  if(TARGET PkgConfig::TCMALLOC)
+    # Nothing refers to it by name.
+    target_link_options(${name} PRIVATE LINKER:--no-as-needed)
+    target_link_libraries(${name} PRIVATE PkgConfig::TCMALLOC)
+    target_compile_definitions(${name} PRIVATE GRAFTFS_TCMALLOC)
+  endif()
+endfunction()
 
 # The modules in the order in which data flows down them (docs/architecture.md).
 set(GRAFTFS_ORDER base types store journal cache events recovery server client fuse tools cli sim)

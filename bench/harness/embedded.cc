@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 #include <malloc.h>
+#ifdef GRAFTFS_TCMALLOC
+#include <gperftools/malloc_extension_c.h>
+#endif
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -68,7 +71,11 @@ double process_cpu_seconds() {
 }
 
 Resident resident_bytes() {
+#ifdef GRAFTFS_TCMALLOC
+  MallocExtension_ReleaseFreeMemory();
+#else
   malloc_trim(0);
+#endif
   std::ifstream status("/proc/self/status");
   Resident resident;
   std::string line;
