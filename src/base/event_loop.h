@@ -34,6 +34,10 @@ class EventLoop final : public Executor {
   void watch(int fd, Fn ready);
   // May be called from inside `ready`. The descriptor stays the caller's.
   void unwatch(int fd);
+  // Of a watched descriptor: calls `writable`, once, when it can be written.
+  void watch_writable(int fd, Fn writable);
+  // Of a watched descriptor: `ready` is called only for errors and the end, until it is resumed.
+  void pause(int fd, bool paused);
   // Calls `fn` on the loop after one of these signals has come. Once for a process.
   void watch_signals(std::vector<int> signals, Fn fn);
 
@@ -49,8 +53,11 @@ class EventLoop final : public Executor {
  private:
   struct Watch {
     Fn ready;
+    Fn writable;
+    bool paused = false;
     bool gone = false;
   };
+  void update(int fd, const Watch& watch);
   void turn();
   void wait_for_events();
   void take_foreign();
