@@ -55,6 +55,7 @@ endif()
 find_package(Threads REQUIRED)
 find_package(absl REQUIRED)
 find_package(fmt REQUIRED)
+find_package(OpenSSL REQUIRED)
 if(GRAFTFS_TESTS)
   find_package(GTest REQUIRED)
   include(GoogleTest)
@@ -80,7 +81,8 @@ function(graftfs_program name)
 endfunction()
 
 # The modules in the order in which data flows down them (docs/architecture.md).
-set(GRAFTFS_ORDER base types store journal cache events recovery server client fuse tools cli sim)
+set(GRAFTFS_ORDER base types store net journal cache events recovery migration cluster server client
+    node fuse tools cli sim)
 
 # Sets OUT to the first of the modules DEPS... that this tree does not have. What
 # needs it is left out, with a warning: a tree may hold only the upper modules.

@@ -103,6 +103,26 @@ void EventLoop::unwatch(int fd) {
   ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
 }
 
+void EventLoop::update(int fd, const Watch& watch) {
+  epoll_event event{};
+  event.events = (watch.paused ? 0u : EPOLLIN) | (watch.writable ? EPOLLOUT : 0u);
+  event.data.fd = fd;
+  CHECK(::epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) == 0, "errno {}", errno);
+}
+
+void EventLoop::watch_writable(int fd, Fn writable) {
+  auto it = watches_.find(fd);
+  CHECK(it != watches_.end(), "descriptor {} is not watched", fd);
+  it->second->writable = std::move(writable);
+  update(fd, *it->second);
+}
+
+void EventLoop::pause(int fd, bool paused) {
+  auto it = watches_.find(fd);
+  CHECK(it != watches_.end(), "descriptor {} is not watched", fd);
+  if (std::exchange(it->second->paused, paused) != paused) update(fd, *it->second);
+}
+
 void EventLoop::watch_signals(std::vector<int> signals, Fn fn) {
   CHECK(signal_fd < 0, "signals are watched already");
   signal_fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -151,7 +171,15 @@ void EventLoop::wait_for_events() {
     auto it = watches_.find(events[i].data.fd);
     if (it == watches_.end()) continue;
     std::shared_ptr<Watch> watch = it->second;
-    if (!watch->gone) watch->ready();
+    uint32_t what = events[i].events;
+    if (what & EPOLLOUT && watch->writable) {
+      // It may replace itself.
+      Fn writable = std::move(watch->writable);
+      watch->writable = nullptr;
+      writable();
+      if (!watch->gone && !watch->writable) update(events[i].data.fd, *watch);
+    }
+    if (what & ~uint32_t{EPOLLOUT} && !watch->gone) watch->ready();
   }
 }
 

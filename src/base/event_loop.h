@@ -39,6 +39,10 @@ class EventLoop final : public Executor {
   // arrived and says whether it found some; descriptors are looked at every few turns all the same.
   // nullptr: nobody is asked.
   void before_waiting(std::move_only_function<bool()> busy) { busy_ = std::move(busy); }
+  // Of a watched descriptor: calls `writable`, once, when it can be written.
+  void watch_writable(int fd, Fn writable);
+  // Of a watched descriptor: `ready` is called only for errors and the end, until it is resumed.
+  void pause(int fd, bool paused);
   // Calls `fn` on the loop after one of these signals has come. Once for a process.
   void watch_signals(std::vector<int> signals, Fn fn);
 
@@ -54,8 +58,11 @@ class EventLoop final : public Executor {
  private:
   struct Watch {
     Fn ready;
+    Fn writable;
+    bool paused = false;
     bool gone = false;
   };
+  void update(int fd, const Watch& watch);
   void turn();
   void wait_for_events();
   void take_foreign();

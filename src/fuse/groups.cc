@@ -10,7 +10,7 @@
 
 namespace graftfs::fuse {
 
-bool ProcGroups::is_member(int32_t pid, uint32_t gid) const {
+bool ProcGroups::load(int32_t pid) const {
   if (pid <= 0) return false;
   if (pid_ != pid) {
     groups_.clear();
@@ -30,7 +30,15 @@ bool ProcGroups::is_member(int32_t pid, uint32_t gid) const {
     }
     pid_ = pid;
   }
-  return std::find(groups_.begin(), groups_.end(), gid) != groups_.end();
+  return true;
+}
+
+bool ProcGroups::is_member(int32_t pid, uint32_t gid) const {
+  return load(pid) && std::find(groups_.begin(), groups_.end(), gid) != groups_.end();
+}
+
+std::vector<uint32_t> ProcGroups::groups_of(int32_t pid) const {
+  return load(pid) ? groups_ : std::vector<uint32_t>{};
 }
 
 }  // namespace graftfs::fuse

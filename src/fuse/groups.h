@@ -12,9 +12,11 @@ namespace graftfs::fuse {
 class ProcGroups final : public GroupLookup {
  public:
   bool is_member(int32_t pid, uint32_t gid) const override;
+  std::vector<uint32_t> groups_of(int32_t pid) const override;
   void new_request() { pid_ = 0; }
 
  private:
+  bool load(int32_t pid) const;
   mutable int32_t pid_ = 0;
   mutable std::vector<uint32_t> groups_;
 };

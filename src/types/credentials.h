@@ -12,6 +12,8 @@ class GroupLookup {
  public:
   virtual ~GroupLookup() = default;
   virtual bool is_member(int32_t pid, uint32_t gid) const = 0;
+  // All of them, for a request that leaves this process.
+  virtual std::vector<uint32_t> groups_of(int32_t pid) const = 0;
 };
 
 struct Credentials {
@@ -22,6 +24,12 @@ struct Credentials {
   const GroupLookup* lookup = nullptr;
 
   bool is_root() const { return uid == 0; }
+  // Before the request leaves its maker's thread or process. (Nothing asks for root's groups.)
+  void settle() {
+    if (!lookup) return;
+    if (!is_root()) groups = lookup->groups_of(pid);
+    lookup = nullptr;
+  }
   bool in_group(uint32_t g) const {
     if (g == gid) return true;
     for (uint32_t member : groups)

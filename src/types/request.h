@@ -2,6 +2,7 @@
 // What a client asks a rank, and what it is answered. One struct an operation; names of fields
 // are those of the man pages.
 
+#include <cerrno>
 #include <optional>
 #include <string>
 #include <variant>
@@ -89,6 +90,14 @@ using Args = std::variant<LookupArgs, LookupParentArgs, GetattrArgs, SetattrArgs
                           ReaddirArgs, GetxattrArgs, ListxattrArgs, SetxattrArgs, RemovexattrArgs,
                           AccessArgs, StatfsArgs, SyncArgs>;
 
+// What an answer had told of, when its request was lost after that and is sent again: the same ino
+// is made, with the same times.
+struct Redo {
+  Ino ino;
+  Timespec when;
+  friend bool operator==(const Redo&, const Redo&) = default;
+};
+
 // A session numbers its requests from 1. `oldest`: every request below it has been answered, so
 // the rank may forget their results. A request that is sent again (same seq) is not executed
 // twice.
@@ -98,7 +107,13 @@ struct Request {
   uint64_t oldest = 0;
   Credentials cred;
   Args args;
+  std::optional<Redo> redo;
 };
+
+// Answers that a router acts on and nobody else sees (docs/protocols/subtrees.md). kAskRank: this
+// rank is not the authority, `home` is, or nobody here knows who (kNobody).
+inline constexpr int kAskRank = EREMOTE;
+inline constexpr RankId kNobody{0xffff};
 
 struct ListedEntry {
   std::string name;
@@ -111,6 +126,7 @@ struct ListedEntry {
 struct StatfsReply {
   uint64_t block_size = 0, blocks = 0, blocks_free = 0, blocks_available = 0;
   uint64_t files = 0, files_free = 0;
+  friend bool operator==(const StatfsReply&, const StatfsReply&) = default;
 };
 
 struct Reply {
@@ -125,6 +141,11 @@ struct Reply {
   bool created = false;
   bool orphaned = false;
   StatfsReply statfs;
+  RankId home;           // the authority for the inode that `stat` is about
+  bool partial = false;  // it is another rank than the one that answers: of stat only ino and mode's
+                         // type are set
+  Ino leased;            // the directory that the answer may be kept with; 0: not to be kept
+  Lsn lsn;               // the event that carried it out; 0: it changed nothing
 };
 
 const char* op_name(const Args& args);

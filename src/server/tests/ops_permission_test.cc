@@ -57,6 +57,7 @@ class CountingLookup final : public GroupLookup {
     calls++;
     return gid == 100;
   }
+  std::vector<uint32_t> groups_of(int32_t) const override { return {100}; }
   mutable int calls = 0;
 };
 
