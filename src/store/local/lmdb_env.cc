@@ -338,7 +338,7 @@ Result<void> LmdbEnv::write(const WriteBody& body) {
     bool finished = guarded([&] {
       // Another process may have written.
       auto newest = mdb::newest_meta(*map_);
-      bool behind = !newest || newest->txn != written_.txn;
+      bool behind = !newest || newest->txn != written_.txn || !sums_->is_current();
       result = behind ? catch_up(false) : sums_->add_pending();
       if (result) result = try_write(body, full);
     });

@@ -3,10 +3,9 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <cstring>
-
-#include "store/local/local_common.h"
 
 namespace graftfs::local::mdb {
 namespace {
@@ -27,18 +26,28 @@ Result<std::unique_ptr<Map>> Map::open(const std::string& file, size_t size) {
   if (!fd) return os_fail(errno, "open", file);
   void* base = ::mmap(nullptr, size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd.get(), 0);
   if (base == MAP_FAILED) return os_fail(errno, "map", file);
-  return std::unique_ptr<Map>(new Map(static_cast<const char*>(base), size));
+  return std::unique_ptr<Map>(new Map(std::move(fd), static_cast<const char*>(base), size));
 }
 
 Map::~Map() { ::munmap(const_cast<char*>(base_), size_); }
 
+bool Map::look_again(size_t bytes) const {
+  struct stat st = {};
+  if (bytes > size_ || ::fstat(file_.get(), &st) != 0) return false;
+  length_ = st.st_size;
+  return bytes <= static_cast<size_t>(st.st_size);
+}
+
 Result<Snapshot> read_meta(const Map& map, int slot) {
+  constexpr const char* kCutOff = "it ends within the meta pages";
+  if (!map.holds(2 * kLeastPage)) return damaged(kCutOff);
   // The page size stands in the meta pages, so the first says where the second is.
   Meta meta;
   std::memcpy(&meta, map.base() + sizeof(PageHeader), sizeof meta);
   size_t page_size = meta.free.pad;
   bool good = meta.magic == kMagic && page_size >= kLeastPage && page_size <= kMostPage &&
               (page_size & (page_size - 1)) == 0;
+  if (good && !map.holds(2 * page_size)) return damaged(kCutOff);
   if (good && slot == 1) {
     std::memcpy(&meta, map.base() + page_size + sizeof(PageHeader), sizeof meta);
     good = meta.magic == kMagic && meta.free.pad == page_size;
@@ -114,6 +123,7 @@ Result<Page> Tree::page(PageNo number, int level) const {
     return damaged(fmt::format("a page points to page {} of {}", number, snapshot_.last_page + 1));
   }
   const char* bytes = map_.base() + number * snapshot_.page_size;
+  if (!map_.holds((number + 1) * snapshot_.page_size)) return bad(number, "is behind its end");
   if (!sums_.check(number, bytes, snapshot_.page_size)) {
     return bad(number, "has a wrong checksum");
   }
@@ -138,6 +148,7 @@ Result<std::string_view> Tree::overflow(PageNo number, size_t size) const {
         fmt::format("a record points to page {} of {}", number, snapshot_.last_page + 1));
   }
   const char* bytes = map_.base() + number * snapshot_.page_size;
+  if (!map_.holds((number + pages) * snapshot_.page_size)) return bad(number, "is behind its end");
   for (size_t i = 0; i < pages; ++i) {
     if (!sums_.check(number + i, bytes + i * snapshot_.page_size, snapshot_.page_size)) {
       return bad(number + i, "has a wrong checksum");
@@ -300,25 +311,35 @@ Result<void> Tree::walk(const std::function<bool(PageNo)>& wanted,
                         const std::function<void(PageNo)>& fn) const {
   if (db_.root == kNoPage || !wanted(db_.root)) return {};
   if (db_.depth < 1 || db_.depth > kMaxDepth) return damaged("a tree's depth makes no sense");
-  return walk_page(db_.root, 0, wanted, fn);
+  return walk_page(db_.root, 0, {}, {wanted, fn});
 }
 
-Result<void> Tree::walk_page(PageNo number, int level, const std::function<bool(PageNo)>& wanted,
-                             const std::function<void(PageNo)>& fn) const {
+Result<void> Tree::walk_page(PageNo number, int level, Bounds bounds, const Walk& walk) const {
   TRY_ASSIGN(Page p, page(number, level));
   if (!p.is_sound(ordered_)) return bad(number, "has nodes that make no sense");
-  fn(number);
+  walk.fn(number);
   for (size_t i = 0; i < p.count(); ++i) {
-    Page::Node node;
+    Page::Node node, next;
     TRY(take(p, i, node));
+    bool says_nothing = !ordered_ || (!p.is_leaf() && i == 0);
+    if (!says_nothing &&
+        ((bounds.low && node.key < *bounds.low) || (bounds.high && node.key >= *bounds.high))) {
+      return bad(number, "holds keys that do not belong there");
+    }
     if (!p.is_leaf()) {
-      if (wanted(node.child)) TRY(walk_page(node.child, level + 1, wanted, fn));
+      if (!walk.wanted(node.child)) continue;
+      Bounds below{i > 0 ? std::optional(node.key) : bounds.low, bounds.high};
+      if (i + 1 < p.count()) {
+        TRY(take(p, i + 1, next));
+        below.high = next.key;
+      }
+      TRY(walk_page(node.child, level + 1, below, walk));
     } else if (node.flags & kBigData) {
       PageNo first = read_number(node.data.data());
-      if (!wanted(first)) continue;
+      if (!walk.wanted(first)) continue;
       TRY_ASSIGN(std::string_view value, overflow(first, node.child));
       size_t pages = (sizeof(PageHeader) - 1 + value.size()) / snapshot_.page_size + 1;
-      for (size_t k = 0; k < pages; ++k) fn(first + k);
+      for (size_t k = 0; k < pages; ++k) walk.fn(first + k);
     }
   }
   return {};

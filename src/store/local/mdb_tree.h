@@ -1,30 +1,41 @@
 #pragma once
 // Reads LMDB's trees without believing them.
 
+#include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
+#include "store/local/local_common.h"
 #include "store/local/mdb_format.h"
 #include "store/local/page_sums.h"
 
 namespace graftfs::local::mdb {
 
-// data.mdb, mapped for reading. Any thread; pages beyond the file's end raise SIGBUS.
+// data.mdb, mapped for reading. Any thread. What lies beyond the file's end raises SIGBUS.
 class Map {
  public:
   static Result<std::unique_ptr<Map>> open(const std::string& file, size_t size);
   ~Map();
   const char* base() const { return base_; }
   size_t size() const { return size_; }
+  // Whether the file has the first `bytes` bytes.
+  bool holds(size_t bytes) const {
+    return bytes <= length_.load(std::memory_order_relaxed) || look_again(bytes);
+  }
 
  private:
-  Map(const char* base, size_t size) : base_(base), size_(size) {}
+  Map(Fd file, const char* base, size_t size) : file_(std::move(file)), base_(base), size_(size) {}
+  bool look_again(size_t bytes) const;
+
+  Fd file_;
   const char* base_;
   size_t size_;
+  mutable std::atomic<size_t> length_{0};  // of the file, when it was last looked at
 };
 
 // One transaction's trees. The caller sees to it that its pages stay: by a read transaction, or
@@ -125,8 +136,14 @@ class Tree {
   Result<void> take(const Page& page, size_t i, Page::Node& node) const;
   Result<size_t> search(const Page& page, std::string_view key) const;
   Result<void> descend(PageNo number, int level, bool last) const;
-  Result<void> walk_page(PageNo number, int level, const std::function<bool(PageNo)>& wanted,
-                         const std::function<void(PageNo)>& fn) const;
+  struct Bounds {
+    std::optional<std::string_view> low, high;
+  };
+  struct Walk {
+    const std::function<bool(PageNo)>& wanted;
+    const std::function<void(PageNo)>& fn;
+  };
+  Result<void> walk_page(PageNo number, int level, Bounds bounds, const Walk& walk) const;
   std::unexpected<Error> bad(PageNo number, const char* what) const;
 
   const Map& map_;

@@ -14,7 +14,7 @@ namespace {
 
 constexpr char kFile[] = "sums";
 // The file is begun anew when this many sums were appended, and as many as there are pages.
-constexpr uint64_t kAppendedMost = 64 << 10;
+constexpr uint64_t kAppendedMost = 16 << 10;
 
 struct FileHeader {
   char magic[12] = {'g', 'r', 'a', 'f', 't', 'f', 's', ' ', 's', 'u', 'm', 's'};
@@ -177,6 +177,12 @@ Result<bool> PageSums::load() {
   size_ = at;
   file_ = std::move(fd);
   return true;
+}
+
+bool PageSums::is_current() const {
+  struct stat ours = {}, there = {};
+  return file_ && ::fstat(file_.get(), &ours) == 0 && ::fstatat(dir_, kFile, &there, 0) == 0 &&
+         ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
 }
 
 Result<void> PageSums::add(uint64_t txn, const std::vector<Sum>& sums) {

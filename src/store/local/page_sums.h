@@ -37,6 +37,8 @@ class PageSums {
   // Reads the file. False where there is none. EUCLEAN where it is damaged; a last record that is
   // not whole is passed over.
   Result<bool> load();
+  // Whether the file is still the one that was loaded, or begun, here.
+  bool is_current() const;
   // The transaction up to which pages are known.
   uint64_t txn() const { return txn_.load(std::memory_order_relaxed); }
   // What this page holds (what all hold) is not known any more.
