@@ -88,7 +88,8 @@ Result<int> fsck_command(const std::string& name, bool repair_it, bool as_json) 
     return fail(EBUSY, fmt::format("{} is mounted by process {}; unmount it first with 'graftfs "
                                    "umount {}'",
                                    name, served->pid, name));
-  TRY_ASSIGN(auto volume, OpenVolume::open(name));
+  // A repair takes what can be read of damaged pages: each record has a checksum of its own.
+  TRY_ASSIGN(auto volume, OpenVolume::open(name, {}, repair_it));
   TRY_ASSIGN(StateValue formatted, volume->wait(volume->store().state().get(kFormattedKey)));
   tools::JournalSource source;
   source.executor = &volume->loop();

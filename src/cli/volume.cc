@@ -22,10 +22,11 @@ LocalOptions store_options(const Settings& settings) {
 }
 
 Result<std::unique_ptr<OpenVolume>> OpenVolume::open(const std::string& volume,
-                                                     const Settings& settings) {
+                                                     const Settings& settings, bool new_sums) {
   std::unique_ptr<OpenVolume> out(new OpenVolume);
-  TRY_ASSIGN(out->store_,
-             LocalStore::open(out->loop_, out->pool_, volume, store_options(settings)));
+  LocalOptions options = store_options(settings);
+  options.dirs.new_sums = new_sums;
+  TRY_ASSIGN(out->store_, LocalStore::open(out->loop_, out->pool_, volume, options));
   return out;
 }
 

@@ -22,8 +22,10 @@ inline constexpr char kFormattedKey[] = "volume/formatted";
 // A loop, a pool and a store, for commands that do one thing and end.
 class OpenVolume {
  public:
+  // `new_sums`: see local::DirsOptions.
   static Result<std::unique_ptr<OpenVolume>> open(const std::string& volume,
-                                                  const Settings& settings = {});
+                                                  const Settings& settings = {},
+                                                  bool new_sums = false);
   EventLoop& loop() { return loop_; }
   LocalStore& store() { return *store_; }
   uint64_t number() const { return volume_number(store_->volume_file().uuid); }

@@ -1,5 +1,6 @@
 #include "store/local/lmdb_env.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 
 #include "base/crc32c.h"
 #include "base/fault.h"
+#include "store/local/lmdb_lock.h"
 
 namespace graftfs::local {
 namespace {
@@ -17,6 +19,10 @@ constexpr size_t kMinMapSize = size_t{64} << 20;
 constexpr size_t kChecksumSize = 4;
 constexpr int kMaxReaders = 126;
 constexpr uint64_t kLargeCommit = 256 << 10;
+// How long opening waits for another process that commits; without its answer, pages are not
+// checked against their sums until this process writes.
+constexpr int kOpenWaitMs = 2000;
+const char* const kNames[] = {"dirs", "locations", "state"};
 
 // ---- The guard around LMDB. A fault inside it jumps back to guarded(); others go where they
 // went before.
@@ -67,20 +73,49 @@ void wrap(std::string& out, std::string_view key, std::string_view value) {
 
 }  // namespace
 
-Result<std::shared_ptr<LmdbEnv>> LmdbEnv::open(std::shared_ptr<Volume> volume, size_t map_size) {
+Result<std::shared_ptr<LmdbEnv>> LmdbEnv::open(std::shared_ptr<Volume> volume, size_t map_size,
+                                               bool new_sums) {
   install_guard();
   std::shared_ptr<LmdbEnv> env(new LmdbEnv(std::move(volume)));
   Result<void> opened = fail(EIO);
-  if (!env->guarded([&] { opened = env->open_env(map_size); })) {
-    return env->fail_damaged("its pages lead nowhere");
+  if (!env->guarded([&] { opened = env->open_env(map_size, new_sums); })) {
+    return env->fail_damaged("its pages cannot be read");
   }
   if (!opened) return std::unexpected(std::move(opened).error());
   return env;
 }
 
-Result<void> LmdbEnv::open_env(size_t map_size) {
+Result<void> LmdbEnv::map_file(size_t size) {
+  map_.reset();
+  for (;; size /= 2) {
+    auto map = mdb::Map::open(file_name_, size);
+    if (!map && map.error().code == ENOMEM && size / 2 >= kMinMapSize) continue;
+    TRY_ASSIGN(map_, std::move(map));
+    break;
+  }
+  // At least pages of the smallest size; where they are larger, less of it is used.
+  size_t pages = map_->size() / static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  if (!sums_) {
+    sums_ = std::make_unique<PageSums>(dir_.get(), volume_->path + "/dirs/sums", pages);
+    no_sums_ = std::make_unique<PageSums>(dir_.get(), "", 0);
+  }
+  sums_->resize(pages);
+  return {};
+}
+
+Result<void> LmdbEnv::open_env(size_t map_size, bool new_sums) {
   std::string dir = volume_->path + "/dirs";
   file_name_ = dir + "/data.mdb";
+  TRY_ASSIGN(dir_, open_at(volume_->fd.get(), "dirs", O_RDONLY | O_DIRECTORY, dir));
+  DirLock lock(dir_.get(), kOpenWaitMs);
+  struct stat st = {};
+  const bool exists = ::stat(file_name_.c_str(), &st) == 0 && st.st_size > 0;
+  if (exists) {
+    // Before LMDB sees it.
+    TRY(map_file(std::max<size_t>(map_size, st.st_size)));
+    map_size = map_->size();
+    if (lock) TRY(catch_up(new_sums));
+  }
   for (;; map_size /= 2) {
     if (int e = mdb_env_create(&env_)) return fail_with(e, "open");
     mdb_env_set_maxdbs(env_, 8);
@@ -96,32 +131,36 @@ Result<void> LmdbEnv::open_env(size_t map_size) {
   }
   int dead = 0;
   mdb_reader_check(env_, &dead);
-  MDB_envinfo info;
-  MDB_stat stat;
-  mdb_env_info(env_, &info);
-  mdb_env_stat(env_, &stat);
-  struct stat st;
-  if (::stat(file_name_.c_str(), &st) == 0 && info.me_last_txnid > 0 &&
-      static_cast<uint64_t>(st.st_size) < (info.me_last_pgno + 1) * stat.ms_psize) {
-    return fail_damaged(fmt::format("it ends at offset {} and should have {} bytes", st.st_size,
-                                    (info.me_last_pgno + 1) * stat.ms_psize));
-  }
-  MDB_txn* txn = nullptr;
-  if (int e = mdb_txn_begin(env_, nullptr, 0, &txn)) return fail_with(e, "open");
-  const char* names[] = {"dirs", "locations", "state"};
-  for (int i = 0; i < 3; ++i) {
-    if (int e = mdb_dbi_open(txn, names[i], MDB_CREATE, &dbi_[i])) {
+  TRY(open_dbs());
+  if (exists && !lock) return {};
+  if (!exists) TRY(map_file(map_size));
+  if (!exists || mdb::newest_meta(*map_)->txn != written_.txn) return catch_up(new_sums);
+  return {};
+}
+
+Result<void> LmdbEnv::open_dbs() {
+  // Only a volume that is opened for the first time is written to.
+  for (unsigned flags : {unsigned{MDB_RDONLY}, 0u}) {
+    MDB_txn* txn = nullptr;
+    if (int e = mdb_txn_begin(env_, nullptr, flags, &txn)) return fail_with(e, "open");
+    int e = 0;
+    for (int i = 0; i < 3 && e == 0; ++i) {
+      e = mdb_dbi_open(txn, kNames[i], flags ? 0 : MDB_CREATE, &dbi_[i]);
+    }
+    if (e) {
       mdb_txn_abort(txn);
+      if (e == MDB_NOTFOUND && flags) continue;
       return fail_with(e, "open");
     }
+    if ((e = mdb_txn_commit(txn))) return fail_with(e, "open");
+    return {};
   }
-  if (int e = mdb_txn_commit(txn)) return fail_with(e, "open");
   return {};
 }
 
 LmdbEnv::~LmdbEnv() {
   if (!env_ || leak_) return;
-  for (MDB_txn* txn : readers_) mdb_txn_abort(txn);
+  for (const Reader& reader : readers_) mdb_txn_abort(reader.txn);
   mdb_env_close(env_);
 }
 
@@ -144,7 +183,8 @@ std::unexpected<Error> LmdbEnv::fail_with(int code, const char* verb) {
     case MDB_READERS_FULL:
       return fail(EAGAIN, file_name_ + ": too many readers at once");
   }
-  if (code < 0) return fail(EIO, fmt::format("cannot {} {}: {}", verb, file_name_, mdb_strerror(code)));
+  if (code < 0)
+    return fail(EIO, fmt::format("cannot {} {}: {}", verb, file_name_, mdb_strerror(code)));
   return os_fail(code, verb, file_name_);
 }
 
@@ -152,6 +192,17 @@ std::unexpected<Error> LmdbEnv::fail_damaged(const std::string& what) {
   MARK("store.local.dirs.damaged");
   return damaged(fmt::format("{} is damaged: {}; stop the file system and run 'graftfs fsck {}'",
                              file_name_, what, volume_->path));
+}
+
+std::unexpected<Error> LmdbEnv::tell(Error error) {
+  if (error.is_damage()) return fail_damaged(error.message);
+  return std::unexpected(std::move(error));
+}
+
+void LmdbEnv::break_with(Error why) {
+  std::lock_guard lock(broken_mutex_);
+  why_ = std::move(why);
+  broken_ = true;
 }
 
 Result<void> LmdbEnv::usable() const {
@@ -165,10 +216,8 @@ Result<void> LmdbEnv::usable() const {
 bool LmdbEnv::guarded(const std::function<void()>& fn) {
   sigjmp_buf target;
   if (sigsetjmp(target, 0) != 0) {
-    std::lock_guard lock(broken_mutex_);
     leak_ = true;
-    why_ = fail_damaged("its pages lead nowhere").error();
-    broken_ = true;
+    break_with(fail_damaged("its pages cannot be read").error());
     return false;
   }
   jump_target = &target;
@@ -177,33 +226,74 @@ bool LmdbEnv::guarded(const std::function<void()>& fn) {
   return true;
 }
 
-Result<MDB_txn*> LmdbEnv::take_reader() {
-  MDB_txn* txn = nullptr;
+Result<LmdbEnv::Reader> LmdbEnv::take_reader() {
+  Reader reader;
   {
     std::lock_guard lock(readers_mutex_);
     if (!readers_.empty()) {
-      txn = readers_.back();
+      reader = readers_.back();
       readers_.pop_back();
     }
   }
-  int e = txn ? mdb_txn_renew(txn) : mdb_txn_begin(env_, nullptr, MDB_RDONLY, &txn);
+  int e = reader.txn ? mdb_txn_renew(reader.txn)
+                     : mdb_txn_begin(env_, nullptr, MDB_RDONLY, &reader.txn);
   if (e) return fail_with(e, "read");
-  return txn;
+  return reader;
 }
 
-void LmdbEnv::give_reader(MDB_txn* txn) {
-  mdb_txn_reset(txn);
+void LmdbEnv::give_reader(Reader reader) {
+  mdb_txn_reset(reader.txn);
   std::lock_guard lock(readers_mutex_);
-  readers_.push_back(txn);
+  readers_.push_back(reader);
 }
 
-Result<void> LmdbEnv::read(const Body& body) {
+Result<LmdbEnv::View> LmdbEnv::view_of(const mdb::Snapshot& snapshot) {
+  View view;
+  view.snapshot = snapshot;
+  // The sums of one transaction hold for the next as well, since nothing is known of what that
+  // may write; and for all that this process writes. Beyond, another process writes.
+  view.sums = snapshot.txn <= sums_->txn() + 1 ? sums_.get() : no_sums_.get();
+  for (int i = 0; i < 3; ++i) {
+    auto db = mdb::find_db(*map_, *view.sums, snapshot, kNames[i]);
+    if (!db) return tell(std::move(db).error());
+    view.dbs[i] = *db;
+  }
+  return view;
+}
+
+// Finds the roots of the reader's transaction.
+Result<void> LmdbEnv::look(Reader& reader) {
+  for (;;) {
+    uint64_t txn = mdb_txn_id(reader.txn);
+    if (reader.view.sums && reader.view.snapshot.txn == txn) return {};
+    auto snapshot = mdb::read_meta(*map_, static_cast<int>(txn % 2));
+    // Two transactions later that meta page is written anew; not before the one in between is
+    // there.
+    MDB_envinfo info;
+    mdb_env_info(env_, &info);
+    if (info.me_last_txnid <= txn) {
+      if (!snapshot) return tell(std::move(snapshot).error());
+      if (snapshot->txn != txn) return fail_damaged(fmt::format("transaction {} is gone", txn));
+      TRY_ASSIGN(reader.view, view_of(*snapshot));
+      return {};
+    }
+    mdb_txn_reset(reader.txn);
+    if (int e = mdb_txn_renew(reader.txn)) return fail_with(e, "read");
+  }
+}
+
+Result<void> LmdbEnv::read(const ReadBody& body) {
   TRY(usable());
   std::shared_lock lock(resize_);
-  TRY_ASSIGN(MDB_txn * txn, take_reader());
+  TRY_ASSIGN(Reader reader, take_reader());
   Result<void> result;
-  if (!guarded([&] { result = body(txn); })) return usable();
-  give_reader(txn);
+  if (!guarded([&] {
+        result = look(reader);
+        if (result) result = body(reader.view);
+      })) {
+    return usable();
+  }
+  give_reader(reader);
   return result;
 }
 
@@ -218,40 +308,48 @@ Result<void> LmdbEnv::room_for(uint64_t bytes) {
   return os_fail(ENOSPC, "write", file_name_);
 }
 
-Result<void> LmdbEnv::try_write(const Body& body, bool& full) {
-  MDB_txn* txn = nullptr;
-  if (int e = mdb_txn_begin(env_, nullptr, 0, &txn)) return fail_with(e, "write");
+Result<void> LmdbEnv::try_write(const WriteBody& body, bool& full) {
+  Write write{nullptr, {}};
+  TRY_ASSIGN(write.before, view_of(written_));
+  if (int e = mdb_txn_begin(env_, nullptr, 0, &write.txn)) return fail_with(e, "write");
   put_bytes_ = 0;
-  Result<void> result = body(txn);
+  Result<void> result = body(write);
   if (result) result = volume_->alive();
   if (result) result = room_for(put_bytes_);
   if (!result) {
-    mdb_txn_abort(txn);
+    mdb_txn_abort(write.txn);
     full = result.error().code == MDB_MAP_FULL;
     return result;
   }
-  int e = mdb_txn_commit(txn);
-  if (e == 0) return {};
+  int e = mdb_txn_commit(write.txn);
+  if (e == 0) return note_written();
   full = e == MDB_MAP_FULL;
   if (full) return fail(MDB_MAP_FULL);
   return fail_with(e, "write");
 }
 
-Result<void> LmdbEnv::write(const Body& body) {
+Result<void> LmdbEnv::write(const WriteBody& body) {
+  TRY(usable());
+  DirLock lock(dir_.get());
   for (;;) {
     TRY(usable());
     bool full = false;
     Result<void> result;
-    if (!guarded([&] { result = try_write(body, full); })) return usable();
+    bool finished = guarded([&] {
+      // Another process may have written.
+      auto newest = mdb::newest_meta(*map_);
+      bool behind = !newest || newest->txn != written_.txn || !sums_->is_current();
+      result = behind ? catch_up(false) : sums_->add_pending();
+      if (result) result = try_write(body, full);
+    });
+    if (!finished) return usable();
     if (full) {
       TRY(grow());
       continue;
     }
+    // What the page cache holds of the file is not what the disk holds.
     if (!result && result.error().code == EIO && !volume_->shut_down) {
-      // What the page cache holds of the file is not what the disk holds.
-      std::lock_guard lock(broken_mutex_);
-      why_ = Error{EIO, file_name_ + ": an earlier write failed; mount the volume again"};
-      broken_ = true;
+      break_with(Error{EIO, file_name_ + ": an earlier write failed; mount the volume again"});
     }
     return result;
   }
@@ -263,7 +361,7 @@ Result<void> LmdbEnv::grow() {
   MDB_envinfo info;
   mdb_env_info(env_, &info);
   if (int e = mdb_env_set_mapsize(env_, info.me_mapsize * 2)) return fail_with(e, "extend");
-  return {};
+  return map_file(info.me_mapsize * 2);
 }
 
 Result<std::string_view> LmdbEnv::unwrap(std::string_view key, std::string_view wrapped) {
@@ -279,65 +377,52 @@ Result<std::string_view> LmdbEnv::unwrap(std::string_view key, std::string_view 
                                   key.size() > 17 ? "..." : ""));
 }
 
-Result<std::optional<std::string_view>> LmdbEnv::get(MDB_txn* txn, Db db, std::string_view key) {
-  MDB_val k = val(key), v;
-  int e = mdb_get(txn, dbi_[db], &k, &v);
-  if (e == MDB_NOTFOUND) return std::nullopt;
-  if (e) return fail_with(e, "read");
-  TRY_ASSIGN(std::string_view value, unwrap(key, view(v)));
+Result<std::optional<std::string_view>> LmdbEnv::get(const View& view, Db db,
+                                                     std::string_view key) {
+  std::string_view found;
+  Result<bool> there = tree(view, db).find(key, found);
+  if (!there) return tell(std::move(there).error());
+  if (!*there) return std::nullopt;
+  TRY_ASSIGN(std::string_view value, unwrap(key, found));
   return value;
 }
 
-Result<void> LmdbEnv::put(MDB_txn* txn, Db db, std::string_view key, std::string_view value) {
-  std::string wrapped;
-  wrap(wrapped, key, value);
-  put_bytes_ += key.size() + wrapped.size();
-  MDB_val k = val(key), v = val(wrapped);
-  int e = mdb_put(txn, dbi_[db], &k, &v, 0);
-  if (e == MDB_MAP_FULL) return fail(MDB_MAP_FULL);
-  if (e) return fail_with(e, "write");
-  return {};
-}
-
-Result<void> LmdbEnv::erase(MDB_txn* txn, Db db, std::string_view key) {
-  MDB_val k = val(key);
-  int e = mdb_del(txn, dbi_[db], &k, nullptr);
-  if (e == MDB_MAP_FULL) return fail(MDB_MAP_FULL);
-  if (e && e != MDB_NOTFOUND) return fail_with(e, "write");
-  return {};
-}
-
 Result<void> LmdbEnv::scan(
-    MDB_txn* txn, Db db, std::string_view from,
+    const View& view, Db db, std::string_view from,
     const std::function<bool(std::string_view key, std::string_view value)>& fn) {
-  MDB_cursor* cursor = nullptr;
-  if (int e = mdb_cursor_open(txn, dbi_[db], &cursor)) return fail_with(e, "read");
-  MDB_val k = val(from), v;
   Result<void> result;
-  int e = mdb_cursor_get(cursor, &k, &v, from.empty() ? MDB_FIRST : MDB_SET_RANGE);
-  for (; e == 0; e = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) {
-    auto value = unwrap(view(k), view(v));
-    if (!value) {
-      result = std::unexpected(std::move(value).error());
-      break;
-    }
-    if (!fn(view(k), *value)) break;
-  }
-  mdb_cursor_close(cursor);
-  if (e && e != MDB_NOTFOUND) return fail_with(e, "read");
+  auto each = [&](std::string_view key, std::string_view wrapped) {
+    auto value = unwrap(key, wrapped);
+    if (value) return fn(key, *value);
+    result = std::unexpected(std::move(value).error());
+    return false;
+  };
+  Result<void> scanned = tree(view, db).scan(from, each);
+  if (!scanned) return tell(std::move(scanned).error());
   return result;
 }
 
-LmdbEnv::Batch::Batch(LmdbEnv& env, MDB_txn* txn, Db db) : env_(env) {
-  opened_ = mdb_cursor_open(txn, env.dbi_[db], &cursor_);
+LmdbEnv::Batch::Batch(LmdbEnv& env, const Write& write, Db db)
+    : env_(env), tree_(env.tree(write.before, db)) {
+  opened_ = mdb_cursor_open(write.txn, env.dbi_[db], &cursor_);
 }
 
 LmdbEnv::Batch::~Batch() {
   if (cursor_) mdb_cursor_close(cursor_);
 }
 
-Result<void> LmdbEnv::Batch::put(std::string_view key, std::string_view value) {
+Result<void> LmdbEnv::Batch::check(std::string_view key, bool erase) {
   if (opened_) return env_.fail_with(opened_, "write");
+  const bool near = path_.covers(key);
+  Result<void> found = near ? tree_.seek_near(key, path_) : tree_.seek(key, path_);
+  if (found) found = tree_.check_for_write(path_, erase && !(near && neighbours_checked_));
+  if (!found) return env_.tell(std::move(found).error());
+  neighbours_checked_ = (near && neighbours_checked_) || erase;
+  return {};
+}
+
+Result<void> LmdbEnv::Batch::put(std::string_view key, std::string_view value) {
+  TRY(check(key, false));
   wrap(buffer_, key, value);
   env_.put_bytes_ += key.size() + buffer_.size();
   MDB_val k = val(key), v = val(buffer_);
@@ -348,7 +433,7 @@ Result<void> LmdbEnv::Batch::put(std::string_view key, std::string_view value) {
 }
 
 Result<void> LmdbEnv::Batch::erase(std::string_view key) {
-  if (opened_) return env_.fail_with(opened_, "write");
+  TRY(check(key, true));
   MDB_val k = val(key), v;
   int e = mdb_cursor_get(cursor_, &k, &v, MDB_SET);
   if (e == 0) e = mdb_cursor_del(cursor_, 0);
@@ -358,12 +443,17 @@ Result<void> LmdbEnv::Batch::erase(std::string_view key) {
 }
 
 Result<void> LmdbEnv::Batch::erase_prefix(std::string_view prefix) {
-  if (opened_) return env_.fail_with(opened_, "write");
+  std::string next(prefix);
   for (;;) {
-    MDB_val k = val(prefix), v;
+    TRY(check(next, true));
+    MDB_val k = val(next), v;
     int e = mdb_cursor_get(cursor_, &k, &v, MDB_SET_RANGE);
     if (e == MDB_NOTFOUND || (e == 0 && !view(k).starts_with(prefix))) return {};
-    if (e == 0) e = mdb_cursor_del(cursor_, 0);
+    if (e == 0) {
+      next = view(k);
+      TRY(check(next, true));
+      e = mdb_cursor_del(cursor_, 0);
+    }
     if (e == MDB_MAP_FULL) return fail(MDB_MAP_FULL);
     if (e) return env_.fail_with(e, "write");
   }

@@ -46,8 +46,8 @@ std::string ino_key(Ino ino) {
 
 Result<Header> get_copy(LmdbEnv& env, LmdbEnv::Db db, const std::string& key) {
   Header value;
-  TRY(env.read([&](MDB_txn* txn) -> Result<void> {
-    TRY_ASSIGN(auto found, env.get(txn, db, key));
+  TRY(env.read([&](const LmdbEnv::View& view) -> Result<void> {
+    TRY_ASSIGN(auto found, env.get(view, db, key));
     if (found) value.emplace(*found);
     return {};
   }));
@@ -60,8 +60,8 @@ Result<std::vector<DirEntryBytes>> scan_entries(LmdbEnv& env, Ino dir, const Ent
   std::string start = entry_key(dir, from);
   std::string prefix = start.substr(0, 9);
   if (max == 0) return entries;
-  TRY(env.read([&](MDB_txn* txn) -> Result<void> {
-    return env.scan(txn, LmdbEnv::dirs, start, [&](std::string_view key, std::string_view value) {
+  TRY(env.read([&](const LmdbEnv::View& view) -> Result<void> {
+    return env.scan(view, LmdbEnv::dirs, start, [&](std::string_view key, std::string_view value) {
       if (!key.starts_with(prefix)) return false;
       entries.push_back({EntryKey(key.substr(9)), std::string(value)});
       return entries.size() < max;
@@ -72,9 +72,9 @@ Result<std::vector<DirEntryBytes>> scan_entries(LmdbEnv& env, Ino dir, const Ent
 
 Result<std::vector<Header>> get_headers(LmdbEnv& env, const std::vector<Ino>& dirs) {
   std::vector<Header> headers(dirs.size());
-  TRY(env.read([&](MDB_txn* txn) -> Result<void> {
+  TRY(env.read([&](const LmdbEnv::View& view) -> Result<void> {
     for (size_t i = 0; i < dirs.size(); ++i) {
-      TRY_ASSIGN(auto found, env.get(txn, LmdbEnv::dirs, header_key(dirs[i])));
+      TRY_ASSIGN(auto found, env.get(view, LmdbEnv::dirs, header_key(dirs[i])));
       if (found) headers[i].emplace(*found);
     }
     return {};
@@ -85,12 +85,12 @@ Result<std::vector<Header>> get_headers(LmdbEnv& env, const std::vector<Ino>& di
 Result<std::vector<Ino>> scan_dirs(LmdbEnv& env, Ino from, size_t max) {
   std::vector<Ino> inos;
   if (max == 0) return inos;
-  TRY(env.read([&](MDB_txn* txn) -> Result<void> {
+  TRY(env.read([&](const LmdbEnv::View& view) -> Result<void> {
     // From header to header, skipping the entries between them.
     Ino next = from;
     for (bool more = true; more && inos.size() < max;) {
       more = false;
-      TRY(env.scan(txn, LmdbEnv::dirs, header_key(next),
+      TRY(env.scan(view, LmdbEnv::dirs, header_key(next),
                    [&](std::string_view key, std::string_view) {
                      if (key.size() < 9) return true;
                      Ino ino{read_be(key)};
@@ -105,9 +105,10 @@ Result<std::vector<Ino>> scan_dirs(LmdbEnv& env, Ino from, size_t max) {
   return inos;
 }
 
-Result<void> apply(LmdbEnv& env, MDB_txn* txn, const std::vector<DirUpdate>& updates) {
+Result<void> apply(LmdbEnv& env, const LmdbEnv::Write& write,
+                   const std::vector<DirUpdate>& updates) {
   {
-    LmdbEnv::Batch dirs(env, txn, LmdbEnv::dirs);
+    LmdbEnv::Batch dirs(env, write, LmdbEnv::dirs);
     for (const DirUpdate& u : updates) {
       if (u.remove) {
         TRY(dirs.erase_prefix(ino_key(u.dir)));
@@ -128,7 +129,7 @@ Result<void> apply(LmdbEnv& env, MDB_txn* txn, const std::vector<DirUpdate>& upd
       }
     }
   }
-  LmdbEnv::Batch locations(env, txn, LmdbEnv::locations);
+  LmdbEnv::Batch locations(env, write, LmdbEnv::locations);
   for (const DirUpdate& u : updates) {
     std::vector<const std::pair<Ino, EntryKey>*> located;
     located.reserve(u.located.size());
@@ -152,8 +153,8 @@ Result<void> apply(LmdbEnv& env, MDB_txn* txn, const std::vector<DirUpdate>& upd
 Task<Result<Header>> LocalDirs::read_header(Ino dir) {
   std::string key = header_key(dir);
   if (!options_.all_reads_on_pool) co_return get_copy(*env_, LmdbEnv::dirs, key);
-  auto done = start_job(pool_, executor_,
-                        [env = env_, key] { return get_copy(*env, LmdbEnv::dirs, key); });
+  auto done =
+      start_job(pool_, executor_, [env = env_, key] { return get_copy(*env, LmdbEnv::dirs, key); });
   Result<Header> result = co_await done;
   co_return result;
 }
@@ -171,8 +172,8 @@ Task<Result<std::vector<Header>>> LocalDirs::read_headers(std::vector<Ino> dirs)
 Task<Result<Header>> LocalDirs::read_entry(Ino dir, EntryKey name) {
   std::string key = entry_key(dir, name);
   if (!options_.all_reads_on_pool) co_return get_copy(*env_, LmdbEnv::dirs, key);
-  auto done = start_job(pool_, executor_,
-                        [env = env_, key] { return get_copy(*env, LmdbEnv::dirs, key); });
+  auto done =
+      start_job(pool_, executor_, [env = env_, key] { return get_copy(*env, LmdbEnv::dirs, key); });
   Result<Header> result = co_await done;
   co_return result;
 }
@@ -215,7 +216,7 @@ Task<Result<std::optional<Location>>> LocalDirs::locate(Ino ino) {
 Task<Result<void>> LocalDirs::commit(std::vector<DirUpdate> updates) {
   points::DirsCommit::before();
   auto done = start_job(writer_, executor_, [env = env_, updates = std::move(updates)] {
-    return env->write([&](MDB_txn* txn) { return apply(*env, txn, updates); });
+    return env->write([&](const LmdbEnv::Write& write) { return apply(*env, write, updates); });
   });
   Result<void> result = co_await done;
   if (result) points::DirsCommit::after();
@@ -223,8 +224,8 @@ Task<Result<void>> LocalDirs::commit(std::vector<DirUpdate> updates) {
 }
 
 Task<Result<std::vector<Ino>>> LocalDirs::list_dirs(Ino from, size_t max) {
-  auto done = start_job(pool_, executor_,
-                        [env = env_, from, max] { return scan_dirs(*env, from, max); });
+  auto done =
+      start_job(pool_, executor_, [env = env_, from, max] { return scan_dirs(*env, from, max); });
   Result<std::vector<Ino>> result = co_await done;
   co_return result;
 }

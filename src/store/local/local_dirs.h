@@ -11,6 +11,8 @@ namespace graftfs::local {
 struct DirsOptions {
   // Reads that may take long go to the pool; with this, single gets do as well.
   bool all_reads_on_pool = false;
+  // Believe every page that makes sense, and make the pages' checksums anew (fsck --repair).
+  bool new_sums = false;
 };
 
 // Owned by the LocalStore, used from the executor's thread. Commits run one after another on a
@@ -21,7 +23,10 @@ class LocalDirs final : public DirStore {
  public:
   LocalDirs(Executor& executor, BlockingPool& pool, BlockingPool& writer,
             std::shared_ptr<LmdbEnv> env, DirsOptions options)
-      : executor_(executor), pool_(pool), writer_(writer), env_(std::move(env)),
+      : executor_(executor),
+        pool_(pool),
+        writer_(writer),
+        env_(std::move(env)),
         options_(options) {}
 
   Task<Result<std::optional<std::string>>> read_header(Ino dir) override;

@@ -22,8 +22,8 @@ Result<StateValue> decode(const LmdbEnv& env, std::string_view bytes) {
 Task<Result<StateValue>> LocalState::get(std::string key) {
   StateValue value;
   LmdbEnv& env = *env_;
-  Result<void> read = env.read([&](MDB_txn* txn) -> Result<void> {
-    TRY_ASSIGN(auto found, env.get(txn, LmdbEnv::state, key));
+  Result<void> read = env.read([&](const LmdbEnv::View& view) -> Result<void> {
+    TRY_ASSIGN(auto found, env.get(view, LmdbEnv::state, key));
     if (found) {
       TRY_ASSIGN(value, decode(env, *found));
     }
@@ -38,20 +38,20 @@ Task<Result<uint64_t>> LocalState::set(std::string key, uint64_t expected, std::
   auto done = start_job(
       writer_, executor_,
       [env = env_, key = std::move(key), expected, value = std::move(value)]() -> Result<uint64_t> {
-        TRY(env->write([&](MDB_txn* txn) -> Result<void> {
-          TRY_ASSIGN(auto found, env->get(txn, LmdbEnv::state, key));
+        TRY(env->write([&](const LmdbEnv::Write& write) -> Result<void> {
+          TRY_ASSIGN(auto found, env->get(write.before, LmdbEnv::state, key));
           StateValue old;
           if (found) {
             TRY_ASSIGN(old, decode(*env, *found));
           }
           if (old.version != expected) {
-            return fail(ESTALE, fmt::format("state '{}' is at version {}, not {}", key,
-                                            old.version, expected));
+            return fail(ESTALE, fmt::format("state '{}' is at version {}, not {}", key, old.version,
+                                            expected));
           }
           uint64_t version = expected + 1;
           std::string record(reinterpret_cast<const char*>(&version), sizeof version);
           record += value;
-          return env->put(txn, LmdbEnv::state, key, record);
+          return LmdbEnv::Batch(*env, write, LmdbEnv::state).put(key, record);
         }));
         return expected + 1;
       });
@@ -60,22 +60,22 @@ Task<Result<uint64_t>> LocalState::set(std::string key, uint64_t expected, std::
   co_return result;
 }
 
-Task<Result<std::vector<std::pair<std::string, StateValue>>>> LocalState::list(
-    std::string prefix) {
+Task<Result<std::vector<std::pair<std::string, StateValue>>>> LocalState::list(std::string prefix) {
   std::vector<std::pair<std::string, StateValue>> list;
   LmdbEnv& env = *env_;
   Result<void> damage;
-  Result<void> read = env.read([&](MDB_txn* txn) -> Result<void> {
-    return env.scan(txn, LmdbEnv::state, prefix, [&](std::string_view key, std::string_view bytes) {
-      if (!key.starts_with(prefix)) return false;
-      auto value = decode(env, bytes);
-      if (value) {
-        list.emplace_back(key, std::move(*value));
-      } else {
-        damage = std::unexpected(std::move(value).error());
-      }
-      return damage.has_value();
-    });
+  Result<void> read = env.read([&](const LmdbEnv::View& view) -> Result<void> {
+    return env.scan(view, LmdbEnv::state, prefix,
+                    [&](std::string_view key, std::string_view bytes) {
+                      if (!key.starts_with(prefix)) return false;
+                      auto value = decode(env, bytes);
+                      if (value) {
+                        list.emplace_back(key, std::move(*value));
+                      } else {
+                        damage = std::unexpected(std::move(value).error());
+                      }
+                      return damage.has_value();
+                    });
   });
   if (read && !damage) read = damage;
   if (!read) co_return std::unexpected(std::move(read).error());

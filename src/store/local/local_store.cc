@@ -36,7 +36,7 @@ Result<void> LocalStore::open_parts(const std::string& path) {
     if (errno != EWOULDBLOCK) return os_fail(errno, "lock", path + "/lock");
     return fail(EBUSY, path + " is in exclusive use by another process; wait until it is done");
   }
-  TRY_ASSIGN(env_, local::LmdbEnv::open(volume_, options_.dirs_map_size));
+  TRY_ASSIGN(env_, local::LmdbEnv::open(volume_, options_.dirs_map_size, options_.dirs.new_sums));
   writer_ = std::make_unique<BlockingPool>("graftfs-dirs", 1);
   dirs_ = std::make_unique<local::LocalDirs>(executor_, pool_, *writer_, env_, options_.dirs);
   state_ = std::make_unique<local::LocalState>(executor_, *writer_, env_);

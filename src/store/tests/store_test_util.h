@@ -47,8 +47,9 @@ T run(EventLoop& loop, Task<T> task) {
 }
 
 struct TempDir {
-  TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "graftfs-test-XXXXXX").string();
+  TempDir() : TempDir(std::filesystem::temp_directory_path()) {}
+  explicit TempDir(const std::filesystem::path& parent) {
+    std::string pattern = (parent / "graftfs-test-XXXXXX").string();
     path = ::mkdtemp(pattern.data());
   }
   ~TempDir() { std::filesystem::remove_all(path); }
