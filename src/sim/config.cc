@@ -36,6 +36,19 @@ SimConfig random_config(uint64_t seed) {
   c.segment_capacity = r.chance(50) ? 32 << 10 : 128 << 10;
   const Nanos latency[] = {0, 50 * kMicrosecond, kMillisecond};
   c.latency_max = latency[r.below(3)];
+  // Drawn last, so that the rest of a seed stays what it was.
+  uint64_t write_back = r.below(100);
+  if (write_back < 12) {
+    c.segment_capacity = 64 << 10;  // the cap is six of them
+    c.operations += 200;
+    c.bulky = true;
+    if (write_back < 6) {
+      c.commit_stall_ppm = 500'000;
+      c.commit_stall = 3 * kSecond;
+    } else {
+      c.commit_eio_ppm = 900'000;
+    }
+  }
   return c;
 }
 
@@ -63,11 +76,18 @@ std::string describe(const SimConfig& c) {
       c.trace == TracePolicy::full ? "full" : "chunked", kTrouble[static_cast<int>(c.trouble)],
       c.clients, c.workers, c.operations, c.crashes, c.segment_events, c.segments_per_major,
       c.segment_capacity, c.memory_limit, c.write_back_batch, c.write_back_after, c.latency_max,
-      c.crash_at_kill_point || c.crash_at_step
+      (c.commit_stall_ppm ? " slow write-back" : c.commit_eio_ppm ? " failing write-back" : "") +
+      (c.crash_at_kill_point || c.crash_at_step
           ? fmt::format(" crash at kill point {} step {} ({})", c.crash_at_kill_point,
                         c.crash_at_step,
                         c.crash_kind == CrashKind::power_cut ? "power cut" : "process death")
-          : "");
+          : std::string()) +
+      (c.recovery_kill_point || c.recovery_step
+          ? fmt::format(" and in recovery at kill point {} step {} ({})", c.recovery_kill_point,
+                        c.recovery_step,
+                        c.recovery_crash_kind == CrashKind::power_cut ? "power cut"
+                                                                      : "process death")
+          : std::string()));
 }
 
 }  // namespace graftfs::sim

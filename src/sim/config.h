@@ -42,11 +42,22 @@ struct SimConfig {
   size_t write_back_batch = 4;
   Nanos write_back_after = 20 * kMillisecond;
   Nanos latency_max = 200 * kMicrosecond;
+  // Write-back that cannot keep up (the journal reaches its cap) or fails for a while.
+  uint32_t commit_stall_ppm = 0;
+  Nanos commit_stall = 0;
+  uint32_t commit_eio_ppm = 0;
+  bool bulky = false;  // many events are long
 
   // Where to crash instead of at random; 0: not there.
   uint64_t crash_at_kill_point = 0;  // the nth one that is reached
   uint64_t crash_at_step = 0;        // the nth step
   CrashKind crash_kind = CrashKind::process_death;
+  // And again in the recovery from that crash, at its nth kill point or step.
+  uint64_t recovery_kill_point = 0;
+  uint64_t recovery_step = 0;
+  CrashKind recovery_crash_kind = CrashKind::process_death;
+  // A client that died with the script under way leaves it at that, instead of beginning it again.
+  bool script_once = false;
 };
 
 // Everything drawn from the seed.

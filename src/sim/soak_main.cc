@@ -24,7 +24,9 @@ constexpr const char* kUsage =
     "  --first S    begin at this seed (default 1)\n"
     "  --trace      print a line for every seed\n"
     "  --script     run the fixed script once instead, with --strict, --full (traces), --kill N\n"
-    "               (crash at the Nth kill point), --step N (at the Nth step), --power-cut\n"
+    "               (crash at the Nth kill point), --step N (at the Nth step), --power-cut,\n"
+    "               --once (what died is not begun again), and a second crash in recovery:\n"
+    "               --recovery-kill N, --recovery-step N, --recovery-power-cut\n"
     "\n"
     "Prints what failed and how to run it again. Exits with 1 where a seed failed, or where a kill\n"
     "point was never reached in a run of at least 500 seeds.\n"
@@ -67,6 +69,14 @@ bool parse(int argc, char** argv, Options& o) {
       o.scripted.crash_at_kill_point = static_cast<uint64_t>(n);
     } else if (arg == "--step" && number(n)) {
       o.scripted.crash_at_step = static_cast<uint64_t>(n);
+    } else if (arg == "--recovery-kill" && number(n)) {
+      o.scripted.recovery_kill_point = static_cast<uint64_t>(n);
+    } else if (arg == "--recovery-step" && number(n)) {
+      o.scripted.recovery_step = static_cast<uint64_t>(n);
+    } else if (arg == "--recovery-power-cut") {
+      o.scripted.recovery_crash_kind = CrashKind::power_cut;
+    } else if (arg == "--once") {
+      o.scripted.script_once = true;
     } else if (arg == "--seeds" && number(n)) {
       o.seeds = static_cast<uint64_t>(n);
     } else if (arg == "--minutes" && number(n)) {

@@ -143,6 +143,7 @@ RankOptions World::rank_options() {
 void World::start_rank() {
   store_ = std::make_unique<MemoryStore>(rank_node_, disk_, &disk_random_);
   rank_ = std::make_unique<Rank>(rank_node_, *store_, rank_options());
+  served_ = false;
   plan_crash();
   rank_tasks_.spawn(run_rank());
 }
@@ -177,7 +178,7 @@ Task<void> World::run_rank() {
 }
 
 void World::rank_started() {
-  serving_ = true;
+  serving_ = served_ = true;
   if (config_.print)
     fmt::print("{:>6} the rank serves, with events up to {}\n", queue_.steps(),
                rank_->recovered().last.v);
@@ -245,9 +246,16 @@ void World::on_kill_point(void* context, const fault::Site& site) {
   ++world.kill_points_;
   world.queue_.note(site.name);
   bool now = world.kill_points_ == world.config_.crash_at_kill_point;
+  if (world.recovering())
+    now |= ++world.recovery_kill_points_ == world.config_.recovery_kill_point;
   if (world.kill_in_ > 0) now |= --world.kill_in_ == 0;
   world.last_site_ = site.name;
   if (now) throw fault::Killed{};
+}
+
+CrashKind World::kind_of_crash() const {
+  if (!config_.crash_at_kill_point && !config_.crash_at_step) return next_kind_;
+  return crashes_ == 0 ? config_.crash_kind : config_.recovery_crash_kind;
 }
 
 void World::end_client(SimClient& c) {
@@ -269,7 +277,7 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
     fmt::print("{:>6} {} after kill point {}\n", queue_.steps(),
                kind == CrashKind::power_cut ? "power cut" : "process death", last_site_);
   queue_.note(kind == CrashKind::power_cut ? "power cut" : "death");
-  if (rank_ && !serving_ && rank_->recovered().newest)
+  if (rank_ && !served_ && rank_->recovered().newest)
     oracle_.recovery_cut_off(rank_->recovered());
   serving_ = false;
   // What read through a client that lives on would leave it with buffers that are gone.
@@ -319,6 +327,10 @@ void World::corrupt_at_rest() {
 }
 
 void World::set_troubles(bool on) {
+  MemoryFaults::Chances& commits = disk_->faults()[StoreCall::dirs_commit];
+  commits.stall_ppm = on ? config_.commit_stall_ppm : 0;
+  commits.stall = config_.commit_stall;
+  commits.eio_ppm = on ? config_.commit_eio_ppm : 0;
   if (config_.trouble != DiskTrouble::errors) return;
   for (auto& chance : disk_->faults().chances) chance.eio_ppm = on ? 3000 : 0;
 }
@@ -333,18 +345,19 @@ bool World::step() {
     NodeExecutor* at = queue_.current();
     --crashes_left_;
     kill_in_ = step_in_ = 0;
-    crash(config_.crash_at_kill_point ? config_.crash_kind : next_kind_, at);
+    crash(kind_of_crash(), at);
     return true;
   } catch (const CheckFailed& check) {
     oracle_.fail(check.what);
     return true;
   }
   bool now = config_.crash_at_step && queue_.steps() == config_.crash_at_step;
+  if (recovering()) now |= ++recovery_steps_ == config_.recovery_step;
   if (step_in_ > 0) now |= --step_in_ == 0;
   if (now && !finished_) {
     --crashes_left_;
     kill_in_ = step_in_ = 0;
-    crash(config_.crash_at_step ? config_.crash_kind : next_kind_, nullptr);
+    crash(kind_of_crash(), nullptr);
     return true;
   }
   if (config_.trouble == DiskTrouble::full && queue_.now() > kFullUntil)
@@ -423,6 +436,8 @@ RunResult World::run() {
   result.kill_points = kill_points_;
   result.executions = oracle_.executions();
   result.crashes = crashes_;
+  result.recovery_steps = recovery_steps_;
+  result.recovery_kill_points = recovery_kill_points_;
   return result;
 }
 
