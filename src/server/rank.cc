@@ -265,7 +265,8 @@ void Rank::end_of_turn() {
 
 void Rank::begin_segment(SegmentId id, bool major, std::string& payload) {
   encode_segment_payload(major ? &state_ : nullptr, payload);
-  encoder_.begin_segment(id, payload);
+  // A quarter of a segment is the most there is for both.
+  encoder_.begin_segment(id, device_->segment_capacity() / 8, payload);
 }
 
 void Rank::journal_progress() { release_replies(); }
