@@ -12,12 +12,28 @@ namespace graftfs::sim {
 
 enum class Workload : uint8_t { random, scripted };
 
+// What a disk that lies does, one kind a run.
+enum class Lie : uint8_t {
+  journal_lost,         // a write of the journal never happened
+  journal_torn,         // some of its sectors never did
+  journal_misdirected,  // it went to another sector, or to another segment
+  journal_sync,         // a sync of the journal made nothing durable
+  dirs_sync,            // a commit of directories is gone after the next power cut
+  data_lost,            // as of the journal, of file data
+  data_torn,
+  data_sync,
+  data_bit,             // a bit of file data flips at rest
+};
+inline constexpr int kLies = 9;
+inline bool lies_about_data(Lie lie) { return lie >= Lie::data_lost; }
+
 // Faults of the disk, beside crashes.
 enum class DiskTrouble : uint8_t {
   none,
   full,        // space runs out, and comes back
   errors,      // calls fail with EIO, syncs fail once
   corruption,  // bits flip while the rank is down
+  lies,        // calls report success and did something else
 };
 
 struct SimConfig {
@@ -26,6 +42,7 @@ struct SimConfig {
   Durability durability = Durability::posix;
   TracePolicy trace = TracePolicy::chunked;
   DiskTrouble trouble = DiskTrouble::none;
+  Lie lie = Lie::journal_lost;  // where the trouble is lies
 
   int clients = 3;
   int workers = 2;    // of each client, one request at a time each

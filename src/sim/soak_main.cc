@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <string_view>
 
 #include "base/fault.h"
@@ -22,6 +23,7 @@ constexpr const char* kUsage =
     "  --minutes M  run until M minutes have passed\n"
     "  --seed S     run only this seed, and print what it does\n"
     "  --first S    begin at this seed (default 1)\n"
+    "  --only WORDS only seeds whose line (--trace) has these words in it, as in 'trouble lies'\n"
     "  --trace      print a line for every seed\n"
     "  --script     run the fixed script once instead, with --strict, --full (traces), --kill N\n"
     "               (crash at the Nth kill point), --step N (at the Nth step), --power-cut,\n"
@@ -41,6 +43,7 @@ struct Options {
   uint64_t first = 1;
   bool one = false;
   bool trace = false;
+  std::string only;
   bool script = false;
   sim::SimConfig scripted = sim::script_config();
 };
@@ -55,7 +58,9 @@ bool parse(int argc, char** argv, Options& o) {
       return *end == '\0' && out >= 0;
     };
     double n = 0;
-    if (arg == "--trace") {
+    if (arg == "--only" && i + 1 < argc) {
+      o.only = argv[++i];
+    } else if (arg == "--trace") {
       o.trace = true;
     } else if (arg == "--script") {
       o.script = true;
@@ -132,6 +137,7 @@ int main(int argc, char** argv) {
     if (options.one && runs == 1) break;
     if (options.minutes > 0 ? elapsed() > options.minutes * 60 : runs >= options.seeds) break;
     sim::SimConfig config = sim::random_config(seed);
+    if (sim::describe(config).find(options.only) == std::string::npos) continue;
     config.print = options.one;
     if (options.trace) fmt::print("{}\n", sim::describe(config));
     std::fflush(stdout);
