@@ -52,9 +52,9 @@ Task<Result<void>> Rank::start() {
   CO_TRY_ASSIGN(recovered_, co_await recover(executor_, *device_, store_.dirs(), cache_, state_,
                                              std::move(recovery)));
   for (const std::string& message : recovered_.messages) say(message);
+  commits_ = recovered_.commits;
   CO_TRY(co_await choose_cap());
-  if (!options_.read_only && !store_.unsynced_survived(options_.rank))
-    CO_TRY(co_await drop_data_of_lost_files());
+  if (!options_.read_only) CO_TRY(co_await drop_data_of_lost_files());
 
   JournalOptions journal;
   journal.volume = options_.volume;
