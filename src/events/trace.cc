@@ -27,7 +27,19 @@ void TraceEncoder::add_trace(Dir* dir) {
   if (policy_ == TracePolicy::chunked) named_.push_back(dir->ino());
 }
 
-void TraceEncoder::begin_segment(SegmentId id, std::string& out) {
+// What naming `dir` would take now: itself and the ancestors that are not named yet.
+size_t TraceEncoder::bytes_to_name(const Dir* dir) {
+  size_t bytes = 0;
+  for (; dir && dir->traced != segment_; dir = dir->parent) {
+    scratch_.clear();
+    ByteWriter w(scratch_);
+    encode_header_body(w, dir->header);
+    bytes += scratch_.size();
+  }
+  return bytes;
+}
+
+void TraceEncoder::begin_segment(SegmentId id, size_t most, std::string& out) {
   std::vector<Dir*> used;
   for (Ino ino : named_)
     if (Dir* d = cache_.find_dir(ino)) used.push_back(d);
@@ -38,7 +50,18 @@ void TraceEncoder::begin_segment(SegmentId id, std::string& out) {
   segment_ = id;
   named_.clear();
   trace_.clear();
-  for (Dir* d : used) add_trace(d);
+  // Directories can have long extended attributes: one that does not fit is named by the first
+  // event that needs it.
+  size_t bytes = 0;
+  for (Dir* d : used) {
+    size_t more = bytes_to_name(d);
+    if (bytes + more > most) {
+      MARK("events.summary.cut");
+      continue;
+    }
+    bytes += more;
+    add_trace(d);
+  }
   size_t before = out.size();
   ByteWriter w(out);
   w.varint(trace_.size());

@@ -30,8 +30,9 @@ class TraceEncoder {
  public:
   TraceEncoder(Cache& cache, TracePolicy policy) : cache_(cache), policy_(policy) {}
 
-  // A segment begins; appends the summary: the most used traces of the last segment.
-  void begin_segment(SegmentId id, std::string& out);
+  // A segment begins; appends the summary: the most used traces of the last segment, in `most`
+  // bytes or a little more.
+  void begin_segment(SegmentId id, size_t most, std::string& out);
   // Appends the traces that `event` still needs, then the event.
   void encode(const TreeEvent& event, std::string& out);
   // Of the event just encoded and applied: the directories it named in full itself.
@@ -40,12 +41,14 @@ class TraceEncoder {
 
  private:
   void add_trace(Dir* dir);
+  size_t bytes_to_name(const Dir* dir);
 
   Cache& cache_;
   TracePolicy policy_;
   SegmentId segment_;
   std::vector<Ino> named_;   // in this segment
   std::vector<Dir*> trace_;  // of the event being encoded, ancestors first
+  std::string scratch_;
   TraceStats stats_;
 };
 

@@ -62,7 +62,9 @@ struct Barrier {
   // so that a segment given back is told apart from one that was lost.
   uint64_t oldest;
   uint32_t flags;  // kClosed
-  uint32_t zero;
+  // How many write-backs the directories have seen (low 32 bits), each complete when this was
+  // appended; 0: nothing is said.
+  uint32_t commits;
 };
 static_assert(sizeof(Barrier) == 16);
 static_assert(offsetof(Barrier, flags) == 8);

@@ -130,7 +130,7 @@ Lsn Journal::Impl::append_barrier(uint32_t flags) {
     roll(false);
   }
   KILL_POINT("journal.barrier");
-  const Barrier barrier{oldest.v, flags, 0};
+  const Barrier barrier{oldest.v, flags, commits};
   const size_t at = open_frame();
   current().bytes.append(reinterpret_cast<const char*>(&barrier), sizeof barrier);
   seal(at, static_cast<uint8_t>(FrameType::barrier));
@@ -149,6 +149,7 @@ Lsn Journal::append(uint8_t type, absl::FunctionRef<void(std::string&)> encode) 
 }
 void Journal::flush() { impl_->flush(); }
 Task<Result<void>> Journal::sync() { return impl_->until_durable(impl_->last_event); }
+void Journal::set_commits(uint64_t commits) { impl_->commits = static_cast<uint32_t>(commits); }
 void Journal::want_sync() {
   impl_->want(impl_->last_event);
   impl_->start_sync();

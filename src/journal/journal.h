@@ -92,6 +92,9 @@ class Journal {
   void flush();
   // Completion: everything appended before the call is durable.
   Task<Result<void>> sync();
+  // So many write-backs are complete in the directory store. Later barriers, those of trim among
+  // them, say so: recovery then notices a store that has lost some (docs/recovery.md).
+  void set_commits(uint64_t commits);
   // Asks that a sync happens soon without waiting for it.
   void want_sync();
 

@@ -41,6 +41,7 @@ struct Journal::Impl {
 
   std::deque<SegmentState> live;
   uint64_t live_bytes = 0;
+  uint32_t commits = 0;      // for barriers
   SegmentId oldest;          // what frames say is the oldest segment that counts
   SegmentId next_segment;    // the id of the next one to begin
   SegmentId created;         // newest that exists on the device

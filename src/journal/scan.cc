@@ -33,6 +33,7 @@ class Assembler {
     if (!all_.empty()) scan_.newest = all_.back().id;
     SegmentId oldest;
     for (const Parsed& p : all_) oldest = std::max(oldest, p.oldest);
+    for (const Parsed& p : all_) scan_.commits = std::max(scan_.commits, p.commits);
     // Left by a trim that did not end.
     std::erase_if(all_, [&](const Parsed& p) { return p.id < oldest; });
     for (const Parsed& p : all_) {

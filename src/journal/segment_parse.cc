@@ -140,6 +140,7 @@ void parse_runs(Parsed& p, const ScanOptions& options, const Cuts& cuts) {
       const auto barrier = payload_at<Barrier>(bytes, at);
       p.oldest = std::max(p.oldest, SegmentId{barrier.oldest});
       run.closed = barrier.flags & kClosed;
+      p.commits = std::max(p.commits, barrier.commits);
     }
     at += size;
   }

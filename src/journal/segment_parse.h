@@ -33,6 +33,7 @@ struct Parsed {
   Epoch start_epoch;
   std::vector<Run> runs;
   SegmentId oldest;  // the most that its frames say
+  uint32_t commits = 0;  // the same
 
   // Begins with a segment start that counts.
   bool starts() const { return start && !runs.empty() && runs.front().offset == 0; }

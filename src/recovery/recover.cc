@@ -4,9 +4,42 @@
 
 #include "base/fault.h"
 #include "journal/damage.h"
+#include "recovery/commit_mark.h"
 
 namespace graftfs {
 namespace {
+
+// Whether the directories have everything that the journal says was written back, and so may not
+// hold any more. Returns the number to go on from.
+Task<Result<uint64_t>> check_commits(DirStore& store, const JournalScan& scan, Recovered& out,
+                                     const RecoveryOptions& options) {
+  std::string wrong;
+  uint64_t commits = 0;
+  auto read = co_await read_commit_mark(store, options.rank);
+  if (!read && !read.error().is_damage()) co_return std::unexpected(read.error());
+  if (!read) {
+    wrong = describe(read.error());
+  } else {
+    commits = *read;
+    const auto missing = static_cast<int32_t>(scan.commits - static_cast<uint32_t>(commits));
+    if (scan.commits != 0 && missing > 0) {
+      MARK("recovery.commits_lost");
+      wrong = fmt::format("the directories of the volume have lost the last {} of what the journal "
+                          "says was written to them (a disk that does not keep what it was asked "
+                          "to sync)",
+                          missing);
+      commits += static_cast<uint64_t>(missing);
+    }
+  }
+  if (wrong.empty()) co_return commits;
+  if (!options.accept_loss)
+    co_return damaged(fmt::format("{}; run `graftfs fsck {}` to look, or `graftfs mount "
+                                  "--accept-loss` to go on without it",
+                                  wrong, options.volume_name));
+  out.messages.push_back(
+      fmt::format("{}; run `graftfs fsck {}` next", wrong, options.volume_name));
+  co_return std::max<uint64_t>(commits, scan.commits);
+}
 
 Task<Result<void>> rewrite_doubtful(JournalDevice& device, const JournalScan& scan) {
   for (const ScannedSegment& segment : scan.segments) {
@@ -52,6 +85,7 @@ Task<Result<Recovered>> recover(Executor& executor, JournalDevice& device, DirSt
     out.fresh = true;
     co_return out;
   }
+  CO_TRY_ASSIGN(out.commits, co_await check_commits(store, scan, out, options));
   // After a power cut an event may be there whose file data is not: what is kept ends where both
   // surely are.
   out.last = scan.last;

@@ -47,6 +47,7 @@ struct Recovered {
   uint64_t events = 0;
   uint64_t bytes = 0;
   Nanos scan = 0, replay = 0, attach = 0;
+  uint64_t commits = 0;               // write-backs that the store has seen
   uint64_t cut = 0;                   // events behind `last` that were not kept
   std::vector<std::string> messages;  // for people: what was cut off, what was lost
 };

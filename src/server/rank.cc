@@ -52,9 +52,9 @@ Task<Result<void>> Rank::start() {
   CO_TRY_ASSIGN(recovered_, co_await recover(executor_, *device_, store_.dirs(), cache_, state_,
                                              std::move(recovery)));
   for (const std::string& message : recovered_.messages) say(message);
+  commits_ = recovered_.commits;
   CO_TRY(co_await choose_cap());
-  if (!options_.read_only && !store_.unsynced_survived(options_.rank))
-    CO_TRY(co_await drop_data_of_lost_files());
+  if (!options_.read_only) CO_TRY(co_await drop_data_of_lost_files());
 
   JournalOptions journal;
   journal.volume = options_.volume;
@@ -265,7 +265,8 @@ void Rank::end_of_turn() {
 
 void Rank::begin_segment(SegmentId id, bool major, std::string& payload) {
   encode_segment_payload(major ? &state_ : nullptr, payload);
-  encoder_.begin_segment(id, payload);
+  // A quarter of a segment is the most there is for both.
+  encoder_.begin_segment(id, device_->segment_capacity() / 8, payload);
 }
 
 void Rank::journal_progress() { release_replies(); }

@@ -172,6 +172,7 @@ class Rank final : public MetadataService, private JournalHooks {
   std::unique_ptr<Journal> journal_;
   Recovered recovered_;
   uint64_t journal_cap_ = 0;
+  uint64_t commits_ = 0;  // write-backs that were begun, ever
   std::optional<Error> failed_;
   bool serving_ = false;
   bool stopping_ = false;

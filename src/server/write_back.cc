@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/fault.h"
+#include "recovery/commit_mark.h"
 #include "server/rank.h"
 
 namespace graftfs {
@@ -198,6 +199,15 @@ Task<Result<size_t>> Rank::write_back_batch() {
     unpin();
     co_return size_t{0};
   }
+  // On a full disk only what makes room goes, and nothing beside it.
+  const bool counts = std::any_of(updates.begin(), updates.end(),
+                                  [](const DirUpdate& u) { return u.header || !u.put.empty(); });
+  const uint64_t commits = commits_ + counts;
+  if (counts) {
+    // A number is never used for two: one that failed may be there all the same.
+    commits_ = commits;
+    updates.push_back(commit_mark(options_.rank, commits));
+  }
   KILL_POINT("write_back.taken");
   // Nothing reaches the store before it is durable in the journal.
   Result<void> done = co_await journal_->sync();
@@ -208,6 +218,7 @@ Task<Result<size_t>> Rank::write_back_batch() {
     unpin();
     co_return std::unexpected(done.error());
   }
+  if (counts) journal_->set_commits(commits);
   // Marking a null entry clean drops it, unless its directory is pinned by somebody else.
   unpin();
   std::vector<DirtyItem*> changed;

@@ -19,6 +19,8 @@ SimConfig random_config(uint64_t seed) {
     c.trouble = DiskTrouble::errors;
   else if (trouble < 30)
     c.trouble = DiskTrouble::corruption;
+  else if (trouble < 45)
+    c.trouble = DiskTrouble::lies;
   c.clients = 1 + static_cast<int>(r.below(3));
   c.workers = 1 + static_cast<int>(r.below(3));
   c.operations = 60 + static_cast<int>(r.below(140));
@@ -36,6 +38,21 @@ SimConfig random_config(uint64_t seed) {
   c.segment_capacity = r.chance(50) ? 32 << 10 : 128 << 10;
   const Nanos latency[] = {0, 50 * kMicrosecond, kMillisecond};
   c.latency_max = latency[r.below(3)];
+  // Drawn last, so that the rest of a seed stays what it was.
+  uint64_t write_back = r.below(100);
+  if (write_back < 12) {
+    c.segment_capacity = 64 << 10;  // the cap is six of them
+    c.operations += 200;
+    c.bulky = true;
+    if (write_back < 6) {
+      c.commit_stall_ppm = 500'000;
+      c.commit_stall = 300 * kMillisecond;
+    } else {
+      c.commit_eio_ppm = 900'000;
+    }
+  }
+  c.lie = static_cast<Lie>(r.below(kLies));
+  if (c.trouble == DiskTrouble::lies) c.crashes = 1 + static_cast<int>(r.below(5));
   return c;
 }
 
@@ -53,21 +70,33 @@ SimConfig script_config() {
 }
 
 std::string describe(const SimConfig& c) {
-  static constexpr const char* kTrouble[] = {"none", "full", "errors", "corruption"};
+  static constexpr const char* kTrouble[] = {"none", "full", "errors", "corruption", "lies"};
+  static constexpr const char* kLie[] = {"journal lost", "journal torn",
+                                         "journal misdirected", "journal sync",
+                                         "directories sync", "data lost", "data torn",
+                                         "data sync", "data bit"};
   return fmt::format(
-      "seed {} {} {} {} trouble {} clients {} workers {} operations {} crashes {} "
+      "seed {} {} {} {} trouble {}{} clients {} workers {} operations {} crashes {} "
       "segment-events {} major {} capacity {} memory {} batch {} write-back-after {} latency {}"
       "{}",
       c.seed, c.workload == Workload::random ? "random" : "scripted",
       c.durability == Durability::strict ? "strict" : "posix",
       c.trace == TracePolicy::full ? "full" : "chunked", kTrouble[static_cast<int>(c.trouble)],
+      c.trouble == DiskTrouble::lies ? fmt::format(" ({})", kLie[static_cast<int>(c.lie)]) : "",
       c.clients, c.workers, c.operations, c.crashes, c.segment_events, c.segments_per_major,
       c.segment_capacity, c.memory_limit, c.write_back_batch, c.write_back_after, c.latency_max,
-      c.crash_at_kill_point || c.crash_at_step
+      (c.commit_stall_ppm ? " slow write-back" : c.commit_eio_ppm ? " failing write-back" : "") +
+      (c.crash_at_kill_point || c.crash_at_step
           ? fmt::format(" crash at kill point {} step {} ({})", c.crash_at_kill_point,
                         c.crash_at_step,
                         c.crash_kind == CrashKind::power_cut ? "power cut" : "process death")
-          : "");
+          : std::string()) +
+      (c.recovery_kill_point || c.recovery_step
+          ? fmt::format(" and in recovery at kill point {} step {} ({})", c.recovery_kill_point,
+                        c.recovery_step,
+                        c.recovery_crash_kind == CrashKind::power_cut ? "power cut"
+                                                                      : "process death")
+          : std::string()));
 }
 
 }  // namespace graftfs::sim

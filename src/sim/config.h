@@ -12,12 +12,28 @@ namespace graftfs::sim {
 
 enum class Workload : uint8_t { random, scripted };
 
+// What a disk that lies does, one kind a run.
+enum class Lie : uint8_t {
+  journal_lost,         // a write of the journal never happened
+  journal_torn,         // some of its sectors never did
+  journal_misdirected,  // it went to another sector, or to another segment
+  journal_sync,         // a sync of the journal made nothing durable
+  dirs_sync,            // a commit of directories is gone after the next power cut
+  data_lost,            // as of the journal, of file data
+  data_torn,
+  data_sync,
+  data_bit,             // a bit of file data flips at rest
+};
+inline constexpr int kLies = 9;
+inline bool lies_about_data(Lie lie) { return lie >= Lie::data_lost; }
+
 // Faults of the disk, beside crashes.
 enum class DiskTrouble : uint8_t {
   none,
   full,        // space runs out, and comes back
   errors,      // calls fail with EIO, syncs fail once
   corruption,  // bits flip while the rank is down
+  lies,        // calls report success and did something else
 };
 
 struct SimConfig {
@@ -26,6 +42,7 @@ struct SimConfig {
   Durability durability = Durability::posix;
   TracePolicy trace = TracePolicy::chunked;
   DiskTrouble trouble = DiskTrouble::none;
+  Lie lie = Lie::journal_lost;  // where the trouble is lies
 
   int clients = 3;
   int workers = 2;    // of each client, one request at a time each
@@ -42,11 +59,22 @@ struct SimConfig {
   size_t write_back_batch = 4;
   Nanos write_back_after = 20 * kMillisecond;
   Nanos latency_max = 200 * kMicrosecond;
+  // Write-back that cannot keep up (the journal reaches its cap) or fails for a while.
+  uint32_t commit_stall_ppm = 0;
+  Nanos commit_stall = 0;
+  uint32_t commit_eio_ppm = 0;
+  bool bulky = false;  // many events are long
 
   // Where to crash instead of at random; 0: not there.
   uint64_t crash_at_kill_point = 0;  // the nth one that is reached
   uint64_t crash_at_step = 0;        // the nth step
   CrashKind crash_kind = CrashKind::process_death;
+  // And again in the recovery from that crash, at its nth kill point or step.
+  uint64_t recovery_kill_point = 0;
+  uint64_t recovery_step = 0;
+  CrashKind recovery_crash_kind = CrashKind::process_death;
+  // A client that died with the script under way leaves it at that, instead of beginning it again.
+  bool script_once = false;
 };
 
 // Everything drawn from the seed.

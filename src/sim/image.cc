@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "recovery/commit_mark.h"
 #include "sim/executor.h"
 #include "store/memory/memory_store.h"
 
@@ -75,6 +76,7 @@ Task<Result<void>> read_all(Executor& executor, MemoryStore& store, const Memory
   }
   image.recovered = std::move(*recovered);
   for (Ino dir : disk.dirs()) {
+    if (dir == kCommitMarks) continue;
     CO_TRY(co_await read_dir(store, dir, image));
   }
   overlay(cache, image);

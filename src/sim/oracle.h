@@ -21,6 +21,7 @@ struct OracleOptions {
   bool small_disk = false;  // ENOSPC is an answer
   uint64_t volume = 0;
   bool print = false;
+  bool data_may_be_wrong = false;  // nothing vouches for file data, and its disk lies
 };
 
 // Owned by the world; sees every request at the moment the rank executes it (the order of events
@@ -58,6 +59,12 @@ class Oracle {
   void recovered(const MemoryDisk& disk, const Recovered& recovered);
   // Bits were flipped at rest: recovery and requests may refuse, but never show anything wrong.
   void disk_is_damaged() { damaged_ = options_.faults = true; }
+  // The disk has told lies. Of what was promised, only what something on it still vouches for can be
+  // asked of recovery: at least up to `evidence`, or a refusal.
+  void disk_has_lied(Lsn evidence) {
+    lied_ = true;
+    required_ = std::min(required_, evidence);
+  }
   // What if the node died now?
   void what_if(const MemoryDisk& disk, CrashKind kind, Random& random);
   // Everything is written back and purged.
@@ -120,6 +127,7 @@ class Oracle {
   std::vector<Cut> cuts_;
   bool crashed_ = false;
   bool damaged_ = false;
+  bool lied_ = false;
   bool power_cut_ = false;
 };
 

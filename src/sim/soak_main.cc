@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <string_view>
 
 #include "base/fault.h"
@@ -22,9 +23,12 @@ constexpr const char* kUsage =
     "  --minutes M  run until M minutes have passed\n"
     "  --seed S     run only this seed, and print what it does\n"
     "  --first S    begin at this seed (default 1)\n"
+    "  --only WORDS only seeds whose line (--trace) has these words in it, as in 'trouble lies'\n"
     "  --trace      print a line for every seed\n"
     "  --script     run the fixed script once instead, with --strict, --full (traces), --kill N\n"
-    "               (crash at the Nth kill point), --step N (at the Nth step), --power-cut\n"
+    "               (crash at the Nth kill point), --step N (at the Nth step), --power-cut,\n"
+    "               --once (what died is not begun again), and a second crash in recovery:\n"
+    "               --recovery-kill N, --recovery-step N, --recovery-power-cut\n"
     "\n"
     "Prints what failed and how to run it again. Exits with 1 where a seed failed, or where a kill\n"
     "point was never reached in a run of at least 500 seeds.\n"
@@ -39,6 +43,7 @@ struct Options {
   uint64_t first = 1;
   bool one = false;
   bool trace = false;
+  std::string only;
   bool script = false;
   sim::SimConfig scripted = sim::script_config();
 };
@@ -53,7 +58,9 @@ bool parse(int argc, char** argv, Options& o) {
       return *end == '\0' && out >= 0;
     };
     double n = 0;
-    if (arg == "--trace") {
+    if (arg == "--only" && i + 1 < argc) {
+      o.only = argv[++i];
+    } else if (arg == "--trace") {
       o.trace = true;
     } else if (arg == "--script") {
       o.script = true;
@@ -67,6 +74,14 @@ bool parse(int argc, char** argv, Options& o) {
       o.scripted.crash_at_kill_point = static_cast<uint64_t>(n);
     } else if (arg == "--step" && number(n)) {
       o.scripted.crash_at_step = static_cast<uint64_t>(n);
+    } else if (arg == "--recovery-kill" && number(n)) {
+      o.scripted.recovery_kill_point = static_cast<uint64_t>(n);
+    } else if (arg == "--recovery-step" && number(n)) {
+      o.scripted.recovery_step = static_cast<uint64_t>(n);
+    } else if (arg == "--recovery-power-cut") {
+      o.scripted.recovery_crash_kind = CrashKind::power_cut;
+    } else if (arg == "--once") {
+      o.scripted.script_once = true;
     } else if (arg == "--seeds" && number(n)) {
       o.seeds = static_cast<uint64_t>(n);
     } else if (arg == "--minutes" && number(n)) {
@@ -122,6 +137,7 @@ int main(int argc, char** argv) {
     if (options.one && runs == 1) break;
     if (options.minutes > 0 ? elapsed() > options.minutes * 60 : runs >= options.seeds) break;
     sim::SimConfig config = sim::random_config(seed);
+    if (sim::describe(config).find(options.only) == std::string::npos) continue;
     config.print = options.one;
     if (options.trace) fmt::print("{}\n", sim::describe(config));
     std::fflush(stdout);

@@ -22,6 +22,7 @@ class RandomWorker {
   Ino own_file();
   std::string any_name();
   std::string some_bytes();
+  Task<void> long_event();
   Task<void> names(uint64_t pick);
   Task<void> attributes(uint64_t pick);
   Task<void> data(uint64_t pick);
@@ -77,6 +78,10 @@ std::string RandomWorker::some_bytes() {
 }
 
 Task<void> RandomWorker::one() {
+  if (c_.world.config().bulky && r_.chance(40)) {
+    co_await long_event();
+    co_return;
+  }
   uint64_t pick = r_.below(100);
   if (pick < 45) {
     co_await names(r_.below(100));
@@ -87,6 +92,14 @@ Task<void> RandomWorker::one() {
   } else {
     co_await look(r_.below(100));
   }
+}
+
+// An inode goes into every event that names it whole, so this makes others long, too.
+Task<void> RandomWorker::long_event() {
+  const char* names[] = {"user.a", "user.b", "trusted.c", "security.d"};
+  std::string value(500 + r_.below(1000), 'l');
+  Args args = SetxattrArgs{any_ino(), names[r_.below(4)], value, 0};
+  Reply reply = co_await ask(c_, args);
 }
 
 Task<void> RandomWorker::names(uint64_t pick) {
@@ -246,6 +259,10 @@ Task<void> scripted_work(SimClient& c, int worker) {
 void start_workers(SimClient& c) {
   for (int w = 0; w < c.world.config().workers; ++w) {
     if (c.world.worker_is_done(c.index, w)) continue;
+    if (c.world.config().script_once && c.world.crashes() > 0) {
+      c.world.worker_done(c.index, w);
+      continue;
+    }
     if (c.world.config().workload == Workload::scripted)
       c.tasks.spawn(scripted_work(c, w));
     else

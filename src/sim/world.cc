@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "sim/evidence.h"
 #include "sim/workload.h"
 
 namespace graftfs::sim {
@@ -67,8 +68,10 @@ World::World(SimConfig config)
       queue_(config.seed),
       random_(config.seed ^ 0xbeef),
       disk_random_(config.seed ^ 0xd15c),
-      oracle_(queue_, {config.durability, config.trouble >= DiskTrouble::errors,
-                       config.trouble == DiskTrouble::full, kVolume, config.print}),
+      oracle_(queue_, {config.durability, config.trouble == DiskTrouble::errors ||
+                                              config.trouble == DiskTrouble::corruption,
+                       config.trouble == DiskTrouble::full, kVolume, config.print,
+                       config.trouble == DiskTrouble::lies && lies_about_data(config.lie)}),
       world_node_(queue_.add_node()),
       rank_node_(queue_.add_node()),
       operations_left_(config.operations),
@@ -143,6 +146,7 @@ RankOptions World::rank_options() {
 void World::start_rank() {
   store_ = std::make_unique<MemoryStore>(rank_node_, disk_, &disk_random_);
   rank_ = std::make_unique<Rank>(rank_node_, *store_, rank_options());
+  served_ = false;
   plan_crash();
   rank_tasks_.spawn(run_rank());
 }
@@ -155,7 +159,7 @@ Task<void> World::run_rank() {
   }
   if (config_.print)
     fmt::print("{:>6} no start: {}\n", queue_.steps(), graftfs::describe(started.error()));
-  bool allowed = config_.trouble == DiskTrouble::errors || corrupted_;
+  bool allowed = config_.trouble == DiskTrouble::errors || corrupted_ || disk_->lies() > 0;
   // A sync that failed may have dropped what it covered: to refuse is right then, too.
   if (started.error().is_damage() && allowed) {
     refused_ = finished_ = true;
@@ -177,11 +181,12 @@ Task<void> World::run_rank() {
 }
 
 void World::rank_started() {
-  serving_ = true;
+  serving_ = served_ = true;
   if (config_.print)
     fmt::print("{:>6} the rank serves, with events up to {}\n", queue_.steps(),
                rank_->recovered().last.v);
   oracle_.recovered(*disk_, rank_->recovered());
+  if (config_.trouble == DiskTrouble::lies && !finishing_) set_lies(true);
   for (auto& client : clients_) {
     SimClient* c = client.get();
     Nanos delay = static_cast<Nanos>(random_.below(10 * kMillisecond));
@@ -245,9 +250,16 @@ void World::on_kill_point(void* context, const fault::Site& site) {
   ++world.kill_points_;
   world.queue_.note(site.name);
   bool now = world.kill_points_ == world.config_.crash_at_kill_point;
+  if (world.recovering())
+    now |= ++world.recovery_kill_points_ == world.config_.recovery_kill_point;
   if (world.kill_in_ > 0) now |= --world.kill_in_ == 0;
   world.last_site_ = site.name;
   if (now) throw fault::Killed{};
+}
+
+CrashKind World::kind_of_crash() const {
+  if (!config_.crash_at_kill_point && !config_.crash_at_step) return next_kind_;
+  return crashes_ == 0 ? config_.crash_kind : config_.recovery_crash_kind;
 }
 
 void World::end_client(SimClient& c) {
@@ -269,11 +281,12 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
     fmt::print("{:>6} {} after kill point {}\n", queue_.steps(),
                kind == CrashKind::power_cut ? "power cut" : "process death", last_site_);
   queue_.note(kind == CrashKind::power_cut ? "power cut" : "death");
-  if (rank_ && !serving_ && rank_->recovered().newest)
+  if (rank_ && !served_ && rank_->recovered().newest)
     oracle_.recovery_cut_off(rank_->recovered());
   serving_ = false;
   // What read through a client that lives on would leave it with buffers that are gone.
-  bool all = kind == CrashKind::power_cut || finishing_ || random_.chance(25);
+  // What they were told may turn out to have been a lie.
+  bool all = kind == CrashKind::power_cut || finishing_ || random_.chance(25) || disk_->lies() > 0;
   finishing_ = false;
   finish_tasks_.cancel_all();
   rank_tasks_.cancel_all();
@@ -290,6 +303,10 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
   oracle_.crashed(kind);
   if (config_.trouble == DiskTrouble::corruption && crashes_ >= 2 && random_.chance(50))
     corrupt_at_rest();
+  if (config_.trouble == DiskTrouble::lies && config_.lie == Lie::data_bit)
+    for (int i = 0; i < 3; ++i)
+      disk_->flip_data_bit(Ino{kFirstFreeIno + random_.below(40)}, random_.below(8 * 6000));
+  if (disk_->lies() > 0) oracle_.disk_has_lied(evidence_on(*disk_, kVolume, kind));
   world_node_.post_after(static_cast<Nanos>(random_.below(5 * kMillisecond)),
                          [this] { start_rank(); });
 }
@@ -318,7 +335,31 @@ void World::corrupt_at_rest() {
   oracle_.disk_is_damaged();
 }
 
+void World::set_lies(bool on) {
+  MemoryFaults& faults = disk_->faults();
+  // A few in a run, so that each is seen by what comes behind it.
+  const uint32_t write = on ? 6'000 : 0, sync = on ? 30'000 : 0;
+  switch (config_.lie) {
+    case Lie::journal_lost: faults[StoreCall::journal_write].lost_ppm = write; break;
+    case Lie::journal_torn: faults[StoreCall::journal_write].torn_ppm = write; break;
+    case Lie::journal_misdirected: faults[StoreCall::journal_write].misdirected_ppm = write; break;
+    case Lie::journal_sync: faults[StoreCall::journal_sync].lost_ppm = sync; break;
+    case Lie::dirs_sync: faults[StoreCall::dirs_commit].volatile_ppm = 10 * sync; break;
+    case Lie::data_lost: faults[StoreCall::data_write].lost_ppm = sync; break;
+    case Lie::data_torn: faults[StoreCall::data_write].torn_ppm = sync; break;
+    case Lie::data_sync:
+      faults[StoreCall::data_sync].lost_ppm = faults[StoreCall::data_sync_all].lost_ppm = sync;
+      break;
+    case Lie::data_bit: break;  // at rest, in crash()
+  }
+}
+
 void World::set_troubles(bool on) {
+  MemoryFaults::Chances& commits = disk_->faults()[StoreCall::dirs_commit];
+  commits.stall_ppm = on ? config_.commit_stall_ppm : 0;
+  commits.stall = config_.commit_stall;
+  commits.eio_ppm = on ? config_.commit_eio_ppm : 0;
+  if (config_.trouble == DiskTrouble::lies && !on) set_lies(false);
   if (config_.trouble != DiskTrouble::errors) return;
   for (auto& chance : disk_->faults().chances) chance.eio_ppm = on ? 3000 : 0;
 }
@@ -333,24 +374,26 @@ bool World::step() {
     NodeExecutor* at = queue_.current();
     --crashes_left_;
     kill_in_ = step_in_ = 0;
-    crash(config_.crash_at_kill_point ? config_.crash_kind : next_kind_, at);
+    crash(kind_of_crash(), at);
     return true;
   } catch (const CheckFailed& check) {
     oracle_.fail(check.what);
     return true;
   }
   bool now = config_.crash_at_step && queue_.steps() == config_.crash_at_step;
+  if (recovering()) now |= ++recovery_steps_ == config_.recovery_step;
   if (step_in_ > 0) now |= --step_in_ == 0;
   if (now && !finished_) {
     --crashes_left_;
     kill_in_ = step_in_ = 0;
-    crash(config_.crash_at_step ? config_.crash_kind : next_kind_, nullptr);
+    crash(kind_of_crash(), nullptr);
     return true;
   }
   if (config_.trouble == DiskTrouble::full && queue_.now() > kFullUntil)
     disk_->set_capacity(UINT64_MAX);
   if (rank_failed() && serving_) {
-    if (config_.trouble < DiskTrouble::full) oracle_.fail("the rank failed by itself");
+    if (config_.trouble < DiskTrouble::full && !disk_->lies())
+      oracle_.fail("the rank failed by itself");
     crash(CrashKind::process_death, nullptr);
     return true;
   }
@@ -423,6 +466,8 @@ RunResult World::run() {
   result.kill_points = kill_points_;
   result.executions = oracle_.executions();
   result.crashes = crashes_;
+  result.recovery_steps = recovery_steps_;
+  result.recovery_kill_points = recovery_kill_points_;
   return result;
 }
 

@@ -45,6 +45,7 @@ struct RunResult {
   std::string failure;
   uint32_t digest = 0;
   uint64_t steps = 0, kill_points = 0, executions = 0, crashes = 0;
+  uint64_t recovery_steps = 0, recovery_kill_points = 0;  // of the recovery from the first crash
 };
 
 // Lives for one run, in one thread. Deterministic: everything follows from the config.
@@ -70,6 +71,7 @@ class World {
   void worker_done(int client, int worker) { workers_left_ -= done_[client][worker] ? 0 : 1, done_[client][worker] = true; }
   bool workers_left() const { return workers_left_ > 0; }
   bool worker_is_done(int client, int worker) const { return done_[client][worker]; }
+  uint64_t crashes() const { return crashes_; }
   // A client may begin another operation.
   bool take_operation();
 
@@ -83,8 +85,11 @@ class World {
   void end_client(SimClient& client);
   void crash(CrashKind kind, NodeExecutor* killed_at);
   void plan_crash();
+  CrashKind kind_of_crash() const;
   bool step();
+  bool recovering() const { return crashes_ == 1 && rank_ && !served_; }
   void set_troubles(bool on);
+  void set_lies(bool on);
   void corrupt_at_rest();
   void finish_errors(const Error& error);
   Task<void> finish();
@@ -105,6 +110,7 @@ class World {
   std::vector<std::vector<bool>> done_;
   TaskScope finish_tasks_;
   bool serving_ = false;
+  bool served_ = false;  // this rank has got to serving
   bool refused_ = false;
   bool corrupted_ = false;
   bool finishing_ = false;
@@ -116,6 +122,7 @@ class World {
   const char* last_site_ = "none";
   uint64_t crashes_ = 0;
   int crashes_left_;
+  uint64_t recovery_steps_ = 0, recovery_kill_points_ = 0;
   uint64_t kill_in_ = 0;  // kill points until the next crash; 0: none planned
   uint64_t step_in_ = 0;
   CrashKind next_kind_ = CrashKind::process_death;

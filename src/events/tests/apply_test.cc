@@ -102,7 +102,7 @@ class History {
     if (bench.logged.size() % 40 == 0 && !segment_starts.contains(bench.logged.size())) {
       std::string& payload = segment_starts[bench.logged.size()];
       encode_segment_payload(nullptr, payload);
-      bench.encoder.begin_segment(SegmentId{bench.logged.size()}, payload);
+      bench.encoder.begin_segment(SegmentId{bench.logged.size()}, 1 << 16, payload);
     }
     TreeEvent e;
     e.session = SessionId{9};
@@ -450,7 +450,7 @@ TEST(EventBytes, ASegmentStartIsRefusedWhenItIsCut) {
   for (bool major : {true, false}) {
     std::string payload;
     encode_segment_payload(major ? &h.bench.state : nullptr, payload);
-    h.bench.encoder.begin_segment(SegmentId{99999u + major}, payload);
+    h.bench.encoder.begin_segment(SegmentId{99999u + major}, 1 << 16, payload);
     auto takes_start = [&](std::string_view bytes) {
       Cache cache;
       RankState state;
@@ -511,13 +511,13 @@ TEST(Traces, ChunkedNamesADirectoryOnceASegmentAndFullNamesItEachTime) {
     };
     const std::vector<Ino> both{kRootIno, Ino{0x100001}};  // ancestors first
     std::string start;
-    bench.encoder.begin_segment(SegmentId{1}, start);
+    bench.encoder.begin_segment(SegmentId{1}, 1 << 16, start);
     EXPECT_EQ(start, std::string(1, '\0'));
     EXPECT_EQ(named(), both);
     EXPECT_EQ(named(), policy == TracePolicy::full ? both : std::vector<Ino>{});
     // The next segment opens with what this one used.
     start.clear();
-    bench.encoder.begin_segment(SegmentId{2}, start);
+    bench.encoder.begin_segment(SegmentId{2}, 1 << 16, start);
     EXPECT_EQ(start[0], policy == TracePolicy::full ? 0 : 2);
     EXPECT_EQ(named(), policy == TracePolicy::full ? both : std::vector<Ino>{});
   }

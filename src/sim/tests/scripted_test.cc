@@ -1,14 +1,10 @@
-// The fixed script, crashed at every kill point and at every step that the time allows.
+// The fixed script, crashed at every kill point and at every step, in recovery too.
 #include <gtest/gtest.h>
-
-#include <chrono>
 
 #include "sim/world.h"
 
 namespace graftfs::sim {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 struct Case {
   Durability durability;
@@ -28,44 +24,82 @@ SimConfig scripted(const Case& c) {
   config.durability = c.durability;
   config.trace = c.trace;
   config.crash_kind = c.kind;
+  config.script_once = true;
   return config;
 }
 
 class SimScriptedTest : public testing::TestWithParam<Case> {};
 
-// Every kill point in turn, from a start that moves on where the time is not enough for all.
-TEST_P(SimScriptedTest, CrashAtEveryKillPoint) {
-  constexpr auto kLimit = std::chrono::seconds(8);
-  SimConfig config = scripted(GetParam());
+// Where a run of everything takes too long: the sanitizers' builds, which look at every place of
+// the code and not at every moment of the script.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr uint64_t kEvery = 23;
+#else
+constexpr uint64_t kEvery = 1;
+#endif
+
+// Runs the script once without a crash, to count where there could be one.
+RunResult whole_run(const SimConfig& config) {
   RunResult whole = run_simulation(config);
-  ASSERT_TRUE(whole.ok) << whole.failure;
-  ASSERT_GT(whole.kill_points, 500u);
-  auto began = Clock::now();
-  uint64_t runs = 0;
-  // A step that shares no factor with the number of points visits all of them.
-  const uint64_t stride = whole.kill_points % 101 ? 101 : 103;
-  for (uint64_t i = 0; i < whole.kill_points && Clock::now() - began < kLimit; ++i) {
-    config.crash_at_kill_point = 1 + i * stride % whole.kill_points;
-    RunResult result = run_simulation(config);
-    ++runs;
-    ASSERT_TRUE(result.ok) << describe(config) << "\n" << result.failure;
-    EXPECT_GE(result.crashes, 1u) << describe(config);
-  }
-  RecordProperty("kill_points", static_cast<int>(whole.kill_points));
-  RecordProperty("runs", static_cast<int>(runs));
+  EXPECT_TRUE(whole.ok) << whole.failure;
+  return whole;
 }
 
-TEST_P(SimScriptedTest, CrashBetweenEvents) {
-  constexpr auto kLimit = std::chrono::seconds(4);
+// Every kill point of the whole script.
+TEST_P(SimScriptedTest, CrashAtEveryKillPoint) {
   SimConfig config = scripted(GetParam());
-  RunResult whole = run_simulation(config);
-  ASSERT_TRUE(whole.ok) << whole.failure;
-  auto began = Clock::now();
-  const uint64_t stride = whole.steps % 211 ? 211 : 223;
-  for (uint64_t i = 0; i < whole.steps && Clock::now() - began < kLimit; ++i) {
-    config.crash_at_step = 1 + i * stride % whole.steps;
+  RunResult whole = whole_run(config);
+  ASSERT_GT(whole.kill_points, 500u);
+  for (uint64_t at = 1; at <= whole.kill_points; at += kEvery) {
+    config.crash_at_kill_point = at;
     RunResult result = run_simulation(config);
     ASSERT_TRUE(result.ok) << describe(config) << "\n" << result.failure;
+    ASSERT_GE(result.crashes, 1u) << describe(config);
+  }
+}
+
+// Every step of the executor, so every point where anything of the rank, of its store or of a
+// client awaits something.
+TEST_P(SimScriptedTest, CrashAtEveryStep) {
+  SimConfig config = scripted(GetParam());
+  RunResult whole = whole_run(config);
+  ASSERT_GT(whole.steps, 2000u);
+  for (uint64_t at = 1; at < whole.steps; at += kEvery) {
+    config.crash_at_step = at;
+    RunResult result = run_simulation(config);
+    ASSERT_TRUE(result.ok) << describe(config) << "\n" << result.failure;
+    ASSERT_GE(result.crashes, 1u) << describe(config);
+  }
+}
+
+// A crash, and in the recovery from it another at every kill point and every step; the two of the
+// same kind and of different kinds.
+TEST_P(SimScriptedTest, CrashAtEveryStepOfRecovery) {
+  constexpr uint64_t kPlaces = 4;
+  SimConfig config = scripted(GetParam());
+  RunResult whole = whole_run(config);
+  for (uint64_t place = 1; place <= kPlaces; place += kEvery > 1 ? 3 : 1) {
+    config.crash_at_step = whole.steps * place / (kPlaces + 1);
+    config.recovery_step = config.recovery_kill_point = 0;
+    RunResult once = run_simulation(config);
+    ASSERT_TRUE(once.ok) << describe(config) << "\n" << once.failure;
+    ASSERT_GT(once.recovery_steps, 10u);
+    ASSERT_GT(once.recovery_kill_points, 10u);
+    config.recovery_crash_kind =
+        place % 2 ? CrashKind::power_cut : CrashKind::process_death;
+    for (uint64_t at = 1; at <= once.recovery_steps; at += kEvery) {
+      config.recovery_step = at;
+      RunResult result = run_simulation(config);
+      ASSERT_TRUE(result.ok) << describe(config) << "\n" << result.failure;
+      ASSERT_GE(result.crashes, 2u) << describe(config);
+    }
+    config.recovery_step = 0;
+    for (uint64_t at = 1; at <= once.recovery_kill_points; at += kEvery) {
+      config.recovery_kill_point = at;
+      RunResult result = run_simulation(config);
+      ASSERT_TRUE(result.ok) << describe(config) << "\n" << result.failure;
+      ASSERT_GE(result.crashes, 2u) << describe(config);
+    }
   }
 }
 

@@ -92,6 +92,10 @@ Task<Result<void>> MemoryDirs::commit(std::vector<DirUpdate> updates) {
       return fail(ENOSPC, "commit directories: No space left on device");
     }
     if (e.fault == FaultKind::lost) return {};
+    if (e.fault != FaultKind::not_durable)
+      disk.durable_dirs_.reset();
+    else if (!disk.durable_dirs_)
+      disk.durable_dirs_.emplace(disk.dirs_, disk.locations_, disk.dir_bytes_);
     for (auto& u : *shared) disk.apply_update(u);
     return {};
   };

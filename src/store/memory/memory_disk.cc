@@ -48,13 +48,26 @@ FaultKind MemoryDisk::draw(StoreCall call, Random* random, Nanos& latency) {
   auto chance = [&](uint32_t ppm) { return random && ppm && random->below(1'000'000) < ppm; };
   if (chance(c.stall_ppm)) latency += c.stall;
   for (const auto& s : faults_.script) {
-    if (s.call == call && s.nth == n) return s.fault;
+    if (s.call == call && s.nth == n) return scripted(s.fault);
   }
   if (chance(c.eio_ppm)) return FaultKind::eio;
   if (chance(c.enospc_ppm)) return FaultKind::enospc;
-  if (chance(c.lost_ppm)) return FaultKind::lost;
-  if (chance(c.misdirected_ppm)) return FaultKind::misdirected;
-  if (chance(c.torn_ppm)) return FaultKind::torn;
+  FaultKind lie = FaultKind::none;
+  if (chance(c.lost_ppm))
+    lie = FaultKind::lost;
+  else if (chance(c.misdirected_ppm))
+    lie = FaultKind::misdirected;
+  else if (chance(c.torn_ppm))
+    lie = FaultKind::torn;
+  else if (chance(c.volatile_ppm))
+    lie = FaultKind::not_durable;
+  if (lie != FaultKind::none) ++lies_;
+  return lie;
+}
+
+FaultKind MemoryDisk::scripted(FaultKind fault) {
+  if (fault > FaultKind::enospc) ++lies_;
+  return fault;
   return FaultKind::none;
 }
 
@@ -113,6 +126,12 @@ void MemoryDisk::crash(Random& random, CrashKind kind) {
     it = in_flight_.erase(it);
   }
   if (kind == CrashKind::process_death) return;
+  if (durable_dirs_) {
+    dirs_ = std::move(durable_dirs_->dirs);
+    locations_ = std::move(durable_dirs_->locations);
+    dir_bytes_ = durable_dirs_->dir_bytes;
+    durable_dirs_.reset();
+  }
   for (auto& [rank, journal] : journals_) {
     for (auto& [id, segment] : journal.segments) segment.power_cut(random);
     journal.in_doubt = true;
@@ -142,6 +161,8 @@ std::shared_ptr<MemoryDisk> MemoryDisk::clone() const {
   copy->dirs_ = dirs_;
   copy->locations_ = locations_;
   copy->dir_bytes_ = dir_bytes_;
+  copy->durable_dirs_ = durable_dirs_;
+  copy->lies_ = lies_;
   copy->journals_ = journals_;
   copy->data_ = data_;
   copy->unsynced_ = unsynced_;
@@ -224,6 +245,16 @@ std::vector<SegmentId> MemoryDisk::segments(RankId rank) const {
     for (const auto& [id, segment] : it->second.segments) ids.push_back(id);
   }
   return ids;
+}
+
+std::string MemoryDisk::journal_bytes(RankId rank, SegmentId segment) const {
+  std::string bytes(options_.segment_capacity, '\0');
+  auto journal = journals_.find(rank);
+  if (journal == journals_.end()) return {};
+  auto it = journal->second.segments.find(segment);
+  if (it == journal->second.segments.end()) return {};
+  it->second.read(0, bytes.data(), bytes.size());
+  return bytes;
 }
 
 std::vector<Ino> MemoryDisk::dirs() const {

@@ -58,6 +58,8 @@ class MemoryDisk {
   void set_capacity(uint64_t bytes) { options_.capacity = bytes; }
   uint64_t capacity() const { return options_.capacity; }
   uint64_t used() const;
+  // How many calls have reported success and did something else.
+  uint64_t lies() const { return lies_; }
   uint64_t calls(StoreCall call) const { return calls_[static_cast<size_t>(call)]; }
 
   // Bits that flip at rest. False where there is nothing to flip.
@@ -67,6 +69,13 @@ class MemoryDisk {
   bool flip_data_bit(Ino ino, uint64_t bit);
   // What a test may pick from.
   std::vector<SegmentId> segments(RankId rank) const;
+  // Whether the next owner will be told that unsynced writes may be missing.
+  bool in_doubt(RankId rank) const {
+    auto it = journals_.find(rank);
+    return it == journals_.end() || it->second.in_doubt;
+  }
+  // All of a segment, as it would be read.
+  std::string journal_bytes(RankId rank, SegmentId segment) const;
   std::vector<Ino> dirs() const;
   std::vector<EntryKey> entries(Ino dir) const;
 
@@ -107,6 +116,7 @@ class MemoryDisk {
   };
 
   uint64_t next_seq() { return ++seq_; }
+  FaultKind scripted(FaultKind fault);
   FaultKind draw(StoreCall call, Random* random, Nanos& latency);
   // Makes the operation take effect (and before it those it must not overtake) and forgets it.
   void finish(uint64_t id);
@@ -122,6 +132,7 @@ class MemoryDisk {
   MemoryFaults faults_;
   std::array<uint64_t, kStoreCalls> calls_{};
   std::array<uint64_t, kStoreCalls> calls_since_script_{};
+  uint64_t lies_ = 0;
   uint64_t seq_ = 0;
   uint64_t next_operation_ = 1;
   uint64_t next_owner_ = 1;
@@ -130,6 +141,13 @@ class MemoryDisk {
   std::map<Ino, Dir> dirs_;
   std::map<Ino, Location> locations_;
   uint64_t dir_bytes_ = 0;
+  // What a power cut leaves of the directories while the newest commit is in a volatile cache.
+  struct Durable {
+    std::map<Ino, Dir> dirs;
+    std::map<Ino, Location> locations;
+    uint64_t dir_bytes;
+  };
+  std::optional<Durable> durable_dirs_;
   std::map<RankId, Journal> journals_;
   std::map<Ino, Data> data_;
   std::set<Ino> unsynced_;       // whose bytes may be unsynced, or are poisoned

@@ -43,6 +43,8 @@ enum class FaultKind : uint8_t {
   lost,         // a write reports success and does nothing
   misdirected,  // a journal write lands in another sector or another segment
   torn,         // a write reports success and some of its sectors were not written
+  not_durable,  // a commit of directories is there, and gone after a power cut, unless another
+                // commit has come behind it
 };
 
 // Faults of one disk: by chance (parts per million, drawn from the node's Random) and by script.
@@ -53,6 +55,7 @@ struct MemoryFaults {
     uint32_t lost_ppm = 0;
     uint32_t misdirected_ppm = 0;
     uint32_t torn_ppm = 0;
+    uint32_t volatile_ppm = 0;
     // Every call takes a time between the two; and now and then much longer.
     Nanos latency_min = 0;
     Nanos latency_max = 0;
