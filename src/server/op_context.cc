@@ -42,7 +42,11 @@ Found<Dir*> OpContext::any_dir(Ino ino) {
     if (is_absent(need)) return stop(ESTALE);
     return missing(need);
   }
-  if (!d->parent && !rank_.state_.is_root(ino)) return missing({Need::dir, ino, {}, 0});
+  // All of its ancestors, or a rename would not see that it goes below itself: one of them may have
+  // come a moment ago, and its own parent be on its way.
+  const Dir* top = d;
+  while (top->parent) top = top->parent;
+  if (!rank_.state_.is_root(top->ino())) return missing({Need::dir, top->ino(), {}, 0});
   shows(*d);
   return d;
 }

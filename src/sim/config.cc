@@ -1,5 +1,7 @@
 #include "sim/config.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "sim/executor.h"
@@ -53,6 +55,12 @@ SimConfig random_config(uint64_t seed) {
   }
   c.lie = static_cast<Lie>(r.below(kLies));
   if (c.trouble == DiskTrouble::lies) c.crashes = 1 + static_cast<int>(r.below(5));
+  // Directories are used whose ancestors are only on their way into the cache.
+  c.deep = r.chance(12) && !c.bulky;  // both at once: events longer than a segment holds
+  if (c.deep) {
+    c.memory_limit = 1;
+    c.crashes = std::max(c.crashes, 2);
+  }
   return c;
 }
 
@@ -85,6 +93,7 @@ std::string describe(const SimConfig& c) {
       c.trouble == DiskTrouble::lies ? fmt::format(" ({})", kLie[static_cast<int>(c.lie)]) : "",
       c.clients, c.workers, c.operations, c.crashes, c.segment_events, c.segments_per_major,
       c.segment_capacity, c.memory_limit, c.write_back_batch, c.write_back_after, c.latency_max,
+      std::string(c.deep ? " deep" : "") +
       (c.commit_stall_ppm ? " slow write-back" : c.commit_eio_ppm ? " failing write-back" : "") +
       (c.crash_at_kill_point || c.crash_at_step
           ? fmt::format(" crash at kill point {} step {} ({})", c.crash_at_kill_point,

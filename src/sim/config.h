@@ -64,6 +64,7 @@ struct SimConfig {
   Nanos commit_stall = 0;
   uint32_t commit_eio_ppm = 0;
   bool bulky = false;  // many events are long
+  bool deep = false;   // directories in directories, used without those above them
 
   // Where to crash instead of at random; 0: not there.
   uint64_t crash_at_kill_point = 0;  // the nth one that is reached

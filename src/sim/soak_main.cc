@@ -36,6 +36,8 @@ constexpr const char* kUsage =
     "example: graftfs-soak --seed 42\n";
 
 constexpr uint64_t kEnoughSeeds = 500;
+// With one rank every trace leads to the root, so recovery asks nothing; recovery_test does.
+constexpr std::string_view kNotWithOneRank = "recovery.attach.ask";
 
 struct Options {
   uint64_t seeds = 1000;
@@ -110,7 +112,8 @@ uint64_t report_sites() {
     if (site->hits > 0) continue;
     fmt::print("       never  {}{}\n", site->name,
                site->kind == fault::SiteKind::mark ? " (mark)" : "");
-    missed += site->kind == fault::SiteKind::kill_point;
+    missed += site->kind == fault::SiteKind::kill_point &&
+              std::string_view(site->name) != kNotWithOneRank;
   }
   return missed;
 }

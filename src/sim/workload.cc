@@ -46,6 +46,12 @@ Ino RandomWorker::any_ino() {
 }
 
 Ino RandomWorker::any_dir() {
+  if (c_.world.config().deep && r_.chance(60)) {
+    Ino newest = kRootIno;
+    for (const auto& [ino, node] : c_.world.oracle().model().nodes())
+      if (node.stat.is_dir() && node.stat.nlink > 0) newest = std::max(newest, ino);
+    return newest;
+  }
   if (r_.chance(35)) return kRootIno;
   if (r_.chance(3)) return any_ino();
   auto* n = pick_node(c_.world.oracle().model(), r_,
@@ -106,6 +112,7 @@ Task<void> RandomWorker::names(uint64_t pick) {
   Ino dir = any_dir();
   std::string name = any_name();
   Args args;
+  if (c_.world.config().deep && r_.chance(30)) pick = 25;  // mkdir
   if (pick < 25) {
     args = CreateArgs{dir, name, 0644, 022, r_.chance(30), O_RDWR};
   } else if (pick < 40) {
