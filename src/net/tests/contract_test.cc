@@ -53,9 +53,12 @@ class NetContract : public testing::TestWithParam<Kind> {
 
   Address an_address() {
     switch (GetParam()) {
-      case Kind::unix_socket: return {Address::unix_socket, dir_ + "/socket", 0};
-      case Kind::tcp: return {Address::tcp, "127.0.0.1", 0};
-      default: return {Address::local, "here", 0};
+      case Kind::unix_socket:
+        return {Address::unix_socket, dir_ + "/socket", 0};
+      case Kind::tcp:
+        return {Address::tcp, "127.0.0.1", 0};
+      default:
+        return {Address::local, "here", 0};
     }
   }
   Doorman doorman() {
@@ -253,9 +256,8 @@ TEST_P(NetContract, AnotherVolumeIsRefused) {
 
 TEST_P(NetContract, AnAddressHasOneListener) {
   listen();
-  auto second = server().call([&] {
-    return server_transport_->listen(address_, doorman(), [](auto) {});
-  });
+  auto second =
+      server().call([&] { return server_transport_->listen(address_, doorman(), [](auto) {}); });
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, EADDRINUSE) << second.error().message;
 }
