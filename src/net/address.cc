@@ -39,9 +39,12 @@ Result<Address> parse_address(std::string_view text) {
 
 std::string show(const Address& address) {
   switch (address.kind) {
-    case Address::local: return "local:" + address.text;
-    case Address::unix_socket: return "unix:" + address.text;
-    case Address::tcp: break;
+    case Address::local:
+      return "local:" + address.text;
+    case Address::unix_socket:
+      return "unix:" + address.text;
+    case Address::tcp:
+      break;
   }
   bool v6 = address.text.find(':') != std::string::npos;
   return fmt::format("tcp:{}{}{}:{}", v6 ? "[" : "", address.text, v6 ? "]" : "", address.port);

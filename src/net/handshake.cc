@@ -184,8 +184,8 @@ Read decode(std::string_view frame, Hello& m) {
 
 ClientHandshake::ClientHandshake(Identity identity, bool sealed)
     : identity_(std::move(identity)), sealed_(sealed) {
-  Hello m{kOldestVersion, kNewestVersion, identity_.role, identity_.volume, identity_.id,
-          identity_.key_id, random_bytes(kNonceSize), {}};
+  Hello m{kOldestVersion, kNewestVersion,   identity_.role,           identity_.volume,
+          identity_.id,   identity_.key_id, random_bytes(kNonceSize), {}};
   if (sealed_) {
     private_key_ = random_bytes(32);
     m.public_key = public_of(private_key_);
@@ -276,9 +276,12 @@ HandshakeStep ServerHandshake::receive(std::string_view frame) {
 HandshakeStep ServerHandshake::hello(std::string_view frame) {
   Hello m;
   switch (decode(frame, m)) {
-    case Read::good: break;
-    case Read::stranger: return failed(EPROTO, "a stranger who does not speak the protocol");
-    case Read::malformed: return refuse(EPROTO, "the greeting is malformed");
+    case Read::good:
+      break;
+    case Read::stranger:
+      return failed(EPROTO, "a stranger who does not speak the protocol");
+    case Read::malformed:
+      return refuse(EPROTO, "the greeting is malformed");
     case Read::other_version:
       MARK("net.handshake.other_version");
       return refuse(EPROTONOSUPPORT,
@@ -286,8 +289,7 @@ HandshakeStep ServerHandshake::hello(std::string_view frame) {
                                 "program of the same version",
                                 kOldestVersion, kNewestVersion));
   }
-  if (m.volume != doorman_.volume)
-    return refuse(ESTALE, "this server serves another volume");
+  if (m.volume != doorman_.volume) return refuse(ESTALE, "this server serves another volume");
   if (m.id == 0) return refuse(EPROTO, "the greeting names nobody");
   if (sealed_ != !m.public_key.empty()) return refuse(EPROTO, "the greeting is malformed");
   // Without a secret a key's limits are nobody's promise.
@@ -299,8 +301,14 @@ HandshakeStep ServerHandshake::hello(std::string_view frame) {
   peer_.id = m.id;
   peer_.limits = std::move(*limits);
   greeted_ = true;
-  Welcome w{m.newest, doorman_.volume, doorman_.node, doorman_.lease_ms, in_flight_,
-            random_bytes(kNonceSize), {}, {}};
+  Welcome w{m.newest,
+            doorman_.volume,
+            doorman_.node,
+            doorman_.lease_ms,
+            in_flight_,
+            random_bytes(kNonceSize),
+            {},
+            {}};
   std::string private_key;
   if (sealed_) {
     private_key = random_bytes(32);
@@ -318,7 +326,8 @@ HandshakeStep ServerHandshake::hello(std::string_view frame) {
     expected_ = s.client_proof;
     keys_ = SealKeys{std::move(s.to_client), std::move(s.to_server)};
     // Whoever may not come in learns it when it has shown that it knows the key.
-    if (!m.key_id.empty() && m.role != Role::client) peer_.role = Role::client, role_refused_ = true;
+    if (!m.key_id.empty() && m.role != Role::client)
+      peer_.role = Role::client, role_refused_ = true;
     key_revoked_ = doorman_.revoked && !m.key_id.empty() && doorman_.revoked(m.key_id);
   } else {
     ByteWriter(welcome).string({});

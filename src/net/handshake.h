@@ -1,6 +1,6 @@
 #pragma once
-// The handshake of a connection (docs/protocols/net.md): who is there, which version is spoken, and,
-// where the connection is to be sealed, the proof that both sides know the key.
+// The handshake of a connection (docs/protocols/net.md): who is there, which version is spoken,
+// and, where the connection is to be sealed, the proof that both sides know the key.
 //
 // Pure: bytes in, bytes out. Frames are given and returned without their lengths.
 
@@ -26,7 +26,7 @@ struct HandshakeStep {
   std::optional<SealKeys> keys;     // from here on everything is sealed, what follows included
   std::vector<std::string> sealed;  // to be sent then (where there are no keys: as it is)
   bool done = false;
-  std::optional<Error> failed;      // after sending; the connection ends
+  std::optional<Error> failed;  // after sending; the connection ends
 };
 
 class ClientHandshake {

@@ -246,8 +246,8 @@ void LocalTransport::connect(const Address& address, Identity identity, ConnectF
     return answer(std::move(done), fail(ESTALE, show(address) + " serves another volume"));
   auto there = std::make_shared<Channel>(*entry->executor);  // what this side sends
   auto here = std::make_shared<Channel>(executor_);
-  Peer server{Role::node, entry->doorman.node, {}, show(address), entry->doorman.lease_ms,
-              entry->limits.in_flight};
+  Peer server{Role::node,    entry->doorman.node,     {},
+              show(address), entry->doorman.lease_ms, entry->limits.in_flight};
   Peer client{identity.role, identity.id, {}, show(address), 0, entry->limits.in_flight};
   std::unique_ptr<Connection> mine =
       std::make_unique<LocalConnection>(executor_, here, there, server, limits_);

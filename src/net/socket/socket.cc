@@ -82,11 +82,9 @@ Result<int> open_socket(const Address& address) {
 }
 
 void send_step(Stream& stream, const HandshakeStep& step) {
-  for (const std::string& frame : step.plain)
-    stream.send([&](std::string& out) { out += frame; });
+  for (const std::string& frame : step.plain) stream.send([&](std::string& out) { out += frame; });
   if (step.keys) stream.seal(*step.keys);
-  for (const std::string& frame : step.sealed)
-    stream.send([&](std::string& out) { out += frame; });
+  for (const std::string& frame : step.sealed) stream.send([&](std::string& out) { out += frame; });
 }
 
 class SocketConnection final : public Connection, private Stream::Events {
@@ -328,8 +326,9 @@ Result<void> make_way(const Address& address, SocketAddress& at) {
 Result<std::unique_ptr<Listener>> SocketTransport::listen(const Address& address, Doorman doorman,
                                                           AcceptFn accept) {
   if (address.kind == Address::tcp && doorman.secret.size() != kSecretSize)
-    return fail(EACCES, "listening on tcp needs the volume's key; 'graftfs key show' says where "
-                        "it is");
+    return fail(EACCES,
+                "listening on tcp needs the volume's key; 'graftfs key show' says where "
+                "it is");
   TRY_ASSIGN(int fd, open_socket(address));
   auto close_on_error = [&](auto error) {
     ::close(fd);
@@ -447,8 +446,7 @@ class SocketTransport::Connecting final : public Stream::Events {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
-SocketTransport::SocketTransport(EventLoop& loop, Limits limits)
-    : loop_(loop), limits_(limits) {}
+SocketTransport::SocketTransport(EventLoop& loop, Limits limits) : loop_(loop), limits_(limits) {}
 
 SocketTransport::~SocketTransport() { *alive_ = false; }
 

@@ -63,11 +63,11 @@ class Stream {
   size_t max_frame_ = kMaxMessage;
   std::optional<Sealer> sealer_;
   std::optional<Opener> opener_;
-  std::string out_;      // frames, not sealed yet
-  std::string wire_;     // bytes on their way
+  std::string out_;   // frames, not sealed yet
+  std::string wire_;  // bytes on their way
   size_t wire_at_ = 0;
-  std::string in_;       // bytes as they came
-  std::string plain_;    // opened, with an opener
+  std::string in_;     // bytes as they came
+  std::string plain_;  // opened, with an opener
   bool flush_posted_ = false;
   bool waiting_to_write_ = false;
   bool full_ = false;

@@ -53,9 +53,12 @@ class NetContract : public testing::TestWithParam<Kind> {
 
   Address an_address() {
     switch (GetParam()) {
-      case Kind::unix_socket: return {Address::unix_socket, dir_ + "/socket", 0};
-      case Kind::tcp: return {Address::tcp, "127.0.0.1", 0};
-      default: return {Address::local, "here", 0};
+      case Kind::unix_socket:
+        return {Address::unix_socket, dir_ + "/socket", 0};
+      case Kind::tcp:
+        return {Address::tcp, "127.0.0.1", 0};
+      default:
+        return {Address::local, "here", 0};
     }
   }
   Doorman doorman() {
@@ -184,8 +187,10 @@ TEST_P(NetContract, AConnectionMayBeDestroyedByWhatItDelivers) {
     for (uint64_t n = 0; n < 10; ++n) mine_.connection->send(beat(n));
   });
   ASSERT_TRUE(client().wait_for([&] { return !mine_.ends.empty(); }));
-  EXPECT_EQ(theirs_.messages.size(), 1u);
-  EXPECT_TRUE(theirs_.ends.empty());
+  server().call([&] {
+    EXPECT_EQ(theirs_.messages.size(), 1u);
+    EXPECT_TRUE(theirs_.ends.empty());
+  });
 }
 
 TEST_P(NetContract, NobodyListensToWhatArrives) {
@@ -251,9 +256,8 @@ TEST_P(NetContract, AnotherVolumeIsRefused) {
 
 TEST_P(NetContract, AnAddressHasOneListener) {
   listen();
-  auto second = server().call([&] {
-    return server_transport_->listen(address_, doorman(), [](auto) {});
-  });
+  auto second =
+      server().call([&] { return server_transport_->listen(address_, doorman(), [](auto) {}); });
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, EADDRINUSE) << second.error().message;
 }

@@ -95,9 +95,11 @@ TEST_F(Handshakes, AWrongKeyIsFoundOutByBothSides) {
   EXPECT_EQ(e.client->code, EACCES);
   EXPECT_THAT(e.client->message, HasSubstr("does not know this key"));
   // And one who does not look at the server's proof.
-  Ended lied = run(true, [](std::string& frame) {
-    if (frame[0] == 3) frame[5] ^= 1;
-  }, {});
+  Ended lied = run(true,
+                   [](std::string& frame) {
+                     if (frame[0] == 3) frame[5] ^= 1;
+                   },
+                   {});
   EXPECT_TRUE(lied.client || lied.server);
 }
 

@@ -34,9 +34,9 @@ TEST(Keys, TextForPeople) {
   ASSERT_TRUE(back);
   EXPECT_EQ(back->id, key.id);
   EXPECT_EQ(back->secret, key.secret);
-  for (std::string bad : {std::string(), std::string("graftfs-key:"), text.substr(1),
-                          text.substr(0, text.size() - 2), text + "00", text + "x",
-                          std::string("graftfs-key:00:") + text.substr(text.rfind(':') + 1)})
+  for (std::string bad :
+       {std::string(), std::string("graftfs-key:"), text.substr(1), text.substr(0, text.size() - 2),
+        text + "00", text + "x", std::string("graftfs-key:00:") + text.substr(text.rfind(':') + 1)})
     EXPECT_EQ(parse_key(bad).error().code, EINVAL) << bad;
 }
 
@@ -55,7 +55,8 @@ TEST(Keys, IdsThatMakeNoSense) {
 // RFC 4231, test case 2.
 TEST(Keys, HmacIsTheStandards) {
   std::string hex;
-  for (unsigned char c : hmac("Jefe", "what do ya want for nothing?")) hex += fmt::format("{:02x}", c);
+  for (unsigned char c : hmac("Jefe", "what do ya want for nothing?"))
+    hex += fmt::format("{:02x}", c);
   EXPECT_EQ(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
 }
 
@@ -69,7 +70,8 @@ TEST(Address, WhatPeopleWrite) {
   Address six = parse_address("tcp:[::1]:65535").value();
   EXPECT_EQ(six.text, "::1");
   EXPECT_EQ(six.port, 65535);
-  for (const char* text : {"unix:/run/graftfs/a", "tcp:127.0.0.1:4000", "tcp:[::1]:65535", "local:x"})
+  for (const char* text :
+       {"unix:/run/graftfs/a", "tcp:127.0.0.1:4000", "tcp:[::1]:65535", "local:x"})
     EXPECT_EQ(show(parse_address(text).value()), text);
 }
 

@@ -71,17 +71,33 @@ TEST(Wire, ARequestArrivesWithItsCallersGroups) {
 }
 
 TEST(Wire, EveryKindOfRequestArrives) {
-  SetattrArgs setattr{Ino{5}, kSetMode | kSetSize, 0644, 1, 2, 3, 4, {5, 6}, {7, 8}, {-9, 10}, true};
-  std::vector<Args> all = {
-      LookupArgs{Ino{1}, "x"}, LookupParentArgs{Ino{2}}, GetattrArgs{Ino{3}}, setattr,
-      MknodArgs{Ino{1}, "n", S_IFCHR | 0600, 022, 77}, MkdirArgs{Ino{1}, "d", 0700, 022},
-      CreateArgs{Ino{1}, "c", 0600, 022, true, 3}, SymlinkArgs{Ino{1}, "s", "/target"},
-      ReadlinkArgs{Ino{4}}, LinkArgs{Ino{5}, Ino{1}, "l"}, UnlinkArgs{Ino{1}, "u"},
-      RmdirArgs{Ino{1}, "r"}, RenameArgs{Ino{1}, "a", Ino{2}, "b", 2}, OpenArgs{Ino{5}, 2},
-      ReleaseArgs{Ino{5}, 3}, WroteArgs{Ino{5}, 4096, 8, true}, ReadArgs{Ino{5}},
-      ReaddirArgs{Ino{1}, 1ull << 62, 100, true}, GetxattrArgs{Ino{5}, "user.a"},
-      ListxattrArgs{Ino{5}}, SetxattrArgs{Ino{5}, "user.a", std::string(1000, 'v'), 1},
-      RemovexattrArgs{Ino{5}, "user.a"}, AccessArgs{Ino{5}, 4}, StatfsArgs{}, SyncArgs{}};
+  SetattrArgs setattr{Ino{5}, kSetMode | kSetSize, 0644, 1, 2, 3, 4, {5, 6}, {7, 8}, {-9, 10},
+                      true};
+  std::vector<Args> all = {LookupArgs{Ino{1}, "x"},
+                           LookupParentArgs{Ino{2}},
+                           GetattrArgs{Ino{3}},
+                           setattr,
+                           MknodArgs{Ino{1}, "n", S_IFCHR | 0600, 022, 77},
+                           MkdirArgs{Ino{1}, "d", 0700, 022},
+                           CreateArgs{Ino{1}, "c", 0600, 022, true, 3},
+                           SymlinkArgs{Ino{1}, "s", "/target"},
+                           ReadlinkArgs{Ino{4}},
+                           LinkArgs{Ino{5}, Ino{1}, "l"},
+                           UnlinkArgs{Ino{1}, "u"},
+                           RmdirArgs{Ino{1}, "r"},
+                           RenameArgs{Ino{1}, "a", Ino{2}, "b", 2},
+                           OpenArgs{Ino{5}, 2},
+                           ReleaseArgs{Ino{5}, 3},
+                           WroteArgs{Ino{5}, 4096, 8, true},
+                           ReadArgs{Ino{5}},
+                           ReaddirArgs{Ino{1}, 1ull << 62, 100, true},
+                           GetxattrArgs{Ino{5}, "user.a"},
+                           ListxattrArgs{Ino{5}},
+                           SetxattrArgs{Ino{5}, "user.a", std::string(1000, 'v'), 1},
+                           RemovexattrArgs{Ino{5}, "user.a"},
+                           AccessArgs{Ino{5}, 4},
+                           StatfsArgs{},
+                           SyncArgs{}};
   ASSERT_EQ(all.size(), std::variant_size_v<Args>);
   for (size_t k = 0; k < all.size(); ++k) {
     ASSERT_EQ(all[k].index(), k) << "in the order of the variant";
