@@ -138,7 +138,9 @@ void GraftFsTarget::format() {
 }
 
 void GraftFsTarget::mount() {
-  run_or_throw({binary_, "mount", volume_, path_, "--durability", durability_});
+  std::vector<std::string> command = {binary_, "mount", volume_, path_, "--durability", durability_};
+  command.insert(command.end(), mount_options_.begin(), mount_options_.end());
+  run_or_throw(command);
   mounted_ = true;
   if (!is_mounted(path_)) {
     throw BenchmarkError(

@@ -54,6 +54,8 @@ class GraftFsTarget : public Target {
   pid_t server() const override { return server_; }
   Json details() const override;
 
+  // Further options of `graftfs mount`.
+  void set_mount_options(std::vector<std::string> options) { mount_options_ = std::move(options); }
   // The parts of start() and stop(), for benchmarks that crash the mount.
   void format();
   void mount();
@@ -69,6 +71,7 @@ class GraftFsTarget : public Target {
   std::filesystem::path home_;
   std::filesystem::path volume_;
   std::string durability_;
+  std::vector<std::string> mount_options_;
   pid_t server_ = 0;
   bool mounted_ = false;
 };

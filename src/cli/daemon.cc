@@ -68,6 +68,7 @@ RankOptions Daemon::rank_options() {
   o.memory_limit = s.memory;
   o.recovery_target = s.recovery_target;
   o.journal_cap = s.journal_cap;
+  o.write_back_from = s.write_back_from;
   o.progress = [this](const RecoveryProgress& progress) { tell_progress(progress); };
   o.log = [this](const std::string& line) {
     log_.line(line);

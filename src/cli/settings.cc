@@ -56,6 +56,16 @@ constexpr Setting kSettings[] = {
      [](Settings& s, std::string_view text) {
        return set_size<4 * kMiB, 1024 * kGiB>(s.journal_cap, text);
      }},
+    {"write-back-from", "PERCENT",
+     "how full the journal gets before changes are written to the directories at once (25)", false,
+     [](Settings& s, std::string_view text) -> Result<void> {
+       int percent = 0;
+       auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), percent);
+       if (error != std::errc() || end != text.data() + text.size() || percent < 1 || percent > 95)
+         return fail(EINVAL, fmt::format("it is a number from 1 to 95, not '{}'", text));
+       s.write_back_from = percent / 100.0;
+       return {};
+     }},
     {"accept-loss", nullptr, "mount although the journal is damaged, without what is lost", false,
      [](Settings& s, std::string_view text) { return set_switch(s.accept_loss, text); }},
     {"allow-other", nullptr, "let other users in (default of root's mounts)", false,

@@ -41,6 +41,7 @@ struct RankOptions {
   size_t memory_limit = size_t{1} << 30;   // bytes of cache
   Nanos recovery_target = kSecond;         // what a recovery may take
   uint64_t journal_cap = 0;                // bytes; 0: from recovery_target and measured speed
+  double write_back_from = 0.25;           // of the cap: from here on write-back does not wait
   uint32_t max_dir_link = kMaxDirLink;     // EMLINK above
   uint32_t segment_events = 8192;
   uint32_t segments_per_major = 16;
@@ -146,7 +147,9 @@ class Rank final : public MetadataService, private JournalHooks {
   Task<Result<void>> merge_before_commit(Dir& dir, std::vector<Dentry*> dentries);
   Task<Result<void>> trim();
   void wake_write_back();
-  uint64_t soft_cap() const { return journal_cap_ / 4; }
+  uint64_t soft_cap() const {
+    return static_cast<uint64_t>(static_cast<double>(journal_cap_) * options_.write_back_from);
+  }
   void relog_stuck();
   void evict();
   bool only_damaged_dirty() const;
