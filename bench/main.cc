@@ -143,6 +143,9 @@ int run_all(const Context& base, const std::vector<std::string>& names, const fs
       Context context = base;
       context.work = directory.path();
       Report report = benchmark.run(context);
+      if (report.checks.empty()) {
+        throw BenchmarkError("nothing was measured: it has no phase of the name given with --only");
+      }
       std::string command = fmt::format("graftfs-bench {}{}", benchmark.name, options);
       if (json) {
         fmt::print("{}\n", to_json(benchmark.name, report, command).dump());
