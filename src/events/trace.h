@@ -40,15 +40,15 @@ class TraceEncoder {
   const TraceStats& stats() const { return stats_; }
 
  private:
+  bool is_named(const Dir* dir) const;
   void add_trace(Dir* dir);
-  size_t bytes_to_name(const Dir* dir);
+  size_t bytes_to_name(const Dir* dir) const;
 
   Cache& cache_;
   TracePolicy policy_;
   SegmentId segment_;
   std::vector<Ino> named_;   // in this segment
   std::vector<Dir*> trace_;  // of the event being encoded, ancestors first
-  std::string scratch_;
   TraceStats stats_;
 };
 

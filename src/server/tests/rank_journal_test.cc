@@ -236,6 +236,42 @@ TEST_F(RankJournalTest, ADamagedJournalIsRefusedUnlessItsLossWasAccepted) {
   stop();
 }
 
+// The whole way from the root would be longer than a segment.
+TEST_F(RankJournalTest, AnEventFitsHoweverDeepTheTreeAndHoweverLongItsXattrs) {
+  for (TracePolicy trace : {TracePolicy::chunked, TracePolicy::full}) {
+    SCOPED_TRACE(static_cast<int>(trace));
+    disk_ = std::make_shared<MemoryDisk>();
+    options_.trace = trace;
+    options_.segment_events = 64;
+    start();
+    std::vector<Ino> way = {kRootIno};
+    for (int i = 0; i < 600; ++i) {
+      way.push_back(mkdir(way.back(), std::string(200, 'd')));
+      if (i < 20) {
+        ASSERT_EQ(call(SetxattrArgs{way.back(), "user.long", std::string(60'000, 'x'), 0}).err, 0);
+      }
+      if (i == 300) {
+        ASSERT_TRUE(wait(rank_->write_back_all()).has_value());
+      }
+    }
+    Ino file = create(way.back(), "file");
+    crash();
+    start();
+    Ino at = kRootIno;
+    for (size_t i = 1; i < way.size(); ++i) {
+      Reply reply = call(LookupArgs{at, std::string(200, 'd')});
+      ASSERT_EQ(reply.err, 0) << i;
+      ASSERT_EQ(reply.stat.ino, way[i]);
+      at = way[i];
+      if (i <= 20) {
+        EXPECT_EQ(call(GetxattrArgs{at, "user.long"}).data.size(), 60'000u) << i;
+      }
+    }
+    EXPECT_EQ(call(LookupArgs{at, "file"}).stat.ino, file);
+    stop();
+  }
+}
+
 TEST_F(RankJournalTest, AClosedSessionStaysClosed) {
   constexpr SessionId kOther{9};
   rank_->open_session(kOther);
