@@ -8,6 +8,7 @@
 
 #include "base/blocking_pool.h"
 #include "base/event_loop.h"
+#include "base/wait.h"
 #include "harness/benchmark.h"
 #include "server/rank.h"
 #include "store/local/local_store.h"
@@ -29,12 +30,7 @@ class Embedded {
   // Runs the loop until the task is done, and returns what it returned.
   template <class T>
   T wait(Task<T> task) {
-    std::optional<T> out;
-    auto run = [](Task<T> t, std::optional<T>& o) -> Task<void> { o.emplace(co_await t); };
-    TaskScope scope;
-    scope.spawn(run(std::move(task), out));
-    while (!out) loop_.run_one();
-    return std::move(*out);
+    return wait_for(loop_, std::move(task));
   }
   // One request, and its answer.
   Reply call(Args args);

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 #include <variant>
 
 #include "base/check.h"
@@ -212,6 +213,27 @@ class Promised {
     });
   }
   std::shared_ptr<State> s_;
+};
+
+// Tells those who wait that something has changed; each looks for itself whether it is what it
+// waits for:  while (!ready) co_await bell.next();
+class Bell {
+ public:
+  explicit Bell(Executor& executor) : executor_(executor) {}
+  Task<void> next() {
+    Promised<bool> rung(executor_);
+    waiting_.push_back(rung);
+    co_await rung;
+  }
+  void ring() {
+    if (waiting_.empty()) [[likely]]
+      return;
+    for (const Promised<bool>& rung : std::exchange(waiting_, {})) rung.set(true);
+  }
+
+ private:
+  Executor& executor_;
+  std::vector<Promised<bool>> waiting_;
 };
 
 // Suspends for a while.

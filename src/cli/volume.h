@@ -6,6 +6,7 @@
 
 #include "base/blocking_pool.h"
 #include "base/event_loop.h"
+#include "base/wait.h"
 #include "cli/settings.h"
 #include "store/local/local_store.h"
 
@@ -33,22 +34,11 @@ class OpenVolume {
   // Runs the loop until the task is done.
   template <class T>
   T wait(Task<T> task) {
-    std::optional<T> out;
-    TaskScope tasks;
-    tasks.spawn(keep(std::move(task), out, loop_));
-    // A task that never suspends for good has stopped the loop already.
-    if (!out) loop_.run();
-    loop_.restart();
-    return std::move(*out);
+    return wait_for(loop_, std::move(task));
   }
 
  private:
   OpenVolume() : pool_("graftfs-tool", 2) {}
-  template <class T>
-  static Task<void> keep(Task<T> task, std::optional<T>& out, EventLoop& loop) {
-    out.emplace(co_await std::move(task));
-    loop.stop();
-  }
 
   EventLoop loop_;
   BlockingPool pool_;

@@ -128,6 +128,7 @@ Task<void> Rank::purge_loop() {
       continue;
     }
     auto purged = co_await purge_batch(batch);
+    quieter_.ring();
     if (!purged && !failed_) {
       say("purging removed files: " + describe(purged.error()));
       for (Ino ino : batch) purge_queue_.push_back(ino);
@@ -136,6 +137,7 @@ Task<void> Rank::purge_loop() {
     }
   }
   purging_ = false;
+  quieter_.ring();
 }
 
 Task<Result<void>> Rank::durable_in_time(Lsn lsn) {

@@ -27,6 +27,7 @@ Rank::Rank(Executor& executor, Store& store, RankOptions options)
       store_(store),
       options_(std::move(options)),
       encoder_(cache_, options_.trace),
+      quieter_(executor),
       alive_(std::make_shared<bool>(true)) {}
 
 Rank::~Rank() { *alive_ = false; }
@@ -170,7 +171,7 @@ Task<Result<void>> Rank::choose_cap() {
 
 Task<Result<void>> Rank::write_back_all() {
   // One batch at a time: two would mark the same items clean.
-  while (write_back_running_ && !failed_) co_await sleep_for(executor_, kMillisecond);
+  while (write_back_running_ && !failed_) co_await quieter_.next();
   write_back_running_ = true;
   Result<void> done;
   while (done && cache_.dirty_count() > 0 && !failed_) {
@@ -183,24 +184,32 @@ Task<Result<void>> Rank::write_back_all() {
                                  options_.volume_name));
       break;
     }
-    if (written && *written == 0) co_await sleep_for(executor_, kMillisecond);
+    // What is left is frozen by a purge.
+    if (written && *written == 0 && purging_) co_await quieter_.next();
   }
   if (failed_) done = std::unexpected(*failed_);
   if (done) done = co_await trim();
   write_back_running_ = false;
+  quieter_.ring();
   co_return done;
 }
 
 Task<Result<void>> Rank::stop() {
+  // They may wait for write-back.
+  while (running_ > 0 && !failed_) co_await quieter_.next();
   stopping_ = true;
-  while (running_ > 0 && !failed_) co_await sleep_for(executor_, kMillisecond);
-  while ((write_back_running_ || purging_) && !failed_) {
-    wake_write_back();
-    co_await sleep_for(executor_, kMillisecond);
-  }
+  while ((write_back_running_ || purging_) && !failed_) co_await quieter_.next();
   if (failed_) co_return std::unexpected(*failed_);
   Result<void> written;
   if (!options_.read_only) written = co_await write_back_all();
+  if (!options_.read_only && written && !journal_->out_of_space()) {
+    // The last segments' events are all in the store: with a checkpoint behind them there is
+    // nothing to be replayed.
+    MARK("rank.stop.rolled");
+    journal_->roll(true);
+    journal_->flush();
+    written = co_await journal_->trim(journal_->current_segment());
+  }
   // What cannot be written back stays in the journal, for the next start.
   bool stays = !written && (written.error().is_damage() || written.error().code == ENOSPC);
   if (!written && !stays) co_return written;
@@ -278,6 +287,7 @@ void Rank::journal_failed(const Error& error) {
                   "input/output error until the volume is unmounted and mounted again",
                   describe(error)));
   fail_replies(EIO);
+  quieter_.ring();
 }
 
 void Rank::set_out_of_space(bool full) {

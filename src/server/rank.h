@@ -112,6 +112,10 @@ class Rank final : public MetadataService, private JournalHooks {
   Outcome dispatch(OpContext& context, const Args& args);
   Outcome answer_again(OpContext& context, const CompletedRequest& completed);
   void answer(Lsn written, Lsn durable, Reply reply, ReplyFn done);
+  void answered() {
+    running_--;
+    quieter_.ring();
+  }
   void release_replies();
   void fail_replies(int err);
   bool throttled(const Args& args) const;
@@ -187,6 +191,7 @@ class Rank final : public MetadataService, private JournalHooks {
   std::map<Need, std::vector<PendingPtr>> fetching_;
   std::deque<PendingPtr> throttled_;
   size_t running_ = 0;  // requests accepted and not answered
+  Bell quieter_;        // a request was answered, or write-back or a purge has ended
   size_t hungry_ = 0;   // while there is one, nothing is evicted
 
   struct Hold {

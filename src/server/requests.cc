@@ -192,7 +192,7 @@ void Rank::answer(Lsn written, Lsn durable, Reply reply, ReplyFn done) {
   } else if (written > journal_->written()) {
     wait_written_.push_back({written, durable, std::move(reply), std::move(done)});
   } else {
-    running_--;
+    answered();
     done(std::move(reply));
   }
 }
@@ -202,7 +202,7 @@ void Rank::release_replies() {
     while (!queue.empty() && ready(queue.front())) {
       WaitingReply waiting = std::move(queue.front());
       queue.pop_front();
-      running_--;
+      answered();
       waiting.done(std::move(waiting.reply));
     }
   };
@@ -217,7 +217,7 @@ void Rank::fail_replies(int err) {
     while (!queue.empty()) {
       WaitingReply waiting = std::move(queue.front());
       queue.pop_front();
-      running_--;
+      answered();
       Reply reply;
       reply.err = err;
       waiting.done(std::move(reply));
@@ -234,7 +234,7 @@ Task<void> Rank::sync_request(ReplyFn done) {
   auto synced = co_await journal_->sync();
   Reply reply;
   if (!synced) reply.err = synced.error().code == ENOSPC ? ENOSPC : EIO;
-  running_--;
+  answered();
   done(std::move(reply));
 }
 
@@ -247,7 +247,7 @@ Task<void> Rank::statfs_request(ReplyFn done) {
   } else {
     reply.err = usage.error().code;
   }
-  running_--;
+  answered();
   done(std::move(reply));
 }
 

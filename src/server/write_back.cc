@@ -94,6 +94,7 @@ Task<void> Rank::write_back_loop() {
     }
   }
   write_back_running_ = false;
+  quieter_.ring();
   if (failed_ || stopping_ || write_back_timer_) co_return;
   // What is left waits for company, but not forever.
   write_back_timer_ = true;

@@ -8,6 +8,7 @@
 #include "base/event_loop.h"
 #include "base/fault.h"
 #include "base/result.h"
+#include "base/wait.h"
 
 namespace graftfs {
 namespace {
@@ -106,6 +107,44 @@ TEST(Fault, SitesAreListedBeforeTheyAreHit) {
   fault::set_handler([](void*, const fault::Site&) { throw fault::Killed{}; }, nullptr);
   EXPECT_THROW(KILL_POINT("base.test.kill"), fault::Killed);
   fault::set_handler(nullptr, nullptr);
+}
+
+TEST(Wait, ATasksResultComesBackAndOthersRunMeanwhile) {
+  EventLoop loop;
+  bool other = false;
+  loop.post([&other] { other = true; });
+  auto slow = [](EventLoop& l) -> Task<int> {
+    co_await sleep_for(l, kMillisecond);
+    co_return 42;
+  };
+  EXPECT_EQ(wait_for(loop, slow(loop)), 42);
+  EXPECT_TRUE(other);
+  auto at_once = []() -> Task<std::string> { co_return "now"; };
+  EXPECT_EQ(wait_for(loop, at_once()), "now");
+}
+
+TEST(Bell, WakesAllWhoWaitAndNobodyElse) {
+  EventLoop loop;
+  Bell bell(loop);
+  int rung = 0;
+  bool go_on = false;
+  auto waits = [](Bell& b, int& n, bool& until) -> Task<void> {
+    while (!until) {
+      co_await b.next();
+      ++n;
+    }
+  };
+  TaskScope scope;
+  bell.ring();  // nobody is there
+  scope.spawn(waits(bell, rung, go_on));
+  scope.spawn(waits(bell, rung, go_on));
+  loop.post([&] { bell.ring(); });
+  while (rung < 2) loop.run_one();
+  EXPECT_FALSE(scope.empty());
+  go_on = true;
+  bell.ring();
+  while (!scope.empty()) loop.run_one();
+  EXPECT_EQ(rung, 4);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/executor.h"
+#include "base/wait.h"
 #include "journal/damage.h"
 #include "journal/journal.h"
 #include "journal/scan.h"
@@ -43,19 +44,11 @@ class TestExecutor final : public Executor {
   // Runs, letting time pass, until the task has ended.
   template <class T>
   T wait(Task<T> task) {
-    std::optional<T> out;
-    TaskScope scope;
-    scope.spawn(collect(std::move(task), out));
-    while (!out) CHECK(step(), "nothing is due and the task has not ended");
-    return std::move(*out);
+    return wait_for(std::move(task),
+                    [this] { CHECK(step(), "nothing is due and the task has not ended"); });
   }
 
  private:
-  template <class T>
-  static Task<void> collect(Task<T> task, std::optional<T>& out) {
-    T value = co_await task;
-    out.emplace(std::move(value));
-  }
   void at(Nanos when, Fn fn) { due_.emplace(std::pair(when, ++order_), std::move(fn)); }
 
   Nanos now_ = 0;

@@ -1,5 +1,6 @@
 // A journal on a disk in memory, what recovery makes of it, and what it refuses.
 
+#include "base/wait.h"
 #include "recovery/recover.h"
 
 #include <gmock/gmock.h>
@@ -125,12 +126,7 @@ class RecoverTest : public ::testing::Test, protected JournalHooks {
 
   template <class T>
   T wait(Task<T> task) {
-    std::optional<T> out;
-    auto collect = [](Task<T> t, std::optional<T>& o) -> Task<void> { o.emplace(co_await t); };
-    TaskScope scope;
-    scope.spawn(collect(std::move(task), out));
-    while (!out) loop_.run_one();
-    return std::move(*out);
+    return wait_for(loop_, std::move(task));
   }
 
   EventLoop loop_;

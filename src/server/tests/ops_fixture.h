@@ -9,6 +9,8 @@
 #include <memory>
 #include <optional>
 
+#include "base/check.h"
+#include "base/wait.h"
 #include "server/rank.h"
 #include "store/memory/memory_store.h"
 
@@ -24,20 +26,21 @@ class TestExecutor final : public Executor {
     return {1'700'000'000 + now_ / kSecond, static_cast<uint32_t>(now_ % kSecond)};
   }
   void advance(Nanos by) { now_ += by; }
-  // Runs what is due, and timers as they come, until `done` says so.
+  // Runs what is due, or the next timer.
+  void run_one() {
+    if (ready_.empty()) {
+      CHECK(!timers_.empty(), "nothing is left to run, and it is not done");
+      now_ = std::max(now_, timers_.begin()->first);
+      ready_.push_back(std::move(timers_.begin()->second));
+      timers_.erase(timers_.begin());
+    }
+    Fn fn = std::move(ready_.front());
+    ready_.pop_front();
+    fn();
+  }
   template <class Done>
   void run_until(Done done) {
-    while (!done()) {
-      if (ready_.empty()) {
-        ASSERT_FALSE(timers_.empty()) << "nothing is left to run, and it is not done";
-        now_ = std::max(now_, timers_.begin()->first);
-        ready_.push_back(std::move(timers_.begin()->second));
-        timers_.erase(timers_.begin());
-      }
-      Fn fn = std::move(ready_.front());
-      ready_.pop_front();
-      fn();
-    }
+    while (!done()) run_one();
   }
 
  private:
@@ -118,15 +121,9 @@ class World {
     rank.reset();
     store.reset();
   }
-  static Task<void> keep(Task<Result<void>> task, std::optional<Result<void>>& result) {
-    result = co_await task;
-  }
   void finish(Task<Result<void>> task) {
-    std::optional<Result<void>> result;
-    TaskScope scope;
-    scope.spawn(keep(std::move(task), result));
-    executor.run_until([&result] { return result.has_value(); });
-    ASSERT_TRUE(result && *result) << (result ? describe(result->error()) : "no result");
+    Result<void> result = wait_for(executor, std::move(task));
+    ASSERT_TRUE(result) << describe(result.error());
   }
 
   CacheMode mode_;

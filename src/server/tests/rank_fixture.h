@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/event_loop.h"
+#include "base/wait.h"
 #include "server/rank.h"
 #include "store/memory/memory_store.h"
 
@@ -38,12 +39,7 @@ class RankFixture : public ::testing::Test {
 
   template <class T>
   T wait(Task<T> task) {
-    std::optional<T> out;
-    auto run = [](Task<T> t, std::optional<T>& o) -> Task<void> { o.emplace(co_await t); };
-    TaskScope scope;
-    scope.spawn(run(std::move(task), out));
-    while (!out) loop_.run_one();
-    return std::move(*out);
+    return wait_for(loop_, std::move(task));
   }
   Task<bool> pause() {
     co_await sleep_for(loop_, kMillisecond);

@@ -104,7 +104,7 @@ TEST_F(RankJournalTest, WhatCannotBeWrittenBackDoesNotPinItsTail) {
 class SlowCommits {
  public:
   explicit SlowCommits(MemoryDisk& disk) : disk_(disk) {
-    set_latency(50 * kMillisecond);
+    set_latency(kSecond);
     fault::set_handler(&SlowCommits::hit, this);
   }
   ~SlowCommits() {
@@ -281,6 +281,23 @@ TEST_F(RankJournalTest, AClosedSessionStaysClosed) {
   start();
   EXPECT_FALSE(rank_->state().sessions.contains(kOther));
   EXPECT_TRUE(rank_->state().sessions.contains(kSession));
+}
+
+TEST_F(RankJournalTest, ACleanStopLeavesNothingToReplay) {
+  Ino dir = mkdir(kRootIno, "dir");
+  for (int i = 0; i < 300; ++i) create(dir, "f" + std::to_string(i));
+  stop();
+  start();
+  EXPECT_EQ(rank_->recovered().events, 0u);
+  EXPECT_EQ(rank_->recovered().live.size(), 1u) << "a checkpoint, and nothing before it";
+  EXPECT_EQ(call(GetattrArgs{dir}).stat.size, 300u);
+  // After a crash there is.
+  create(dir, "one more");
+  crash();
+  start();
+  EXPECT_GT(rank_->recovered().events, 0u);
+  EXPECT_EQ(call(GetattrArgs{dir}).stat.size, 301u);
+  stop();
 }
 
 }  // namespace

@@ -195,9 +195,11 @@ Result<void> PageSums::add(uint64_t txn, const std::vector<Sum>& sums) {
 
 Result<void> PageSums::add_pending() {
   if (pending_.empty()) return {};
-  if (!file_ || appended_ > kAppendedMost) {
+  if (!file_) return replace(known());
+  if (appended_ > kAppendedMost) {
     std::vector<Sum> all = known();
-    if (!file_ || appended_ > all.size()) return replace(all);
+    // Where there is no space for it, the little that is new may still find some.
+    if (appended_ > all.size() && replace(all)) return {};
   }
   // Also what a crash, or a full disk, has left half written.
   if (::ftruncate(file_.get(), static_cast<off_t>(size_)) != 0) {

@@ -9,6 +9,7 @@
 
 #include "base/blocking_pool.h"
 #include "base/event_loop.h"
+#include "base/wait.h"
 #include "store/local/local_store.h"
 #include "store/memory/memory_store.h"
 
@@ -30,20 +31,8 @@ class TestRandom final : public Random {
 };
 
 template <class T>
-Task<void> finish_into(Task<T> task, std::optional<T>& out, EventLoop& loop) {
-  T value = co_await std::move(task);
-  out.emplace(std::move(value));
-  loop.stop();
-}
-
-template <class T>
 T run(EventLoop& loop, Task<T> task) {
-  std::optional<T> out;
-  TaskScope scope;
-  loop.restart();
-  scope.spawn(finish_into(std::move(task), out, loop));
-  while (!out) loop.run();  // a task that ended at once has left its stop behind
-  return std::move(*out);
+  return wait_for(loop, std::move(task));
 }
 
 struct TempDir {

@@ -1,4 +1,5 @@
 // fsck finds each kind of problem, repairs it, and then finds nothing.
+#include "base/wait.h"
 #include "tools/fsck.h"
 
 #include <gmock/gmock.h>
@@ -39,18 +40,8 @@ class Fsck : public ::testing::Test {
     store_ = std::make_unique<MemoryStore>(loop_, disk_, &random_);
   }
   template <class T>
-  static Task<void> keep(Task<T> task, std::optional<T>& out, EventLoop& loop) {
-    out.emplace(co_await std::move(task));
-    loop.stop();
-  }
-  template <class T>
   T run(Task<T> task) {
-    std::optional<T> out;
-    TaskScope tasks;
-    tasks.spawn(keep(std::move(task), out, loop_));
-    if (!out) loop_.run();
-    loop_.restart();
-    return std::move(*out);
+    return wait_for(loop_, std::move(task));
   }
   template <class A>
   Stat must(Rank& rank, A args) {
