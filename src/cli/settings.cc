@@ -86,7 +86,7 @@ constexpr Setting kSettings[] = {
      }},
     {"segment-size", "SIZE", "size of a journal segment (1MiB)", true,
      [](Settings& s, std::string_view text) -> Result<void> {
-       TRY((set_size<256 << 10, 64 * kMiB>(s.segment_size, text)));
+       TRY((set_size<kMiB, 64 * kMiB>(s.segment_size, text)));
        if (s.segment_size % 4096)
          return fail(EINVAL, fmt::format("it must be a multiple of 4096, which '{}' is not", text));
        return {};

@@ -54,8 +54,12 @@ inline constexpr uint32_t kMaxDirLink = 2147483647;  // of a directory, as XFS
 inline constexpr size_t kNameMax = 255;
 inline constexpr size_t kPathMax = 4096;      // a symlink's target is shorter
 inline constexpr size_t kXattrNameMax = 255;
-inline constexpr size_t kXattrValueMax = 65536;
-inline constexpr size_t kXattrTotalMax = 65536;  // names and values of one inode
+inline constexpr size_t kXattrValueMax = 64 << 10;  // the kernel's XATTR_SIZE_MAX
+// What listxattr can return, the kernel's XATTR_LIST_MAX: names, each with its NUL.
+inline constexpr size_t kXattrNamesMax = 64 << 10;
+// Names and values of one inode. More than ext4 has room for; an event with the four inodes that a
+// rename may change still fits into a segment.
+inline constexpr size_t kXattrTotalMax = 96 << 10;
 inline constexpr int64_t kMaxFileSize = INT64_MAX - 4096;
 
 void encode_inode(ByteWriter& w, const Inode& inode);

@@ -60,9 +60,12 @@ int may_set_xattr(const OpContext& cx, const Inode& inode, XattrSpace space) {
 }
 
 int check_xattr_total(const InodeExtra& extra) {
-  size_t total = 0;
-  for (const auto& [name, value] : extra.xattrs) total += name.size() + value.size();
-  return total > kXattrTotalMax ? ENOSPC : 0;
+  size_t total = 0, names = 0;
+  for (const auto& [name, value] : extra.xattrs) {
+    total += name.size() + value.size();
+    names += name.size() + 1;
+  }
+  return total > kXattrTotalMax || names > kXattrNamesMax ? ENOSPC : 0;
 }
 
 int set_acl(OpContext& cx, const Target& target, std::string_view name, std::string_view value) {

@@ -1,5 +1,7 @@
 // Extended attributes: namespaces, limits, who may.
 
+#include <fmt/format.h>
+#include <linux/limits.h>
 #include <sys/xattr.h>
 
 #include "server/tests/ops_fixture.h"
@@ -58,13 +60,48 @@ TEST_P(Xattrs, Names) {
 TEST_P(Xattrs, Limits) {
   Ino file = make_file(owner, kRootIno, "f");
   EXPECT_EQ(owner.setxattr(file, "user.a", std::string(kXattrValueMax + 1, 'v')).err, E2BIG);
-  const std::string most(kXattrTotalMax - 6, 'v');
-  EXPECT_EQ(owner.setxattr(file, "user.a", most + 'v').err, ENOSPC);
-  EXPECT_EQ(owner.setxattr(file, "user.a", most).err, 0);
-  EXPECT_EQ(owner.setxattr(file, "user.b", "").err, ENOSPC);
-  EXPECT_EQ(owner.getxattr(file, "user.a").data, most);
+  const std::string largest(kXattrValueMax, 'v');
+  EXPECT_EQ(owner.setxattr(file, "user.a", largest).err, 0);
+  const std::string rest(kXattrTotalMax - kXattrValueMax - 12, 'r');
+  EXPECT_EQ(owner.setxattr(file, "user.b", rest + 'r').err, ENOSPC);
+  EXPECT_EQ(owner.getxattr(file, "user.b").err, ENODATA);
+  EXPECT_EQ(owner.setxattr(file, "user.b", rest).err, 0);
+  EXPECT_EQ(owner.setxattr(file, "user.c", "").err, ENOSPC);
+  EXPECT_EQ(owner.getxattr(file, "user.a").data, largest);
+  EXPECT_EQ(owner.getxattr(file, "user.b").data, rest);
   EXPECT_EQ(owner.setxattr(file, "user.a", "small").err, 0);
-  EXPECT_EQ(owner.setxattr(file, "user.b", "").err, 0);
+  EXPECT_EQ(owner.setxattr(file, "user.c", "").err, 0);
+}
+
+TEST_P(Xattrs, ThereAreAsManyAsCanBeListed) {
+  Ino file = make_file(owner, kRootIno, "f");
+  int err = 0;
+  size_t names = 0;
+  for (int i = 0; err == 0; ++i) {
+    std::string name = fmt::format("user.{:0245}", i);
+    err = owner.setxattr(file, name, "").err;
+    if (err == 0) names += name.size() + 1;
+  }
+  EXPECT_EQ(err, ENOSPC);
+  Reply r = owner.listxattr(file);
+  EXPECT_EQ(r.err, 0);
+  EXPECT_EQ(r.data.size(), names);
+  EXPECT_LE(names, size_t{XATTR_LIST_MAX});
+  EXPECT_GT(names + 256, size_t{XATTR_LIST_MAX});
+}
+
+// The largest event: a directory replaces another, and all four that change have all they can have.
+TEST_P(Xattrs, ARenameOfTheLargestInodes) {
+  Ino from = make_dir(owner, kRootIno, "from"), to = make_dir(owner, kRootIno, "to");
+  Ino moved = make_dir(owner, from, "d"), gone = make_dir(owner, to, "d");
+  for (Ino dir : {from, to, moved, gone}) {
+    ASSERT_EQ(owner.setxattr(dir, "user.a", std::string(kXattrValueMax, 'v')).err, 0);
+    std::string rest(kXattrTotalMax - kXattrValueMax - 12, 'r');
+    ASSERT_EQ(owner.setxattr(dir, "user.b", rest).err, 0);
+  }
+  ASSERT_EQ(owner.rename(from, "d", to, "d").err, 0);
+  EXPECT_EQ(owner.getxattr(moved, "user.a").data.size(), kXattrValueMax);
+  EXPECT_EQ(owner.lookup(to, "d").stat.ino, moved);
 }
 
 TEST_P(Xattrs, UserNamespace) {
