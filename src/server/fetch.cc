@@ -84,6 +84,9 @@ Task<Result<bool>> Rank::fetch_dir(Ino ino) {
   for (Ino next = ino; next;) {
     Dir* d = cache_.find_dir(next);
     if (!d || !d->fetched) {
+      // Nothing is there to be pinned. Were the answer older than its completion, the directory
+      // could come, be changed, written back and evicted meanwhile, and this would bring its old
+      // state back. It is not: the local store reads at once, the one in memory when it answers.
       CO_TRY_ASSIGN(auto bytes, co_await store_.dirs().read_header(next));
       d = cache_.find_dir(next);  // it may have come meanwhile
       if (bytes) {
