@@ -181,9 +181,14 @@ TEST_F(Permissions, Xattrs) {
   EXPECT_EQ(err(getxattr(f.c_str(), "user.none", small, 1)), ENODATA);
   std::string big(65536, 'b');
   if (is_graftfs()) {
-    EXPECT_EQ(err(setxattr(f.c_str(), "user.a", big.data(), big.size(), 0)), ENOSPC)
-        << "names and values of one file hold 64 KiB";
-    EXPECT_EQ(err(setxattr(f.c_str(), "user.a", big.data(), 60'000, 0)), 0);
+    EXPECT_EQ(err(setxattr(f.c_str(), "user.a", big.data(), big.size(), 0)), 0);
+    std::string value(big.size(), '?');
+    EXPECT_EQ(getxattr(f.c_str(), "user.a", value.data(), value.size()), 65536);
+    EXPECT_EQ(value, big);
+    EXPECT_EQ(err(setxattr(f.c_str(), "user.b", big.data(), big.size(), 0)), ENOSPC)
+        << "names and values of one file hold 96 KiB";
+    big += 'b';
+    EXPECT_EQ(err(setxattr(f.c_str(), "user.b", big.data(), big.size(), 0)), E2BIG);
   }
   std::string names(1000, '?');
   ssize_t n = listxattr(f.c_str(), names.data(), names.size());
