@@ -165,7 +165,12 @@ void Cache::set_value(Dentry& e, const EntryValue& value) {
 }
 
 void Cache::mark_dirty(DirtyItem& item, Lsn lsn) {
-  if (!item.dirty()) insert_dirty(item, lsn, &dirty_);
+  if (item.dirty()) return;
+  // The list is in the order of `since`: its front says what of the journal is still needed. Only
+  // what was staged during an import is older than its end.
+  DirtyItem* before = &dirty_;
+  while (before->prev != &dirty_ && before->prev->since > lsn) before = before->prev;
+  insert_dirty(item, lsn, before);
 }
 
 void Cache::insert_dirty(DirtyItem& item, Lsn lsn, DirtyItem* before) {
@@ -220,6 +225,11 @@ bool Cache::apply_header(Lsn lsn, bool dirty, const DirHeader& header) {
   d.header = header;
   usage_.bytes += extra_bytes(d.header.inode);
   if (moved || (!d.parent && header.at.parent)) attach(d);
+  if (d.is_foreign()) {
+    // It was a stub, and is ours from now on.
+    d.foreign = Dir::kOurs;
+    d.pins--;
+  }
   if (dirty) mark_dirty(d, lsn);
   return true;
 }
@@ -270,6 +280,32 @@ void Cache::discard_dir(Ino ino) {
       if (d->parent == &dir) set_parent(*d, nullptr);
   }
   drop_dir(dir);
+}
+
+// -- subtrees of other ranks --------------------------------------------------------------------
+
+Dir* Cache::put_stub(Ino ino, Dir& parent, RankId rank) {
+  auto it = dirs_.find(ino.v);
+  CHECK(it == dirs_.end() || it->second->is_foreign(), "directory {} is ours, and no bound", ino);
+  if (it != dirs_.end()) {
+    it->second->foreign = rank;
+    it->second->header.at.parent = parent.ino();
+    attach(*it->second);
+    return it->second;
+  }
+  DirHeader header;
+  header.inode.ino = ino;
+  header.inode.mode = S_IFDIR;
+  header.at.parent = parent.ino();
+  Dir* d = new_dir(header);
+  d->foreign = rank;
+  d->pins = 1;
+  return d;
+}
+
+void Cache::drop_stub(Ino ino) {
+  auto it = dirs_.find(ino.v);
+  if (it != dirs_.end() && it->second->is_foreign()) drop_dir(*it->second);
 }
 
 // -- store --------------------------------------------------------------------------------------
@@ -336,7 +372,6 @@ void Cache::mark_clean(DirtyItem& item) {
 
 void Cache::wait_from(std::span<DirtyItem* const> items, Lsn lsn) {
   for (DirtyItem* item : items) unlink_dirty(*item);
-  // The list is in the order of `since`: its front says what of the journal is still needed.
   DirtyItem* before = &dirty_;
   while (before->prev != &dirty_ && before->prev->since > lsn) before = before->prev;
   for (DirtyItem* item : items) insert_dirty(*item, lsn, before);

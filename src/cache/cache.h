@@ -64,6 +64,13 @@ class Cache {
   void attach(Dir& dir);
   void attach_all();
 
+  // -- subtrees of other ranks -----------------------------------------------------------------
+  // Where one begins the cache has a stub: a Dir below its parent, which must be cached, with
+  // `foreign` set and nothing in it. It is never evicted, so the way from it to the import's root
+  // is always at hand. Changes the rank of a stub that is there.
+  Dir* put_stub(Ino ino, Dir& parent, RankId rank);
+  void drop_stub(Ino ino);  // nothing where it is none
+
   // -- store ---------------------------------------------------------------------------------
   // A header that was read. Keeps what is newer here.
   Dir* merge_header(const DirHeader& header);

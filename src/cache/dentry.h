@@ -54,7 +54,11 @@ struct Dir : DirtyItem {
   bool fetched = false;    // the store's header has been seen (or there surely is none)
   bool damaged = false;    // what the store has of it cannot be read: its items stay in the journal
   bool frozen = false;     // write-back must wait (it is being migrated); its items are re-logged
+  RankId foreign = kOurs;  // a stub: a subtree of this rank begins here (Cache::put_stub)
   EntryIndex entries;
+
+  static constexpr RankId kOurs{0xffff};
+  bool is_foreign() const { return foreign != kOurs; }
 
   // Hashes in [known_from, known_to) are all cached: a name in there that has no dentry does not
   // exist. Complete: [0, kEndHash).

@@ -29,6 +29,13 @@ enum class EventType : uint8_t {
   unlink = 23,
   rename = 24,
   session = 25,
+  prepare = 26,
+  commit = 27,
+  abort = 28,
+  close = 29,
+  import_part = 30,
+  import_end = 31,
+  export_end = 32,
 };
 
 // A directory in an event. Full: the whole header. Otherwise a touch: version, times, link count
@@ -52,7 +59,7 @@ enum ResultFlags : uint8_t {
   kResultOrphaned = 2,
 };
 
-// Inode, Link, Unlink, Rename, InoRelease: a change of the tree. `session` and `seq` name the
+// Inode, Link, Unlink, Rename, InoRelease, and inside Commit: a change of the tree. `session` and `seq` name the
 // request it carries out (0: none), `result` and `result_flags` are what its answer needs; the
 // session has had the answers to all its requests below `oldest`.
 struct TreeEvent {

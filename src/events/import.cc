@@ -1,5 +1,6 @@
 // Import: this rank is the authority for a subtree: path, root, bounds. The root directories that
-// come with it are trace: {path, root, bounds, headers}.
+// come with it are trace: {headers, root, path, bounds}, and behind that, where there is any of it,
+// what several ranks need: {parent, moves, migration, settled, more about the bounds, above}.
 #include "events/import.h"
 
 #include <nlohmann/json.hpp>
@@ -15,7 +16,8 @@ void encode_import(ByteWriter& w, const Import& import, const std::vector<DirHea
   w.varint(import.root.v);
   w.string(import.path);
   w.varint(import.bounds.size());
-  for (Ino bound : import.bounds) w.varint(bound.v);
+  for (const auto& [bound, what] : import.bounds) w.varint(bound.v);
+  if (has_rest(import)) encode_import_rest(w, import);
 }
 
 namespace {
@@ -28,7 +30,8 @@ bool decode_import(std::string_view payload, Import& import, F&& header) {
   import.path = r.string();
   uint64_t bounds = r.varint();
   if (bounds > r.remaining()) return false;
-  for (uint64_t k = 0; k < bounds; ++k) import.bounds.push_back(Ino{r.varint()});
+  for (uint64_t k = 0; k < bounds; ++k) import.bounds[Ino{r.varint()}];
+  if (r.ok() && r.remaining() > 0 && !decode_import_rest(r, import)) return false;
   return r.done() && import.root;
 }
 
@@ -38,8 +41,12 @@ const EventKind kImportEvent = {
     EventType::import, "Import",
     [](ReplayContext& context, Lsn lsn, std::string_view payload) {
       Import import;
-      auto trace = [&](const DirHeader& h) { context.cache.apply_header(lsn, false, h); };
-      if (!decode_import(payload, import, trace)) return false;
+      std::vector<DirHeader> traces;
+      if (!decode_import(payload, import, [&](const DirHeader& h) { traces.push_back(h); }))
+        return false;
+      // Until it is settled nothing of it is ours.
+      if (import.settled)
+        for (const DirHeader& h : traces) context.cache.apply_header(lsn, false, h);
       context.state.imports[import.root] = std::move(import);
       return true;
     },
@@ -48,7 +55,10 @@ const EventKind kImportEvent = {
       if (!decode_import(payload, import, [](const DirHeader&) {})) return false;
       out["root"] = import.root.v;
       out["path"] = import.path;
-      for (Ino bound : import.bounds) out["bounds"].push_back(bound.v);
+      for (const auto& [ino, bound] : import.bounds)
+        out["bounds"].push_back({{"root", ino.v}, {"rank", bound.rank.v}});
+      if (import.moves) out["moves"] = import.moves;
+      if (!import.settled) out["settled"] = false;
       return true;
     }};
 

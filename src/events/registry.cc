@@ -14,6 +14,8 @@ using nlohmann::json;
 constexpr const EventKind* kKinds[] = {
     &kImportPathEvent, &kImportEvent, &kExportEvent, &kInoAllocEvent, &kInoReleaseEvent,
     &kInodeEvent,      &kLinkEvent,   &kUnlinkEvent, &kRenameEvent,   &kSessionEvent,
+    &kPrepareEvent,    &kCommitEvent, &kAbortEvent,  &kCloseEvent,    &kImportPartEvent,
+    &kImportEndEvent,  &kExportEndEvent,
 };
 
 std::string time_text(Timespec t) { return fmt::format("{}.{:09}", t.sec, t.nsec); }
@@ -155,7 +157,12 @@ bool describe_segment_payload(bool major, std::string_view payload, json& out) {
     if (!r.ok() || !decode_state(state, s)) return false;
     json& c = out["checkpoint"];
     for (const auto& [root, import] : s.imports)
-      c["imports"].push_back({{"root", root.v}, {"path", import.path}});
+      c["imports"].push_back(
+          {{"root", root.v}, {"path", import.path}, {"bounds", import.bounds.size()}});
+    for (const auto& [root, forward] : s.forwards)
+      c["forwards"].push_back({{"root", root.v}, {"to", forward.to.v}});
+    if (!s.prepared.empty()) c["prepared"] = s.prepared.size();
+    if (!s.committed.empty()) c["committed"] = s.committed.size();
     for (const InoRange& range : s.inos)
       c["inos"].push_back({{"next", range.next}, {"end", range.end}});
     for (const auto& [id, session] : s.sessions)

@@ -27,7 +27,9 @@ struct EventKind {
 };
 
 extern const EventKind kImportPathEvent, kImportEvent, kExportEvent, kInoAllocEvent,
-    kInoReleaseEvent, kInodeEvent, kLinkEvent, kUnlinkEvent, kRenameEvent, kSessionEvent;
+    kInoReleaseEvent, kInodeEvent, kLinkEvent, kUnlinkEvent, kRenameEvent, kSessionEvent,
+    kPrepareEvent, kCommitEvent, kAbortEvent, kCloseEvent, kImportPartEvent, kImportEndEvent,
+    kExportEndEvent;
 
 std::span<const EventKind* const> event_kinds();
 const EventKind* find_event(uint8_t type);

@@ -68,7 +68,7 @@ size_t TraceEncoder::bytes_to_name(const Dir* dir) const {
 void TraceEncoder::begin_segment(SegmentId id, size_t most, std::string& out) {
   std::vector<Dir*> used;
   for (Ino ino : named_)
-    if (Dir* d = cache_.find_dir(ino)) used.push_back(d);
+    if (Dir* d = cache_.find_dir(ino); d && !d->is_foreign()) used.push_back(d);
   std::sort(used.begin(), used.end(), [](Dir* a, Dir* b) {
     return a->trace_uses != b->trace_uses ? a->trace_uses > b->trace_uses : a->ino() < b->ino();
   });

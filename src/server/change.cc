@@ -1,4 +1,5 @@
 #include "base/check.h"
+#include "server/leases.h"
 #include "server/op_context.h"
 #include "server/rank.h"
 
@@ -129,7 +130,12 @@ void Change::drop_link(const NamedTarget& named, Dir& orphans, Dir& linked) {
   orphan(std::move(inode), orphans);
 }
 
-void Change::commit(Ino result) {
+Outcome Change::commit(Ino result) {
+  if (!cx_.rank_.leases_->idle()) {
+    auto items = cx_.rank_.leases_->conflicts(cx_.session(), event_);
+    if (!items.empty())
+      return std::unexpected(Stop{0, cx_.rank_.leases_->recall(std::move(items)), {}, {}});
+  }
   event_.result = result;
   if (orphan_) {
     event_.result = orphan_;
@@ -142,6 +148,7 @@ void Change::commit(Ino result) {
   cx_.show_written_ = std::max(cx_.show_written_, lsn);
   if (cx_.rank_.options_.durability == Durability::strict)
     cx_.show_durable_ = std::max(cx_.show_durable_, lsn);
+  return {};
 }
 
 }  // namespace graftfs

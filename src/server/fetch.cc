@@ -28,6 +28,12 @@ class Pin {
   Dir& dir_;
 };
 
+// Whether the directory's entry leads to it; nothing was awaited since it was merged.
+bool is_child(const Cache& cache, const Dir& dir, const DirHeader& child) {
+  const Dentry* e = cache.find_entry(dir, child.at.name);
+  return e && e->kind == EntryKind::dir_link && e->ino == child.inode.ino;
+}
+
 }  // namespace
 
 void Rank::fetch(Need need, PendingPtr pending) {
@@ -42,7 +48,8 @@ void Rank::fetch(Need need, PendingPtr pending) {
 }
 
 Task<void> Rank::fetch_task(Need need) {
-  Result<bool> found = true;
+  Result<Place> found = Place{Place::ours};
+  Result<bool> here = true;
   switch (need.kind) {
     case Need::dir:
       found = co_await fetch_dir(need.ino);
@@ -51,17 +58,21 @@ Task<void> Rank::fetch_task(Need need) {
       found = co_await fetch_inode(need.ino);
       break;
     case Need::entry:
-      found = co_await fetch_entry(need.ino, need.name);
+      here = co_await fetch_entry(need.ino, need.name);
       break;
     case Need::range:
-      found = co_await fetch_range(need.ino, need.from);
+      here = co_await fetch_range(need.ino, need.from);
       break;
     case Need::inos:
-      found = co_await fetch_inos();
+      here = co_await fetch_inos();
       break;
-    case Need::none:
+    default:
       break;
   }
+  if (!here)
+    found = std::unexpected(here.error());
+  else if (!*here)
+    found = Place{Place::absent};
   auto node = fetching_.extract(need);
   for (PendingPtr& pending : node.mapped()) {
     if (!found) {
@@ -72,17 +83,48 @@ Task<void> Rank::fetch_task(Need need) {
       answer({}, {}, std::move(reply), std::move(pending->done));
       continue;
     }
-    if (!*found) pending->absent.push_back(need);
+    switch (found->what) {
+      case Place::ours:
+        break;
+      case Place::absent:
+        pending->absent.push_back({need, std::nullopt});
+        break;
+      case Place::other:
+        pending->absent.push_back({need, found->rank});
+        break;
+      case Place::frozen:
+        park(Need{Need::frozen, found->import, {}, 0}, std::move(pending));
+        continue;
+    }
     run(std::move(pending));
   }
 }
 
-// The directory and its ancestors up to the root of its subtree. False: there is no such
-// directory.
-Task<Result<bool>> Rank::fetch_dir(Ino ino) {
-  bool found = false;
-  for (Ino next = ino; next;) {
+// Whether a climb ends at this directory because it is not ours; `absent` where it does not end.
+Place Rank::is_root_of_other(Ino ino) const {
+  if (const Bound* bound = state_.find_bound(ino)) return {Place::other, bound->rank, {}};
+  auto forward = state_.forwards.find(ino);
+  if (forward != state_.forwards.end()) return {Place::other, forward->second.to, {}};
+  if (is_hidden_dir(ino)) return {Place::other, rank_of_hidden_dir(ino), {}};
+  if (ino == kRootIno) return {Place::other, ask_root(), {}};
+  return {Place::absent};
+}
+
+// Brings the directory and its ancestors up to the root of its import into the cache. The way up is
+// read first; what turns out to be another rank's leaves no trace.
+Task<Result<Place>> Rank::fetch_dir(Ino ino) {
+  std::vector<DirHeader> way;  // from `ino` up, not cached
+  for (Ino next = ino;;) {
     Dir* d = cache_.find_dir(next);
+    auto import = state_.imports.find(next);
+    const bool root = import != state_.imports.end();
+    if (root && !import->second.settled) co_return Place{Place::frozen, kNobody, next};
+    if (d && d->is_foreign()) co_return Place{Place::other, d->foreign, {}};
+    if (!root && !d) {
+      Place other = is_root_of_other(next);
+      if (other.what != Place::absent) co_return other;
+    }
+    DirHeader header;
     if (!d || !d->fetched) {
       // Nothing is there to be pinned. Were the answer older than its completion, the directory
       // could come, be changed, written back and evicted meanwhile, and this would bring its old
@@ -90,50 +132,105 @@ Task<Result<bool>> Rank::fetch_dir(Ino ino) {
       CO_TRY_ASSIGN(auto bytes, co_await store_.dirs().read_header(next));
       d = cache_.find_dir(next);  // it may have come meanwhile
       if (bytes) {
-        CO_TRY_ASSIGN(DirHeader header, decode_dir_header(next, *bytes));
-        d = cache_.merge_header(header);
+        CO_TRY_ASSIGN(header, decode_dir_header(next, *bytes));
+        if (d && !d->is_foreign()) d = cache_.merge_header(header);
       } else if (d) {
         d->fetched = true;
+      } else if (next == ino) {
+        co_return Place{Place::absent};
+      } else if (!is_alone()) {
+        co_return Place{Place::other, ask_root(), {}};
       } else {
-        if (next == ino) co_return false;
         co_return damaged(fmt::format("directory {:#x}, an ancestor of {:#x}, is not in the "
                                       "store; run 'graftfs fsck {}'",
                                       next.v, ino.v, options_.volume_name));
       }
     }
-    found = true;
-    if (state_.is_root(next)) break;
-    cache_.attach(*d);
-    next = d->header.at.parent;
+    if (d && d->is_foreign()) continue;  // since a moment ago
+    if (d) {
+      cache_.attach(*d);
+      header.at.parent = d->header.at.parent;
+    } else {
+      way.push_back(header);
+    }
+    if (state_.is_root(next) || (d && d->parent && (d->parent->parent || state_.is_root(d->parent->ino()))))
+      break;
+    next = header.at.parent;
+    if (!next && !is_alone()) co_return Place{Place::other, ask_root(), {}};
     if (!next)
       co_return damaged(fmt::format("directory {:#x} hangs nowhere; run 'graftfs fsck {}'",
-                                    d->ino().v, options_.volume_name));
-    // An attached parent has its own ancestors.
-    if (d->parent && (d->parent->parent || state_.is_root(next))) break;
+                                    way.empty() ? ino.v : way.back().inode.ino.v,
+                                    options_.volume_name));
+    // An attached directory has its own ancestors.
+    Dir* above = cache_.find_dir(next);
+    if (above && !above->is_foreign() && (above->parent || state_.is_root(next)) &&
+        (above->fetched || !state_.is_root(next)))
+      break;
   }
-  co_return found;
+  co_return co_await hang(std::move(way));
 }
 
-Task<Result<bool>> Rank::fetch_inode(Ino ino) {
-  CO_TRY_ASSIGN(bool is_dir, co_await fetch_dir(ino));
-  if (is_dir) co_return true;
+// Puts what was read on the way up below what is cached, from the top down. With other ranks about,
+// a header in the store may be older than they know: what counts is the parent's entry.
+Task<Result<Place>> Rank::hang(std::vector<DirHeader> way) {
+  const bool check = !is_alone();
+  while (!way.empty()) {
+    DirHeader header = std::move(way.back());
+    way.pop_back();
+    const Ino ino = header.inode.ino;
+    if (check && !state_.is_root(ino)) {
+      Dir* above = cache_.find_dir(header.at.parent);
+      if (!above || above->is_foreign()) {
+        // It was evicted, or has gone to another rank: the operation starts over.
+        MARK("fetch.dir.parent_gone");
+        co_return Place{Place::ours};
+      }
+      std::string name = header.at.name;
+      Dentry* e = cache_.find_entry(*above, name);
+      if (!e && !above->knows(name_hash(name))) {
+        CO_TRY(co_await fetch_entry(above->ino(), name));
+        above = cache_.find_dir(header.at.parent);
+        if (!above || above->is_foreign()) co_return Place{Place::ours};
+        e = cache_.find_entry(*above, name);
+      }
+      if (!e || e->kind != EntryKind::dir_link || e->ino != ino) {
+        MARK("fetch.dir.old_header");
+        Place other = is_root_of_other(ino);
+        if (other.what == Place::absent) other = Place{Place::other, ask_root(), {}};
+        co_return other;
+      }
+    }
+    Dir* d = cache_.find_dir(ino);
+    if (d && d->is_foreign()) co_return Place{Place::other, d->foreign, {}};
+    cache_.merge_header(header);
+  }
+  co_return Place{Place::ours};
+}
+
+Task<Result<Place>> Rank::fetch_inode(Ino ino) {
+  CO_TRY_ASSIGN(Place place, co_await fetch_dir(ino));
+  if (place.what != Place::absent) co_return place;
+  // What other ranks have not written back yet only they know.
+  const Place nowhere = is_alone() ? Place{Place::absent} : Place{Place::other, kNobody, {}};
   std::optional<Location> tried;
   for (;;) {
     CO_TRY_ASSIGN(auto location, co_await store_.dirs().locate(ino));
-    if (cache_.find_inode(ino)) co_return true;
-    if (!location) co_return false;
+    if (cache_.find_inode(ino)) co_return Place{Place::ours};
+    if (!location) co_return nowhere;
     // It was not there twice: the index is older than what the cache knows.
-    if (tried && tried->dir == location->dir && tried->key == location->key) co_return false;
+    if (tried && tried->dir == location->dir && tried->key == location->key) co_return nowhere;
     auto key = split_entry_key(location->key);
     if (!key)
       co_return damaged(fmt::format("the location of inode {:#x} is damaged; run 'graftfs fsck "
                                     "{}'",
                                     ino.v, options_.volume_name));
     std::string name(key->name);
-    CO_TRY_ASSIGN(bool dir_found, co_await fetch_dir(location->dir));
+    CO_TRY_ASSIGN(Place dir, co_await fetch_dir(location->dir));
+    if (dir.what == Place::other || dir.what == Place::frozen) co_return dir;
+    const bool dir_found = dir.what == Place::ours;
     if (dir_found && cache_.find_dir(location->dir)) {
       CO_TRY(co_await fetch_entry(location->dir, name));
-      if (cache_.find_inode(ino)) co_return true;
+      if (cache_.find_inode(ino)) co_return Place{Place::ours};
     } else if (dir_found) {
       MARK("fetch.inode.evicted_meanwhile");
       continue;
@@ -190,7 +287,9 @@ Task<Result<bool>> Rank::fetch_range(Ino ino, NameHash from) {
       for (size_t i = 0; i < headers.size(); ++i) {
         if (!headers[i] || cache_.find_dir(children[i])) continue;
         CO_TRY_ASSIGN(DirHeader header, decode_dir_header(children[i], *headers[i]));
-        if (header.at.parent == ino) cache_.merge_header(header);
+        // With other ranks about, the header may be older than they know, and the child not ours.
+        if (header.at.parent == ino && (is_alone() || is_child(cache_, *d, header)))
+          cache_.merge_header(header);
       }
       co_return true;
     }

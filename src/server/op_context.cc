@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "server/migrate.h"
 #include "server/rank.h"
+#include "server/two_party.h"
 
 namespace graftfs {
 
@@ -13,8 +15,29 @@ bool OpContext::out_of_space() const {
   return rank_.out_of_space_ || rank_.journal_->out_of_space();
 }
 
-bool OpContext::is_absent(const Need& need) const {
-  return std::find(absent_.begin(), absent_.end(), need) != absent_.end();
+const Absent* OpContext::absent(const Need& need) const {
+  for (const Absent& a : absent_)
+    if (a.need == need) return &a;
+  return nullptr;
+}
+
+std::optional<Stop> OpContext::hindrance(const Dir& dir) const {
+  if (dir.is_foreign()) {
+    auto import = rank_.state_.imports.find(dir.ino());
+    if (import == rank_.state_.imports.end()) return Stop{0, {}, dir.foreign, dir.ino()};
+    return Stop{0, Need{Need::frozen, dir.ino(), {}, 0}, {}, {}};  // it is about to be ours
+  }
+  if (auto need = rank_.migrations_->parks(dir)) return Stop{0, std::move(*need), {}, {}};
+  if (auto need = rank_.two_party_->busy(dir.ino())) return Stop{0, std::move(*need), {}, {}};
+  return std::nullopt;
+}
+
+bool OpContext::is_alone() const { return rank_.is_alone(); }
+const Prepared* OpContext::prepared() const {
+  return two_party_ ? rank_.two_party_->prepared(two_party_) : nullptr;
+}
+std::unexpected<Stop> OpContext::need_two_party(std::vector<msg::Intent> intents) {
+  return std::unexpected(rank_.two_party_->begin(request_, std::move(intents)));
 }
 
 void OpContext::shows(const Dir& dir) {
@@ -39,14 +62,20 @@ Found<Dir*> OpContext::any_dir(Ino ino) {
   if (!d) {
     if (rank_.cache_.find_inode(ino)) return stop(ENOTDIR);
     Need need{Need::inode, ino, {}, 0};
-    if (is_absent(need)) return stop(ESTALE);
+    if (auto* a = absent(need)) return a->home ? ask_rank(ino, *a->home) : stop(ESTALE);
     return missing(need);
   }
+  if (d->is_foreign() || rank_.gates_ > 0) [[unlikely]]
+    if (auto hindered = hindrance(*d)) return std::unexpected(std::move(*hindered));
   // All of its ancestors, or a rename would not see that it goes below itself: one of them may have
   // come a moment ago, and its own parent be on its way.
   const Dir* top = d;
   while (top->parent) top = top->parent;
-  if (!rank_.state_.is_root(top->ino())) return missing({Need::dir, top->ino(), {}, 0});
+  if (!rank_.state_.is_root(top->ino())) {
+    Need need{Need::dir, top->ino(), {}, 0};
+    if (auto* a = absent(need); a && a->home) return ask_rank(ino, *a->home);
+    return missing(need);
+  }
   shows(*d);
   return d;
 }
@@ -54,6 +83,10 @@ Found<Dir*> OpContext::any_dir(Ino ino) {
 Found<Target> OpContext::inode(Ino ino) {
   if (rank_.being_purged_.contains(ino.v)) return stop(ESTALE);
   if (Dentry* e = rank_.cache_.find_inode(ino)) {
+    if (rank_.gates_ > 0) [[unlikely]] {
+      if (auto hindered = hindrance(*e->dir)) return std::unexpected(std::move(*hindered));
+      if (auto need = rank_.two_party_->busy(ino)) return missing(std::move(*need));
+    }
     shows(*e->dir);
     return Target{nullptr, e};
   }
@@ -63,26 +96,35 @@ Found<Target> OpContext::inode(Ino ino) {
     return Target{d, nullptr};
   }
   Need need{Need::inode, ino, {}, 0};
-  if (is_absent(need)) return stop(ESTALE);
+  if (auto* a = absent(need)) return a->home ? ask_rank(ino, *a->home) : stop(ESTALE);
   return missing(need);
 }
 
 Found<Dentry*> OpContext::entry(Dir& dir, std::string_view name) {
   shows(dir);
+  if (rank_.gates_ > 0) [[unlikely]]
+    if (auto need = rank_.two_party_->busy(dir, name)) return missing(std::move(*need));
   NameHash hash = name_hash(name);
   Dentry* e = rank_.cache_.find_entry(dir, hash, name);
   if (e) return e->kind == EntryKind::null ? nullptr : e;
   if (dir.knows(hash)) return nullptr;
   Need need{Need::entry, dir.ino(), std::string(name), 0};
-  if (is_absent(need)) return nullptr;
+  if (absent(need)) return nullptr;
   return missing(need);
 }
 
 Found<NamedTarget> OpContext::lookup(Dir& dir, std::string_view name) {
+  GET(NamedTarget named, lookup_any(dir, name));
+  if (named.remote) return stop(EXDEV);
+  return named;
+}
+
+Found<NamedTarget> OpContext::lookup_any(Dir& dir, std::string_view name) {
   GET(Dentry * e, entry(dir, name));
   if (!e) return stop(ENOENT);
   if (e->kind == EntryKind::primary) return NamedTarget{e, {nullptr, e}};
   auto target = inode(e->ino);
+  if (!target && target.error().ask) return NamedTarget{e, {}, true, *target.error().ask};
   if (!target && target.error().err == ESTALE)
     return stop(EUCLEAN);  // an entry that leads nowhere: damage in the store
   if (!target) return std::unexpected(target.error());
@@ -99,7 +141,7 @@ Found<Ino> OpContext::new_ino() {
   for (const InoRange& range : rank_.state_.inos)
     if (range.next < range.end) return Ino{range.next};
   Need need{Need::inos, {}, {}, 0};
-  if (is_absent(need)) return stop(ENOSPC);
+  if (absent(need)) return stop(ENOSPC);
   return missing(need);
 }
 
@@ -108,5 +150,6 @@ Found<Dir*> OpContext::orphans_dir() { return any_dir(orphans_dir_ino(rank_.opti
 
 void OpContext::hold(Ino ino, uint32_t count) { rank_.add_hold(ino, session(), count); }
 void OpContext::release(Ino ino, uint32_t count) { rank_.drop_hold(ino, session(), count); }
+bool OpContext::holds(Ino ino) const { return rank_.is_held_by(ino, session()); }
 
 }  // namespace graftfs

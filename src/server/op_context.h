@@ -12,30 +12,49 @@
 
 #include "cache/cache.h"
 #include "events/event.h"
-#include "types/request.h"
+#include "types/wire.h"
 
 namespace graftfs {
 
 class Rank;
 
-// A piece of the tree that an operation lacks.
+// What an operation lacks: a piece of the tree, which is fetched, or (from `frozen` on) that others
+// are done with something, for which it is parked until Rank::wake().
 struct Need {
-  enum Kind : uint8_t { none, dir, inode, entry, range, inos } kind = none;
+  enum Kind : uint8_t {
+    none, dir, inode, entry, range, inos,
+    frozen,     // ino: the root of a subtree that is changing hands
+    busy,       // from: the operation that has marked what this one needs
+    recall,     // from: the recall that has to be answered
+    two_party,  // from: the number of this operation's part at other ranks
+    remote_stat,  // ino: attributes that another rank was asked for
+  } kind = none;
   Ino ino;           // dir: the directory; inode: a file or directory; entry, range: in it
   std::string name;  // entry
-  NameHash from = 0;  // range: entries from this hash on; inos: a fresh range of inos
+  NameHash from = 0;  // range: entries from this hash on; inos: a fresh range of inos; or a number
   friend auto operator<=>(const Need&, const Need&) = default;
 };
 
-// Why an operation ends early: an errno, or a piece that is missing.
+// Why an operation ends early: an errno, something that is missing, or another rank's business.
 struct Stop {
   int err = 0;
   Need need;
+  std::optional<RankId> ask;  // who is the authority for `of`, or knows more; kNobody: unknown
+  Ino of;
+};
+
+// What was looked for on behalf of an operation and is not here: nowhere, or at `home`.
+struct Absent {
+  Need need;
+  std::optional<RankId> home;
 };
 template <class T>
 using Found = std::expected<T, Stop>;
 using Outcome = std::expected<void, Stop>;
-inline std::unexpected<Stop> stop(int err) { return std::unexpected(Stop{err, {}}); }
+inline std::unexpected<Stop> stop(int err) { return std::unexpected(Stop{err, {}, {}, {}}); }
+inline std::unexpected<Stop> ask_rank(Ino of, RankId home) {
+  return std::unexpected(Stop{0, {}, home, of});
+}
 
 // An inode at hand: a directory, or the entry (in its directory or in ~linked) that embeds it.
 struct Target {
@@ -50,13 +69,19 @@ struct Target {
 // Both of a name: the entry itself and what it leads to.
 struct NamedTarget {
   Dentry* entry = nullptr;  // kind primary, dir_link or remote_link
-  Target target;
+  Target target;            // empty where it is `remote`
+  bool remote = false;      // the inode is another rank's
+  RankId home = kNobody;    // whose, as far as it is known
 };
+
+struct Prepared;  // server/two_party.h
 
 class OpContext {
  public:
-  OpContext(Rank& rank, const Request& request, const std::vector<Need>& absent, Reply& reply)
-      : rank_(rank), request_(request), absent_(absent), reply_(reply) {}
+  // `two_party`: the number of what this request has asked others to do; 0: nothing.
+  OpContext(Rank& rank, const Request& request, const std::vector<Absent>& absent,
+            uint64_t two_party, Reply& reply)
+      : rank_(rank), request_(request), absent_(absent), two_party_(two_party), reply_(reply) {}
 
   const Credentials& cred() const { return request_.cred; }
   Reply& reply() { return reply_; }
@@ -76,8 +101,10 @@ class OpContext {
   Found<Target> inode(Ino ino);
   // The entry of that name; nullptr where the directory surely has none.
   Found<Dentry*> entry(Dir& dir, std::string_view name);
-  // The entry and its inode: ENOENT where there is none.
+  // The entry and its inode: ENOENT where there is none. Where the inode is another rank's:
+  // lookup() stops with EXDEV, lookup_any() says so.
   Found<NamedTarget> lookup(Dir& dir, std::string_view name);
+  Found<NamedTarget> lookup_any(Dir& dir, std::string_view name);
   // Makes sure that entries from `from` on are cached, up to at least one page or the end;
   // returns the hash up to which (exclusive) they are.
   Found<NameHash> range(Dir& dir, NameHash from);
@@ -92,9 +119,16 @@ class OpContext {
   Found<Dir*> linked_dir();
   Found<Dir*> orphans_dir();
 
+  // What participants have answered; null: they were not asked yet.
+  const Prepared* prepared() const;
+  // The operation waits until they have, or ends with an error.
+  std::unexpected<Stop> need_two_party(std::vector<msg::Intent> intents);
+  bool is_alone() const;  // there are no other ranks
+
   // The client now holds the inode (open): it is not purged before as many Release.
   void hold(Ino ino, uint32_t count = 1);
   void release(Ino ino, uint32_t count);
+  bool holds(Ino ino) const;
 
   Lsn show_written() const { return show_written_; }
   Lsn show_durable() const { return show_durable_; }
@@ -103,12 +137,15 @@ class OpContext {
  private:
   friend class Change;
   Found<Dir*> any_dir(Ino ino);  // also a hidden one
-  bool is_absent(const Need& need) const;
+  const Absent* absent(const Need& need) const;
+  // Why a request may not go on with this directory now, if so.
+  std::optional<Stop> hindrance(const Dir& dir) const;
   std::unexpected<Stop> missing(Need need) const { return std::unexpected(Stop{0, need}); }
 
   Rank& rank_;
   const Request& request_;
-  const std::vector<Need>& absent_;  // what was fetched for this request and is not there
+  const std::vector<Absent>& absent_;  // what was fetched for this request and is not there
+  uint64_t two_party_;
   Reply& reply_;
   Lsn logged_;
   Lsn show_written_, show_durable_;  // the reply waits until the journal is there
@@ -144,8 +181,9 @@ class Change {
   void drop_link(const NamedTarget& named, Dir& orphans, Dir& linked);
 
   // Logs and applies. The reply's stat is left to the caller (the cache now has the new state).
-  // `result`: the inode the answer to a resent request tells about.
-  void commit(Ino result);
+  // `result`: the inode the answer to a resent request tells about. Where others have to be asked
+  // first it stops, having done nothing.
+  [[nodiscard]] Outcome commit(Ino result);
 
  private:
   uint32_t dir_index(Dir& dir);

@@ -65,6 +65,12 @@ void Rank::add_hold(Ino ino, SessionId session, uint32_t count) {
   holds.push_back({session, count});
 }
 
+bool Rank::is_held_by(Ino ino, SessionId session) const {
+  auto it = holds_.find(ino.v);
+  return it != holds_.end() && std::any_of(it->second.begin(), it->second.end(),
+                                           [&](const Hold& h) { return h.session == session; });
+}
+
 void Rank::drop_hold(Ino ino, SessionId session, uint32_t count) {
   auto it = holds_.find(ino.v);
   if (it == holds_.end()) return;

@@ -7,6 +7,10 @@
 #include "base/fault.h"
 #include "events/import.h"
 #include "events/session.h"
+#include "server/leases.h"
+#include "server/migrate.h"
+#include "server/rank_core.h"
+#include "server/two_party.h"
 
 namespace graftfs {
 namespace {
@@ -28,6 +32,11 @@ Rank::Rank(Executor& executor, Store& store, RankOptions options)
       options_(std::move(options)),
       encoder_(cache_, options_.trace),
       quieter_(executor),
+      peers_(options_.peers),
+      core_(std::make_unique<RankCore>(*this)),
+      leases_(std::make_unique<Leases>(*core_)),
+      migrations_(std::make_unique<Migrations>(*core_)),
+      two_party_(std::make_unique<TwoParty>(*core_)),
       alive_(std::make_shared<bool>(true)) {}
 
 Rank::~Rank() { *alive_ = false; }
@@ -73,13 +82,17 @@ Task<Result<void>> Rank::start() {
   KILL_POINT("rank.start.journal_begun");
   if (!options_.read_only || recovered_.fresh) CO_TRY(co_await begin_fresh());
   // The roots of subtrees are always cached.
-  for (const auto& [root, import] : state_.imports) {
-    CO_TRY_ASSIGN(bool found, co_await fetch_dir(root));
-    if (!found && !cache_.find_dir(root))
+  std::vector<Ino> roots;
+  for (const auto& [root, import] : state_.imports)
+    if (import.settled) roots.push_back(root);
+  for (Ino root : roots) {
+    CO_TRY_ASSIGN(Place place, co_await fetch_dir(root));
+    if (place.what != Place::ours && !cache_.find_dir(root))
       co_return damaged(fmt::format("directory {:#x}, the root of a subtree, is not in the store; "
                                     "run 'graftfs fsck {}'",
                                     root.v, options_.volume_name));
   }
+  CO_TRY(co_await fetch_bounds());
   // On a full disk there may be none: then nothing new can be made, and things can be removed.
   auto inos = co_await fetch_inos();
   if (!inos && inos.error().code != ENOSPC) co_return std::unexpected(inos.error());
@@ -89,11 +102,13 @@ Task<Result<void>> Rank::start() {
   serving_ = true;
   wake_write_back();
   KILL_POINT("rank.start.serving");
+  migrations_->recovered();
+  two_party_->recovered();
   co_return Result<void>{};
 }
 
-// A volume that was never served: the root and this rank's hidden directories come into being,
-// and each is an import of it.
+// A rank that never served: its hidden directories come into being, and each is an import of it;
+// rank 0 makes the root, too. ~orphans is the last, so what has that has all.
 Task<Result<void>> Rank::begin_fresh() {
   struct Root {
     Ino ino;
@@ -104,8 +119,12 @@ Task<Result<void>> Rank::begin_fresh() {
                         {linked_dir_ino(options_.rank), "~linked", 0700},
                         {orphans_dir_ino(options_.rank), "~orphans", 0700}};
   Timespec now = executor_.wall_now();
+  const Dir* last = cache_.find_dir(roots[2].ino);
+  if (state_.is_root(roots[2].ino) && last && last->header.version > Version{1})
+    co_return Result<void>{};
   bool logged = false;
   for (const Root& root : roots) {
+    if (root.ino == kRootIno && options_.rank != RankId{0}) continue;
     CO_TRY_ASSIGN(auto bytes, co_await store_.dirs().read_header(root.ino));
     // A crash may have left only the first of these events, and an Import without the event that
     // makes its header dirty.
@@ -125,7 +144,9 @@ Task<Result<void>> Rank::begin_fresh() {
       header.inode.nlink = 2;
       header.inode.atime = header.inode.mtime = header.inode.ctime = header.inode.btime = now;
     }
-    Import import{root.ino, root.path, {}};
+    Import import;
+    import.root = root.ino;
+    import.path = root.path;
     std::string payload;
     ByteWriter w(payload);
     encode_import(w, import, {header});
@@ -195,6 +216,8 @@ Task<Result<void>> Rank::write_back_all() {
 }
 
 Task<Result<void>> Rank::stop() {
+  ending_ = true;
+  fail_waiting(EIO);
   // They may wait for write-back.
   while (running_ > 0 && !failed_) co_await quieter_.next();
   stopping_ = true;
@@ -221,12 +244,21 @@ Task<Result<void>> Rank::stop() {
 
 // -- the journal --------------------------------------------------------------------------------
 
-Lsn Rank::log(const TreeEvent& event) {
+Lsn Rank::log(const TreeEvent& event, const Commit* commit) {
   KILL_POINT("rank.log.before_append");
-  Lsn lsn = journal_->append(static_cast<uint8_t>(event.type),
-                             [&](std::string& out) { encoder_.encode(event, out); });
+  Lsn lsn = journal_->append(static_cast<uint8_t>(event.type), [&](std::string& out) {
+    if (commit) {
+      ByteWriter w(out);
+      encode_commit(w, *commit, {});
+    }
+    encoder_.encode(event, out);
+  });
   bool applied = apply_tree_event(cache_, state_, lsn, event);
   CHECK(applied, "event {} has no base in the cache", lsn.v);
+  if (commit) {
+    apply_commit(state_, *commit);
+    refresh_bounds();
+  }
   encoder_.note_named(event);
   // What others did to any of these directories shows in all of them now: entries move.
   Lsn others;
@@ -286,7 +318,9 @@ void Rank::journal_failed(const Error& error) {
   say(fmt::format("the journal cannot be written any more ({}); every operation fails with an "
                   "input/output error until the volume is unmounted and mounted again",
                   describe(error)));
+  sayings_.clear();
   fail_replies(EIO);
+  fail_waiting(EIO);
   quieter_.ring();
 }
 
@@ -319,6 +353,7 @@ void Rank::close_session(SessionId session) {
       if (hold.session == session) held.push_back(Ino{ino});
   std::sort(held.begin(), held.end());
   for (Ino ino : held) drop_hold(ino, session, UINT32_MAX);
+  leases_->session_gone(session);
 }
 
 }  // namespace graftfs

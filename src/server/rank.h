@@ -21,13 +21,21 @@
 #include "events/rank_state.h"
 #include "events/registry.h"
 #include "events/trace.h"
+#include "events/two_party.h"
 #include "journal/journal.h"
 #include "recovery/recover.h"
+#include "server/authority.h"
 #include "server/op_context.h"
+#include "server/peers.h"
 #include "store/store.h"
 #include "types/service.h"
 
 namespace graftfs {
+
+class Leases;
+class Migrations;
+class RankCore;
+class TwoParty;
 
 struct RankOptions {
   RankId rank;
@@ -53,6 +61,7 @@ struct RankOptions {
   // For the simulator's oracle: the request was executed now, with this answer, and its event is
   // `lsn` (0: it changed nothing). Not called for a request that is answered again.
   std::function<void(const Request&, const Reply&, Lsn lsn)> executed;
+  Peers* peers = nullptr;  // the other ranks; null: there never are any
 };
 
 struct RankStats {
@@ -76,6 +85,24 @@ class Rank final : public MetadataService, private JournalHooks {
   void open_session(SessionId session) override;
   void close_session(SessionId session) override;
 
+  // -- other ranks (subtrees.cc) --
+  void receive(RankId from, Message message);
+  void peer_up(RankId rank, Epoch epoch);
+  void peer_down(RankId rank);
+  // Who is the authority for the inode: this rank, another one, or nobody that it knows.
+  void find(Ino ino, std::move_only_function<void(RankId)> done);
+  // Calls `send` once the journal is durable up to there and this node may speak.
+  void say_when(Lsn durable, Fn send);
+  // What the reply to a request waits for, before it may leave.
+  bool may_speak();
+  RankId id() const { return options_.rank; }
+  Epoch epoch() const { return recovered_.epoch.next(); }
+  Executor& executor() { return executor_; }
+  Migrations& migrations() { return *migrations_; }
+  TwoParty& two_party() { return *two_party_; }
+  Leases& leases() { return *leases_; }
+  RankCore& core() { return *core_; }
+
   const Recovered& recovered() const { return recovered_; }
   const RankStats& stats() const { return stats_; }
   const TraceStats& trace_stats() const { return encoder_.stats(); }
@@ -88,12 +115,14 @@ class Rank final : public MetadataService, private JournalHooks {
  private:
   friend class OpContext;
   friend class Change;
+  friend class RankCore;
 
   // A request on its way. It holds nothing while it waits.
   struct Pending {
     Request request;
     ReplyFn done;
-    std::vector<Need> absent;  // what was asked for and is not there
+    std::vector<Absent> absent;  // what was asked for and is not there
+    uint64_t two_party = 0;      // the number of its part at other ranks
     int runs = 0;
     bool hungry = false;  // what it fetches is evicted before it has all it needs
   };
@@ -107,8 +136,12 @@ class Rank final : public MetadataService, private JournalHooks {
   // requests.cc
   void run(PendingPtr pending);
   // True: answered. False: `need` is missing; request and done are untouched.
-  bool try_run(const Request& request, const std::vector<Need>& absent, ReplyFn& done,
-               Need& need);
+  bool try_run(const Request& request, const std::vector<Absent>& absent, uint64_t two_party,
+               ReplyFn& done, Need& need);
+  // Another rank's business, or an operation on several authorities.
+  Outcome redirect(OpContext& context, const Request& request, const Stop& stop);
+  void park(Need need, PendingPtr pending);
+  void wake(const Need& need);
   Outcome dispatch(OpContext& context, const Args& args);
   Outcome answer_again(OpContext& context, const CompletedRequest& completed);
   void answer(Lsn written, Lsn durable, Reply reply, ReplyFn done);
@@ -125,7 +158,8 @@ class Rank final : public MetadataService, private JournalHooks {
   Task<void> statfs_request(ReplyFn done);
 
   // rank.cc
-  Lsn log(const TreeEvent& event);
+  // `commit`: the event is a Commit, and this is what it says beside its tree event.
+  Lsn log(const TreeEvent& event, const Commit* commit = nullptr);
   Lsn log_raw(EventType type, const std::string& payload);
   void end_of_turn();
   void begin_segment(SegmentId id, bool major, std::string& payload) override;
@@ -136,11 +170,24 @@ class Rank final : public MetadataService, private JournalHooks {
   Task<Result<void>> choose_cap();
   void set_out_of_space(bool full);
 
+  // subtrees.cc
+  bool is_alone() const;
+  RankId ask_root() const;
+  void refresh_bounds();
+  Task<Result<void>> fetch_bounds();
+  Task<void> find_task(Ino ino, std::move_only_function<void(RankId)> done);
+  Task<void> answer_stat(RankId from, msg::StatAsk ask);
+  void bound_moved(RankId from, const msg::BoundMoved& moved);
+  msg::AncestryIs ancestry(const msg::Ancestry& asked);
+  void fail_waiting(int err);
+
   // fetch.cc
   void fetch(Need need, PendingPtr pending);
   Task<void> fetch_task(Need need);
-  Task<Result<bool>> fetch_dir(Ino ino);
-  Task<Result<bool>> fetch_inode(Ino ino);
+  Task<Result<Place>> fetch_dir(Ino ino);
+  Task<Result<Place>> fetch_inode(Ino ino);
+  Task<Result<Place>> hang(std::vector<DirHeader> way);
+  Place is_root_of_other(Ino ino) const;
   Task<Result<bool>> fetch_entry(Ino ino, std::string name);
   Task<Result<bool>> fetch_range(Ino ino, NameHash from);
   Task<Result<bool>> fetch_inos();
@@ -161,6 +208,7 @@ class Rank final : public MetadataService, private JournalHooks {
   // purge.cc
   void add_hold(Ino ino, SessionId session, uint32_t count);
   void drop_hold(Ino ino, SessionId session, uint32_t count);
+  bool is_held_by(Ino ino, SessionId session) const;
   void want_purge(Ino ino);
   Task<void> purge_loop();
   Task<Result<void>> durable_in_time(Lsn lsn);
@@ -182,13 +230,18 @@ class Rank final : public MetadataService, private JournalHooks {
   uint64_t commits_ = 0;  // write-backs that were begun, ever
   std::optional<Error> failed_;
   bool serving_ = false;
+  bool ending_ = false;    // nothing waits for other ranks any more
   bool stopping_ = false;
   bool out_of_space_ = false;  // the store said ENOSPC
 
   TreeEvent scratch_;  // of the Change under construction
   bool turn_posted_ = false;
   std::deque<WaitingReply> wait_written_, wait_durable_;
+  std::multimap<Lsn, Fn> sayings_;  // wait until it is durable up to there
+  bool speaking_later_ = false;
   std::map<Need, std::vector<PendingPtr>> fetching_;
+  std::map<Need, std::vector<PendingPtr>> parked_;
+  int gates_ = 0;  // reasons to look closer at each directory
   std::deque<PendingPtr> throttled_;
   size_t running_ = 0;  // requests accepted and not answered
   Bell quieter_;        // a request was answered, or write-back or a purge has ended
@@ -210,6 +263,11 @@ class Rank final : public MetadataService, private JournalHooks {
   bool write_back_timer_ = false;
 
   RankStats stats_;
+  Peers* peers_;
+  std::unique_ptr<RankCore> core_;
+  std::unique_ptr<Leases> leases_;
+  std::unique_ptr<Migrations> migrations_;
+  std::unique_ptr<TwoParty> two_party_;
   std::shared_ptr<bool> alive_;  // posted functions check it
   TaskScope tasks_;              // last: destroyed first
 };

@@ -27,6 +27,8 @@ bool adds(const Args& args) {
 
 // A request that was run this often without getting what it needs has met a bug or damage.
 constexpr int kMaxRuns = 10'000;
+// A node whose lease is over says nothing until it has one again.
+constexpr Nanos kLookAtLease = 5 * kMillisecond;
 // One that was run this often gets to keep what it fetches.
 constexpr int kHungryRuns = 16;
 
@@ -51,11 +53,11 @@ void Rank::submit(Request request, ReplyFn done) {
     return tasks_.spawn(statfs_request(std::move(done)));
   bool wait = throttled(request.args);
   Need need;
-  if (!wait && try_run(request, {}, done, need)) return;
+  if (!wait && try_run(request, {}, 0, done, need)) return;
   auto pending = std::make_unique<Pending>();
   pending->request = std::move(request);
   pending->done = std::move(done);
-  if (!wait) return fetch(std::move(need), std::move(pending));
+  if (!wait) return park(std::move(need), std::move(pending));
   MARK("rank.throttled");
   stats_.throttled++;
   throttled_.push_back(std::move(pending));
@@ -98,20 +100,49 @@ void Rank::run(PendingPtr pending) {
     hungry_++;
   }
   Need need;
-  if (!try_run(pending->request, pending->absent, pending->done, need))
-    return fetch(std::move(need), std::move(pending));
+  if (!try_run(pending->request, pending->absent, pending->two_party, pending->done, need))
+    return park(std::move(need), std::move(pending));
   if (pending->hungry) hungry_--;
 }
 
-bool Rank::try_run(const Request& request, const std::vector<Need>& absent, ReplyFn& done,
-                   Need& need) {
+// A piece is fetched; for everything else somebody calls wake().
+void Rank::park(Need need, PendingPtr pending) {
+  if (need.kind < Need::frozen) return fetch(std::move(need), std::move(pending));
+  if (need.kind == Need::two_party) pending->two_party = need.from;
+  pending->runs = 0;  // what it waits for is no piece that it does not get
+  parked_[std::move(need)].push_back(std::move(pending));
+  if (ending_) fail_waiting(EIO);
+}
+
+void Rank::wake(const Need& need) {
+  auto node = parked_.extract(need);
+  if (node.empty()) return;
+  for (PendingPtr& pending : node.mapped()) run(std::move(pending));
+}
+
+// What waits for others, at the end of this rank.
+void Rank::fail_waiting(int err) {
+  auto parked = std::exchange(parked_, {});
+  for (auto& [need, waiting] : parked) {
+    for (PendingPtr& pending : waiting) {
+      Reply reply;
+      reply.err = err;
+      if (pending->hungry) hungry_--;
+      answered();
+      pending->done(std::move(reply));
+    }
+  }
+}
+
+bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, uint64_t two_party,
+                   ReplyFn& done, Need& need) {
   Reply reply;
   if (failed_) {
     reply.err = EIO;
     answer({}, {}, std::move(reply), std::move(done));
     return true;
   }
-  OpContext context(*this, request, absent, reply);
+  OpContext context(*this, request, absent, two_party, reply);
   const CompletedRequest* completed = nullptr;
   if (request.seq != 0) {
     auto session = state_.sessions.find(request.session);
@@ -119,6 +150,7 @@ bool Rank::try_run(const Request& request, const std::vector<Need>& absent, Repl
   }
   Outcome outcome =
       completed ? answer_again(context, *completed) : dispatch(context, request.args);
+  if (!outcome && outcome.error().ask) outcome = redirect(context, request, outcome.error());
   if (!outcome) {
     Stop& stop = outcome.error();
     if (stop.need.kind != Need::none) {
@@ -127,10 +159,27 @@ bool Rank::try_run(const Request& request, const std::vector<Need>& absent, Repl
     }
     reply = Reply{};
     reply.err = stop.err;
+    if (stop.ask) {
+      reply.err = kAskRank;
+      reply.home = *stop.ask;
+    }
+  } else if (!reply.partial) {
+    reply.home = options_.rank;
   }
-  if (options_.executed && !completed) options_.executed(request, reply, context.logged());
+  reply.lsn = context.logged();
+  if (options_.executed && !completed && reply.err != kAskRank) options_.executed(request, reply, context.logged());
   answer(context.show_written(), context.show_durable(), std::move(reply), std::move(done));
   return true;
+}
+
+// Something is another rank's. What counts is the key of the request: where that is ours the
+// operation concerns several authorities.
+Outcome Rank::redirect(OpContext& cx, const Request& request, const Stop& stop) {
+  const Ino key = key_ino(request.args);
+  if (stop.of == key) return std::unexpected(stop);
+  auto target = cx.inode(key);
+  if (!target) return std::unexpected(target.error());
+  return graftfs::stop(EXDEV);
 }
 
 Outcome Rank::dispatch(OpContext& cx, const Args& args) {
@@ -179,7 +228,11 @@ Outcome Rank::answer_again(OpContext& cx, const CompletedRequest& completed) {
     return {};
   }
   if (target.error().need.kind != Need::none) return std::unexpected(target.error());
-  reply.stat.ino = completed.result;  // it is gone since
+  reply.stat.ino = completed.result;
+  if (target.error().ask) {  // it lives elsewhere since
+    reply.partial = true;
+    reply.home = *target.error().ask;
+  }  // else it is gone
   return {};
 }
 
@@ -189,7 +242,7 @@ void Rank::answer(Lsn written, Lsn durable, Reply reply, ReplyFn done) {
   if (durable > journal_->durable()) {
     wait_durable_.push_back({written, durable, std::move(reply), std::move(done)});
     if (options_.durability == Durability::posix) journal_->want_sync();
-  } else if (written > journal_->written()) {
+  } else if (written > journal_->written() || !may_speak()) {
     wait_written_.push_back({written, durable, std::move(reply), std::move(done)});
   } else {
     answered();
@@ -197,7 +250,31 @@ void Rank::answer(Lsn written, Lsn durable, Reply reply, ReplyFn done) {
   }
 }
 
+bool Rank::may_speak() {
+  if (!peers_ || peers_->lease_valid()) return true;
+  if (std::exchange(speaking_later_, true)) return false;
+  executor_.post_after(kLookAtLease, [this, alive = alive_] {
+    if (!*alive) return;
+    speaking_later_ = false;
+    if (!failed_) release_replies();
+  });
+  return false;
+}
+
+void Rank::say_when(Lsn durable, Fn send) {
+  if (failed_) return;
+  if (durable <= journal_->durable() && may_speak()) return send();
+  if (durable > journal_->durable()) journal_->want_sync();
+  sayings_.emplace(durable, std::move(send));
+}
+
 void Rank::release_replies() {
+  if ((!sayings_.empty() || !wait_written_.empty() || !wait_durable_.empty()) && !may_speak())
+    return;
+  while (!sayings_.empty() && sayings_.begin()->first <= journal_->durable()) {
+    Fn send = std::move(sayings_.extract(sayings_.begin()).mapped());
+    send();
+  }
   auto release = [this](std::deque<WaitingReply>& queue, auto ready) {
     while (!queue.empty() && ready(queue.front())) {
       WaitingReply waiting = std::move(queue.front());

@@ -264,9 +264,14 @@ Task<Result<void>> Rank::merge_before_commit(Dir& dir, std::vector<Dentry*> dent
 // keeps the tail.
 Task<Result<void>> Rank::trim() {
   SegmentId keep = journal_->current_segment();
-  if (DirtyItem* oldest = cache_.oldest_dirty()) {
+  std::optional<Lsn> needed;
+  if (DirtyItem* oldest = cache_.oldest_dirty()) needed = oldest->since;
+  // Parts of subtrees that are on their way here are nowhere else.
+  for (const auto& [id, parts] : state_.staged)
+    if (!parts.empty()) needed = std::min(needed.value_or(parts.front().lsn), parts.front().lsn);
+  if (needed) {
     for (const SegmentState& segment : journal_->segments()) {
-      if (segment.first > oldest->since) break;
+      if (segment.first > *needed) break;
       keep = segment.id;
     }
   }
@@ -279,7 +284,7 @@ Task<Result<void>> Rank::trim() {
     MARK("write_back.trim.rolled");
     journal_->roll(true);
     journal_->flush();
-    if (!cache_.oldest_dirty()) keep = journal_->current_segment();
+    if (!needed) keep = journal_->current_segment();
   }
   co_return co_await journal_->trim(keep);
 }

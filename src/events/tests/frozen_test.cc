@@ -9,6 +9,8 @@
 #include <functional>
 
 #include "event_bench.h"
+#include "events/migration.h"
+#include "events/two_party.h"
 #include "journal/format.h"
 
 namespace graftfs::testing {
@@ -28,7 +30,13 @@ static_assert(
     static_cast<int>(EventType::export_) == 18 && static_cast<int>(EventType::ino_alloc) == 19 &&
     static_cast<int>(EventType::ino_release) == 20 && static_cast<int>(EventType::inode) == 21 &&
     static_cast<int>(EventType::link) == 22 && static_cast<int>(EventType::unlink) == 23 &&
-    static_cast<int>(EventType::rename) == 24 && static_cast<int>(EventType::session) == 25);
+    static_cast<int>(EventType::rename) == 24 && static_cast<int>(EventType::session) == 25 &&
+    static_cast<int>(EventType::prepare) == 26 && static_cast<int>(EventType::commit) == 27 &&
+    static_cast<int>(EventType::abort) == 28 && static_cast<int>(EventType::close) == 29 &&
+    static_cast<int>(EventType::import_part) == 30 &&
+    static_cast<int>(EventType::import_end) == 31 && static_cast<int>(EventType::export_end) == 32);
+static_assert(static_cast<int>(msg::IntentKind::token) == 0 &&
+              static_cast<int>(msg::IntentKind::hang) == 6);
 static_assert(kResultCreated == 1 && kResultOrphaned == 2);
 static_assert(static_cast<int>(journal::kFirstPayloadType) == 16);
 
@@ -174,10 +182,49 @@ void check_tree(EventType type, std::string_view bytes) {
   }
 }
 
+Import import_of_one_rank(Ino root, std::string path) {
+  Import import;
+  import.root = root;
+  import.path = std::move(path);
+  return import;
+}
+
+const ProtocolId kId{RankId{2}, Epoch{3}, 1000};
+
+Import nested_import() {
+  Import import = import_of_one_rank(kDir, "/a/dir");
+  import.parent = Ino{0x100005};
+  import.moves = 7;
+  import.bounds[Ino{0x100010}] = {Ino{0x100009}, RankId{300}, 2};
+  import.from = kId;
+  import.settled = false;
+  import.above = {Ino{0x100005}, kRootIno};
+  return import;
+}
+
+std::vector<msg::Intent> example_intents() {
+  msg::Intent take{.kind = msg::IntentKind::take_name, .ino = kFile, .dir = kDir, .name = "old"};
+  msg::Intent swap{.kind = msg::IntentKind::swap_name, .dir = kDir, .name = "name"};
+  swap.value = value(EntryKind::primary, full_inode());
+  swap.as_dir = true;
+  return {take, swap};
+}
+
+// With all that several ranks need.
+RankState state_of_many() {
+  RankState s;
+  s.imports[kDir] = nested_import();
+  s.forwards[Ino{0x100077}] = {RankId{4}, 9, kId};
+  s.prepared[kId] = {SessionId{77}, {1'700'000'000, 5}, example_intents()};
+  s.committed[{RankId{1}, Epoch{2}, 3}].participants[RankId{5}] = example_intents();
+  return s;
+}
+
 RankState example_state() {
   RankState s;
-  s.imports[kRootIno] = {kRootIno, "/", {Ino{0x100010}, Ino{0x100020}}};
-  s.imports[Ino{0x1000}] = {Ino{0x1000}, "~linked", {}};
+  s.imports[kRootIno] = import_of_one_rank(kRootIno, "/");
+  s.imports[kRootIno].bounds = {{Ino{0x100010}, {}}, {Ino{0x100020}, {}}};
+  s.imports[Ino{0x1000}] = import_of_one_rank(Ino{0x1000}, "~linked");
   s.inos.push_back({0x100003, 0x200000});
   SessionState& session = s.sessions[SessionId{77}];
   session.oldest = 5;
@@ -227,7 +274,8 @@ void add_values(std::vector<Example>& out) {
 }
 
 void add_raw_events(std::vector<Example>& out) {
-  const Import import{kDir, "/a/dir", {Ino{0x100010}, Ino{0x100020}}};
+  Import import = import_of_one_rank(kDir, "/a/dir");
+  import.bounds = {{Ino{0x100010}, {}}, {Ino{0x100020}, {}}};
   out.push_back({"event.import_path",
                  payload([](ByteWriter& w) { encode_import_path(w, kDir, "/b/dir"); }),
                  [import](std::string_view bytes) {
@@ -250,7 +298,7 @@ void add_raw_events(std::vector<Example>& out) {
                    expect_equal(cache.find_dir(kDir)->header, header(kDir, 4), "import");
                  }});
   out.push_back({"event.export",
-                 payload([](ByteWriter& w) { encode_export(w, kDir, {kDir, Ino{0x100009}}); }),
+                 payload([](ByteWriter& w) { encode_export(w, {kDir, {kDir, Ino{0x100009}}}); }),
                  [import](std::string_view bytes) {
                    Cache cache;
                    RankState state;
@@ -283,10 +331,118 @@ void add_raw_events(std::vector<Example>& out) {
                    }});
 }
 
+// Of an event: replayed on a state, what is there then.
+void add_many(std::vector<Example>& out, const char* name, EventType type, std::string bytes,
+              RankState before, std::function<void(const RankState&, Cache&)> check) {
+  out.push_back({fmt::format("event.{}", name), std::move(bytes),
+                 [=, before = std::move(before)](std::string_view b) {
+                   Cache cache;
+                   RankState state = before;
+                   ASSERT_TRUE(replay_raw(type, b, cache, state)) << name;
+                   check(state, cache);
+                 }});
+}
+
+void add_events_of_many(std::vector<Example>& out) {
+  add_many(out, "import.nested", EventType::import,
+           payload([](ByteWriter& w) { encode_import(w, nested_import(), {}); }), {},
+           [](const RankState& s, Cache&) { EXPECT_EQ(s.imports.at(kDir), nested_import()); });
+  RankState whole;
+  whole.imports[kRootIno] = import_of_one_rank(kRootIno, "/");
+  whole.imports[kRootIno].bounds[Ino{0x100010}] = {kDir, RankId{1}, 1};
+  const Export exported{kDir, {kDir}, kId, RankId{4}, 8, kRootIno, kRootIno, {Ino{0x100010}}};
+  add_many(out, "export.nested", EventType::export_,
+           payload([&](ByteWriter& w) { encode_export(w, exported); }), whole,
+           [](const RankState& s, Cache&) {
+             EXPECT_EQ(s.forwards.at(kDir), (Forward{RankId{4}, 8, kId}));
+             const auto& bounds = s.imports.at(kRootIno).bounds;
+             ASSERT_EQ(bounds.size(), 1u);
+             EXPECT_EQ(bounds.at(kDir), (Bound{kRootIno, RankId{4}, 8}));
+           });
+  std::string part = payload([](ByteWriter& w) {
+    encode_import_part(w, kId, tree_payload(EventType::inode));
+  });
+  add_many(out, "import_part", EventType::import_part, part, {},
+           [](const RankState& s, Cache& cache) {
+             ASSERT_EQ(s.staged.at(kId).size(), 1u);
+             EXPECT_EQ(s.staged.at(kId)[0].items, tree_payload(EventType::inode));
+             EXPECT_EQ(cache.usage().dirs, 0u);
+           });
+  RankState importing;
+  importing.imports[kRootIno] = import_of_one_rank(kRootIno, "/");
+  importing.imports[kRootIno].bounds[kDir] = {kRootIno, RankId{2}, 6};
+  importing.imports[kDir] = nested_import();
+  importing.staged[kId].push_back({Lsn{1}, tree_payload(EventType::inode)});
+  add_many(out, "import_end", EventType::import_end,
+           payload([](ByteWriter& w) { encode_import_end(w, kId, true); }), importing,
+           [](const RankState& s, Cache& cache) {
+             EXPECT_TRUE(s.staged.empty());
+             ASSERT_EQ(s.imports.size(), 1u) << "it is a part of the one around it";
+             EXPECT_EQ(s.imports.at(kRootIno).bounds, nested_import().bounds);
+             EXPECT_GT(cache.dirty_count(), 0u);
+           });
+  add_many(out, "import_end.dropped", EventType::import_end,
+           payload([](ByteWriter& w) { encode_import_end(w, kId, false); }), importing,
+           [](const RankState& s, Cache& cache) {
+             EXPECT_TRUE(s.staged.empty());
+             EXPECT_FALSE(s.is_root(kDir));
+             EXPECT_TRUE(s.imports.at(kRootIno).bounds.contains(kDir));
+             EXPECT_EQ(cache.usage().dirs, 0u);
+           });
+  add_many(out, "export_end", EventType::export_end,
+           payload([](ByteWriter& w) { encode_export_end(w, kId); }), state_of_many(),
+           [](const RankState& s, Cache&) { EXPECT_TRUE(s.forwards.empty()); });
+  const RankState many = state_of_many();
+  add_many(out, "prepare", EventType::prepare, payload([&](ByteWriter& w) {
+             encode_prepare(w, kId, many.prepared.at(kId), {header(kDir, 300)});
+           }),
+           {}, [many](const RankState& s, Cache& cache) {
+             EXPECT_EQ(s.prepared.at(kId), many.prepared.at(kId));
+             EXPECT_NE(cache.find_dir(kDir), nullptr);
+           });
+  Commit commit{.op = kId};
+  commit.participants[RankId{5}] = example_intents();
+  commit.map.push_back({.kind = MapChange::bound_add,
+                        .root = Ino{0x100040},
+                        .within = kDir,
+                        .bound = {kDir, RankId{6}, 1}});
+  commit.map.push_back({.kind = MapChange::bound_remove, .root = Ino{0x100010}, .within = kDir});
+  add_many(out, "commit", EventType::commit, payload([&](ByteWriter& w) {
+             encode_commit(w, commit, tree_payload(EventType::commit));
+           }),
+           many, [](const RankState& s, Cache& cache) {
+             EXPECT_TRUE(s.prepared.empty());
+             EXPECT_EQ(s.committed.at(kId).participants.at(RankId{5}), example_intents());
+             const std::map<Ino, Bound> bounds{{Ino{0x100040}, {kDir, RankId{6}, 1}}};
+             EXPECT_EQ(s.imports.at(kDir).bounds, bounds);
+             EXPECT_GT(cache.dirty_count(), 0u);
+           });
+  add_many(out, "abort", EventType::abort, payload([](ByteWriter& w) { encode_abort(w, kId); }),
+           many, [](const RankState& s, Cache&) { EXPECT_TRUE(s.prepared.empty()); });
+  RankState committed;
+  committed.committed[kId].participants[RankId{5}];
+  add_many(out, "close", EventType::close, payload([](ByteWriter& w) { encode_close(w, kId); }),
+           committed, [](const RankState& s, Cache&) { EXPECT_TRUE(s.committed.empty()); });
+  std::string major;
+  encode_segment_payload(&many, major);
+  ByteWriter(major).varint(0);
+  out.push_back({"segment.many", major, [many](std::string_view b) {
+                   Cache cache;
+                   RankState got;
+                   ReplayContext context{cache, got, {}};
+                   ASSERT_TRUE(replay_segment_payload(context, true, true, Lsn{1}, b));
+                   EXPECT_EQ(got.imports, many.imports);
+                   EXPECT_EQ(got.forwards, many.forwards);
+                   EXPECT_EQ(got.prepared, many.prepared);
+                   EXPECT_EQ(got.committed, many.committed);
+                 }});
+}
+
 std::vector<Example> examples() {
   std::vector<Example> out;
   add_values(out);
   add_raw_events(out);
+  add_events_of_many(out);
   const std::pair<const char*, EventType> trees[] = {{"ino_release", EventType::ino_release},
                                                      {"inode", EventType::inode},
                                                      {"link", EventType::link},

@@ -56,7 +56,9 @@ class RecoverTest : public ::testing::Test, protected JournalHooks {
     journal_ = std::make_unique<Journal>(loop_, *device_, store_->data(), hooks, options, Lsn{},
                                          SegmentId{1}, std::deque<SegmentState>{});
     ASSERT_TRUE(wait(journal_->start()).has_value());
-    Import root{kRootIno, "/", {}};
+    Import root;
+    root.root = kRootIno;
+    root.path = "/";
     std::string payload;
     ByteWriter w(payload);
     encode_import(w, root, {header(kRootIno, 1)});

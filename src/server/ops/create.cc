@@ -11,7 +11,9 @@ Outcome create(OpContext& cx, const CreateArgs& args) {
   GET(Dentry * there, cx.entry(*dir, args.name));
   if (there) {
     if (args.exclusive) return stop(EEXIST);
-    GET(NamedTarget named, cx.lookup(*dir, args.name));
+    GET(NamedTarget named, cx.lookup_any(*dir, args.name));
+    // To be opened where it lives.
+    if (named.remote) return reply_elsewhere(cx, there->ino, there->type, named.home);
     return open_target(cx, named.target, args.flags | O_CREAT);
   }
   if (int err = may_add(cx, *dir)) return stop(err);
@@ -24,8 +26,8 @@ Outcome create(OpContext& cx, const CreateArgs& args) {
   change.touch(*dir);
   change.put(*dir, args.name, std::move(value));
   cx.reply().created = true;
+  if (auto done = change.commit(ino); !done) return done;
   cx.hold(ino);
-  change.commit(ino);
   return reply_stat(cx, ino);
 }
 

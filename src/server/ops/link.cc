@@ -35,7 +35,7 @@ Outcome link(OpContext& cx, const LinkArgs& args) {
     change.put(*home.dir, home.name, name);
   }
   change.put(*dir, args.name, name);
-  change.commit(args.ino);
+  if (auto done = change.commit(args.ino); !done) return done;
   return reply_stat(cx, args.ino);
 }
 

@@ -21,7 +21,7 @@ Outcome mkdir(OpContext& cx, const MkdirArgs& args) {
   change.touch(*dir).inode.nlink++;
   change.new_dir(std::move(header));
   change.put(*dir, args.name, EntryValue{.kind = EntryKind::dir_link, .ino = ino, .type = S_IFDIR});
-  change.commit(ino);
+  if (auto done = change.commit(ino); !done) return done;
   return reply_stat(cx, ino);
 }
 

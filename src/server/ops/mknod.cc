@@ -47,7 +47,7 @@ Outcome mknod(OpContext& cx, const MknodArgs& args) {
   if (is_device(type)) value.inode.rdev = args.rdev;
   change.touch(*dir);
   change.put(*dir, args.name, std::move(value));
-  change.commit(ino);
+  if (auto done = change.commit(ino); !done) return done;
   return reply_stat(cx, ino);
 }
 

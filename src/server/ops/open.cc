@@ -8,15 +8,15 @@ namespace graftfs::ops {
 
 Outcome open_target(OpContext& cx, const Target& target, uint32_t flags) {
   if (int err = may_open(cx, target.inode(), flags)) return stop(err);
-  cx.hold(target.ino());
   if (truncates(target.inode(), flags)) {
     Change change(cx, EventType::inode);
     Inode& inode = change.edit(target);
     inode.size = inode.blocks = 0;
     inode.mtime = inode.ctime = change.now();
     clear_privileges_on_write(cx.cred(), false, inode);
-    change.commit(target.ino());
+    if (auto done = change.commit(target.ino()); !done) return done;
   }
+  cx.hold(target.ino());
   return reply_stat(cx, target.inode());
 }
 

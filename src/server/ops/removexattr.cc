@@ -9,7 +9,7 @@ Outcome removexattr(OpContext& cx, const RemovexattrArgs& args) {
   GET(Target target, cx.inode(args.ino));
   if (int err = may_set_xattr(cx, target.inode(), space)) return stop(err);
   if (space == XattrSpace::acl) {
-    if (int err = set_acl(cx, target, args.name, {})) return stop(err);
+    if (auto done = set_acl(cx, target, args.name, {}); !done) return done;
     return reply_stat(cx, target.inode());
   }
   if (!target.inode().xattrs().contains(args.name)) return stop(ENODATA);
@@ -20,7 +20,7 @@ Outcome removexattr(OpContext& cx, const RemovexattrArgs& args) {
   Inode& inode = change.edit(target);
   inode.set_extra(std::move(extra));
   inode.ctime = change.now();
-  change.commit(args.ino);
+  if (auto done = change.commit(args.ino); !done) return done;
   return reply_stat(cx, target.inode());
 }
 

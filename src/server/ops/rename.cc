@@ -130,7 +130,7 @@ Outcome rename(OpContext& cx, const RenameArgs& args) {
     change.remove(*n.dir, args.name);
   }
   change.put(*n.new_dir, args.new_name, std::move(value));
-  change.commit(moved);
+  if (auto done = change.commit(moved); !done) return done;
   return reply_stat(cx, cx.reply().orphaned ? there : moved);
 }
 

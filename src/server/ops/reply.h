@@ -13,6 +13,16 @@ inline Outcome reply_stat(OpContext& cx, const Inode& inode) {
   return {};
 }
 
+// Of an inode that another rank serves: that one is to be asked for its attributes.
+inline Outcome reply_elsewhere(OpContext& cx, Ino ino, uint32_t type, RankId home) {
+  cx.reply().stat = Stat{};
+  cx.reply().stat.ino = ino;
+  cx.reply().stat.mode = type;
+  cx.reply().partial = true;
+  cx.reply().home = home;
+  return {};
+}
+
 // Of an inode that was just changed, wherever it lives now: it is surely cached.
 inline Outcome reply_stat(OpContext& cx, Ino ino) {
   auto target = cx.inode(ino);

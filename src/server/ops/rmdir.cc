@@ -18,7 +18,7 @@ Outcome rmdir(OpContext& cx, const RmdirArgs& args) {
   change.touch(*dir).inode.nlink--;
   change.drop_link(named, *orphans, *linked);
   change.remove(*dir, args.name);
-  change.commit(ino);
+  if (auto done = change.commit(ino); !done) return done;
   return reply_stat(cx, ino);
 }
 

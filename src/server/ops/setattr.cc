@@ -102,7 +102,7 @@ Outcome setattr(OpContext& cx, const SetattrArgs& args) {
 
   Change change(cx, EventType::inode);
   apply(cx.cred(), args, change.now(), change.edit(target));
-  change.commit(args.ino);
+  if (auto done = change.commit(args.ino); !done) return done;
   return reply_stat(cx, target.inode());
 }
 

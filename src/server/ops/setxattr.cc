@@ -13,7 +13,7 @@ Outcome setxattr(OpContext& cx, const SetxattrArgs& args) {
   GET(Target target, cx.inode(args.ino));
   if (int err = may_set_xattr(cx, target.inode(), space)) return stop(err);
   if (space == XattrSpace::acl) {
-    if (int err = set_acl(cx, target, args.name, args.value)) return stop(err);
+    if (auto done = set_acl(cx, target, args.name, args.value); !done) return done;
     return reply_stat(cx, target.inode());
   }
   const bool exists = target.inode().xattrs().contains(args.name);
@@ -28,7 +28,7 @@ Outcome setxattr(OpContext& cx, const SetxattrArgs& args) {
   Inode& inode = change.edit(target);
   inode.set_extra(std::move(extra));
   inode.ctime = change.now();
-  change.commit(args.ino);
+  if (auto done = change.commit(args.ino); !done) return done;
   return reply_stat(cx, target.inode());
 }
 

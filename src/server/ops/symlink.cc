@@ -22,7 +22,7 @@ Outcome symlink(OpContext& cx, const SymlinkArgs& args) {
   value.inode.set_extra({.symlink = args.target, .xattrs = {}});
   change.touch(*dir);
   change.put(*dir, args.name, std::move(value));
-  change.commit(ino);
+  if (auto done = change.commit(ino); !done) return done;
   return reply_stat(cx, ino);
 }
 

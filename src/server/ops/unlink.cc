@@ -17,7 +17,7 @@ Outcome unlink(OpContext& cx, const UnlinkArgs& args) {
   change.touch(*dir);
   change.drop_link(named, *orphans, *linked);
   change.remove(*dir, args.name);
-  change.commit(ino);
+  if (auto done = change.commit(ino); !done) return done;
   return reply_stat(cx, ino);
 }
 

@@ -19,7 +19,7 @@ Outcome wrote(OpContext& cx, const WroteArgs& args) {
   inode.blocks = args.blocks;
   inode.mtime = inode.ctime = change.now();
   if (args.kill_suidgid) clear_privileges_on_write(cx.cred(), true, inode);
-  change.commit(args.ino);
+  if (auto done = change.commit(args.ino); !done) return done;
   return reply_stat(cx, target.inode());
 }
 

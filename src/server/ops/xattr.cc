@@ -68,15 +68,15 @@ int check_xattr_total(const InodeExtra& extra) {
   return total > kXattrTotalMax || names > kXattrNamesMax ? ENOSPC : 0;
 }
 
-int set_acl(OpContext& cx, const Target& target, std::string_view name, std::string_view value) {
+Outcome set_acl(OpContext& cx, const Target& target, std::string_view name, std::string_view value) {
   const Inode& inode = target.inode();
   const bool is_default = name == kAclDefault;
   Acl acl;
-  if (int err = decode_acl(value, acl)) return err;
-  if (inode.is_symlink()) return EOPNOTSUPP;
-  if (is_default && !inode.is_dir()) return acl.empty() ? 0 : EACCES;
-  if (!is_owner(cx.cred(), inode)) return EPERM;
-  if (!acl.empty() && !is_valid_acl(acl)) return EINVAL;
+  if (int err = decode_acl(value, acl)) return stop(err);
+  if (inode.is_symlink()) return stop(EOPNOTSUPP);
+  if (is_default && !inode.is_dir()) return acl.empty() ? Outcome{} : stop(EACCES);
+  if (!is_owner(cx.cred(), inode)) return stop(EPERM);
+  if (!acl.empty() && !is_valid_acl(acl)) return stop(EINVAL);
 
   Inode changed = inode;
   InodeExtra extra = inode.copy_extra();
@@ -86,20 +86,19 @@ int set_acl(OpContext& cx, const Target& target, std::string_view name, std::str
     if (!is_member(cx.cred(), inode.gid)) changed.mode &= ~uint32_t{S_ISGID};
   }
   if (!keep) {
-    if (acl.empty() && !extra.xattrs.contains(std::string(name))) return 0;
+    if (acl.empty() && !extra.xattrs.contains(std::string(name))) return {};
     extra.xattrs.erase(std::string(name));
   } else {
     extra.xattrs[std::string(name)] = encode_acl(acl);
-    if (int err = check_xattr_total(extra)) return err;
-    if (cx.out_of_space()) return ENOSPC;
+    if (int err = check_xattr_total(extra)) return stop(err);
+    if (cx.out_of_space()) return stop(ENOSPC);
   }
   changed.set_extra(std::move(extra));
 
   Change change(cx, EventType::inode);
   changed.ctime = change.now();
   change.edit(target) = std::move(changed);
-  change.commit(target.ino());
-  return 0;
+  return change.commit(target.ino());
 }
 
 }  // namespace graftfs::ops

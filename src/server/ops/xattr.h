@@ -22,7 +22,7 @@ int may_set_xattr(const OpContext& cx, const Inode& inode, XattrSpace space);
 // ENOSPC where the attributes of one inode would hold too much.
 int check_xattr_total(const InodeExtra& extra);
 
-// Sets, replaces or (value without an entry) removes an ACL: 0 or an errno.
-int set_acl(OpContext& cx, const Target& target, std::string_view name, std::string_view value);
+// Sets, replaces or (value without an entry) removes an ACL.
+Outcome set_acl(OpContext& cx, const Target& target, std::string_view name, std::string_view value);
 
 }  // namespace graftfs::ops

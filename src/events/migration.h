@@ -1,0 +1,24 @@
+#pragma once
+// ImportPart, ImportEnd, ExportEnd: the journal's part of a migration, beside Import and Export
+// (docs/protocols/migration.md).
+
+#include "base/bytes.h"
+#include "events/rank_state.h"
+#include "events/registry.h"
+
+namespace graftfs {
+
+// Dirty items of a subtree that is being imported. `items`: traces and a tree event, as of the
+// event type `inode`.
+void encode_import_part(ByteWriter& w, const ProtocolId& id, std::string_view items);
+// The import is over: settled, it is this rank's for good; else it is not, and its parts are void.
+void encode_import_end(ByteWriter& w, const ProtocolId& id, bool settled);
+// Everybody knows where the exported subtree is now.
+void encode_export_end(ByteWriter& w, const ProtocolId& id);
+
+// Checks the items of a part. False: they make no sense.
+bool check_items(std::string_view items);
+// What ImportEnd does with the parts: they join the cache, each waiting from its own event on.
+bool apply_staged(ReplayContext& context, const ProtocolId& id);
+
+}  // namespace graftfs

@@ -1,0 +1,62 @@
+#include "server/rank_core.h"
+
+#include "server/rank.h"
+
+namespace graftfs {
+
+RankId RankCore::id() const { return rank_.id(); }
+Epoch RankCore::epoch() const { return rank_.epoch(); }
+const RankOptions& RankCore::options() const { return rank_.options_; }
+Executor& RankCore::executor() { return rank_.executor_; }
+Store& RankCore::store() { return rank_.store_; }
+Cache& RankCore::cache() { return rank_.cache_; }
+RankState& RankCore::state() { return rank_.state_; }
+Journal& RankCore::journal() { return *rank_.journal_; }
+TaskScope& RankCore::tasks() { return rank_.tasks_; }
+Peers* RankCore::peers() { return rank_.peers_; }
+Migrations& RankCore::migrations() { return *rank_.migrations_; }
+TwoParty& RankCore::two_party() { return *rank_.two_party_; }
+Leases& RankCore::leases() { return *rank_.leases_; }
+
+void RankCore::send(RankId to, Body body) {
+  if (rank_.peers_) rank_.peers_->send(to, Message{rank_.id(), to, std::move(body)});
+}
+
+Lsn RankCore::log(const TreeEvent& event) { return rank_.log(event); }
+
+Lsn RankCore::log_commit(const Commit& commit, const TreeEvent& event) {
+  CHECK(event.type == EventType::commit);
+  return rank_.log(event, &commit);
+}
+
+Lsn RankCore::log_event(EventType type, const std::string& payload) {
+  Lsn lsn = rank_.log_raw(type, payload);
+  if (type == EventType::import || type == EventType::import_end || type == EventType::export_)
+    rank_.refresh_bounds();
+  return lsn;
+}
+
+void RankCore::say_when(Lsn durable, Fn send) { rank_.say_when(durable, std::move(send)); }
+void RankCore::wake(const Need& need) { rank_.wake(need); }
+void RankCore::add_gate(int change) { rank_.gates_ += change; }
+Task<Result<Place>> RankCore::find_dir(Ino ino) { return rank_.fetch_dir(ino); }
+Task<Result<Place>> RankCore::find_inode(Ino ino) { return rank_.fetch_inode(ino); }
+
+std::vector<std::pair<SessionId, uint32_t>> RankCore::holds(Ino ino) const {
+  std::vector<std::pair<SessionId, uint32_t>> out;
+  auto it = rank_.holds_.find(ino.v);
+  if (it == rank_.holds_.end()) return out;
+  for (const Rank::Hold& hold : it->second) out.emplace_back(hold.session, hold.count);
+  return out;
+}
+
+void RankCore::add_hold(Ino ino, SessionId session, uint32_t count) {
+  rank_.add_hold(ino, session, count);
+}
+void RankCore::drop_hold(Ino ino, SessionId session, uint32_t count) {
+  rank_.drop_hold(ino, session, count);
+}
+void RankCore::say(const std::string& line) const { rank_.say(line); }
+void RankCore::fail(Error error) { rank_.journal_failed(error); }
+
+}  // namespace graftfs

@@ -1,0 +1,184 @@
+// What a rank does because there are others: bounds, questions of who is where, messages.
+#include "base/fault.h"
+#include "events/import.h"
+#include "server/leases.h"
+#include "server/migrate.h"
+#include "server/rank.h"
+#include "server/rank_core.h"
+#include "server/two_party.h"
+
+namespace graftfs {
+
+bool Rank::is_alone() const { return !peers_ || peers_->ranks().size() <= 1; }
+
+// Whom to ask about what is not ours and unknown.
+RankId Rank::ask_root() const {
+  if (!peers_) return kNobody;
+  RankId root = peers_->root_rank();
+  return root == options_.rank ? kNobody : root;
+}
+
+// -- bounds -------------------------------------------------------------------------------------
+
+// The cache has a stub for each bound whose parent it has, and no others.
+void Rank::refresh_bounds() {
+  std::vector<Ino> gone;
+  cache_.for_each_dir([&](const Dir& dir) {
+    if (dir.is_foreign() && !state_.find_bound(dir.ino())) gone.push_back(dir.ino());
+  });
+  for (Ino ino : gone) cache_.drop_stub(ino);
+  bool missing = false;
+  for (const auto& [root, import] : state_.imports) {
+    if (!import.settled) continue;
+    for (const auto& [ino, bound] : import.bounds) {
+      Dir* parent = cache_.find_dir(bound.parent);
+      if (parent && !parent->is_foreign())
+        cache_.put_stub(ino, *parent, bound.rank);
+      else
+        missing = true;
+    }
+  }
+  if (!missing) return;
+  MARK("subtrees.bound_parent_fetched");
+  auto fetch = [](Rank& rank) -> Task<void> {
+    auto fetched = co_await rank.fetch_bounds();
+    if (!fetched) rank.say("the way to a subtree cannot be read: " + describe(fetched.error()));
+  };
+  tasks_.spawn(fetch(*this));
+}
+
+// Brings the way to every bound into the cache.
+Task<Result<void>> Rank::fetch_bounds() {
+  std::vector<std::pair<Ino, Ino>> bounds;  // bound, import
+  for (const auto& [root, import] : state_.imports)
+    if (import.settled)
+      for (const auto& [ino, bound] : import.bounds) bounds.emplace_back(ino, root);
+  for (auto [ino, root] : bounds) {
+    auto import = state_.imports.find(root);
+    if (import == state_.imports.end() || !import->second.bounds.contains(ino)) continue;
+    Ino parent = import->second.bounds.at(ino).parent;
+    CO_TRY_ASSIGN(Place place, co_await fetch_dir(parent));
+    Dir* dir = cache_.find_dir(parent);
+    const Bound* bound = state_.find_bound(ino);
+    if (place.what == Place::ours && dir && bound && bound->parent == parent)
+      cache_.put_stub(ino, *dir, bound->rank);
+  }
+  co_return Result<void>{};
+}
+
+// -- questions ----------------------------------------------------------------------------------
+
+void Rank::find(Ino ino, std::move_only_function<void(RankId)> done) {
+  if (failed_ || !serving_ || !ino) return done(kNobody);
+  tasks_.spawn(find_task(ino, std::move(done)));
+}
+
+Task<void> Rank::find_task(Ino ino, std::move_only_function<void(RankId)> done) {
+  Place place;
+  if (cache_.find_inode(ino)) {
+    place.what = Place::ours;
+  } else {
+    auto found = co_await fetch_inode(ino);
+    if (found) place = *found;
+  }
+  done(place.what == Place::ours || place.what == Place::frozen ? options_.rank : place.rank);
+}
+
+Task<void> Rank::answer_stat(RankId from, msg::StatAsk ask) {
+  msg::StatIs is{.number = ask.number};
+  Promised<Reply> answer(executor_);
+  Request request;
+  request.args = GetattrArgs{ask.ino};
+  submit(std::move(request), [answer](Reply reply) { answer.set(std::move(reply)); });
+  Reply reply = co_await answer;
+  is.err = reply.err;
+  is.home = reply.err == kAskRank ? reply.home : options_.rank;
+  is.stat = reply.stat;
+  core_->send(from, std::move(is));
+}
+
+msg::AncestryIs Rank::ancestry(const msg::Ancestry& asked) {
+  msg::AncestryIs is{.number = asked.number};
+  Place place = place_of(cache_, state_, asked.ino);
+  is.known = place.what == Place::ours && cache_.find_dir(asked.ino);
+  if (!is.known) {
+    is.rank = place.rank == kNobody ? ask_root() : place.rank;
+    return is;
+  }
+  is.chain = way_up(state_, *cache_.find_dir(asked.ino));
+  is.above = state_.imports.at(place.import).parent;
+  is.rank = ask_root();
+  return is;
+}
+
+// A subtree that hangs in one of ours has a new place; the newest news wins.
+void Rank::bound_moved(RankId from, const msg::BoundMoved& moved) {
+  Ino root;
+  const Bound* bound = state_.find_bound(moved.root, &root);
+  auto own = state_.imports.find(moved.root);
+  const bool passed = own != state_.imports.end() && own->second.moves >= moved.moves;
+  if (!bound && !passed) return;  // some other rank's
+  Lsn lsn;
+  if (bound && bound->moves < moved.moves) {
+    Import import = state_.imports.at(root);
+    import.bounds[moved.root].rank = moved.rank;
+    import.bounds[moved.root].moves = moved.moves;
+    std::string payload;
+    ByteWriter w(payload);
+    encode_import(w, import, {});
+    lsn = core_->log_event(EventType::import, payload);
+  }
+  say_when(lsn, [this, from, moved] {
+    core_->send(from, msg::BoundMovedDone{moved.root, moved.moves});
+  });
+}
+
+// -- messages -----------------------------------------------------------------------------------
+
+void Rank::receive(RankId from, Message message) {
+  if (failed_ || !serving_) return;
+  Body& body = message.body;
+  if (auto* hail = std::get_if<msg::Hail>(&body)) return peer_up(from, hail->epoch);
+  if (auto* moved = std::get_if<msg::BoundMoved>(&body)) return bound_moved(from, *moved);
+  if (auto* asked = std::get_if<msg::Ancestry>(&body)) return core_->send(from, ancestry(*asked));
+  if (auto* asked = std::get_if<msg::StatAsk>(&body))
+    return tasks_.spawn(answer_stat(from, *asked));
+  if (auto* asked = std::get_if<msg::Find>(&body)) {
+    return find(asked->ino, [this, from, number = asked->number](RankId home) {
+      core_->send(from, msg::Found{number, home});
+    });
+  }
+  if (auto* path = std::get_if<msg::PathChanged>(&body)) {
+    auto import = state_.imports.find(path->root);
+    if (import == state_.imports.end() || import->second.path == path->path) return;
+    std::string payload;
+    ByteWriter w(payload);
+    encode_import_path(w, path->root, path->path);
+    log_raw(EventType::import_path, payload);
+    return;
+  }
+  const bool operation =
+      std::holds_alternative<msg::AncestryIs>(body) || std::holds_alternative<msg::Prepare>(body) ||
+      std::holds_alternative<msg::Prepared>(body) || std::holds_alternative<msg::Refused>(body) ||
+      std::holds_alternative<msg::Decide>(body) || std::holds_alternative<msg::Done>(body) ||
+      std::holds_alternative<msg::AskOp>(body) || std::holds_alternative<msg::TellOp>(body) ||
+      std::holds_alternative<msg::StatIs>(body);
+  if (operation)
+    two_party_->receive(from, std::move(message));
+  else
+    migrations_->receive(from, std::move(message));
+}
+
+void Rank::peer_up(RankId rank, Epoch) {
+  if (failed_ || !serving_) return;
+  migrations_->peer_up(rank);
+  two_party_->peer_up(rank);
+}
+
+void Rank::peer_down(RankId rank) {
+  if (failed_ || !serving_) return;
+  migrations_->peer_down(rank);
+  two_party_->peer_down(rank);
+}
+
+}  // namespace graftfs
