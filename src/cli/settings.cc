@@ -57,7 +57,7 @@ constexpr Setting kSettings[] = {
        return set_size<4 * kMiB, 1024 * kGiB>(s.journal_cap, text);
      }},
     {"write-back-from", "PERCENT",
-     "how full the journal gets before changes are written to the directories at once (25)", false,
+     "how full the journal gets before changes are written to the directories at once (50)", false,
      [](Settings& s, std::string_view text) -> Result<void> {
        int percent = 0;
        auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), percent);

@@ -49,12 +49,12 @@ struct RankOptions {
   size_t memory_limit = size_t{1} << 30;   // bytes of cache
   Nanos recovery_target = kSecond;         // what a recovery may take
   uint64_t journal_cap = 0;                // bytes; 0: from recovery_target and measured speed
-  double write_back_from = 0.25;           // of the cap: from here on write-back does not wait
+  double write_back_from = 0.5;            // of the cap: from here on write-back does not wait
   uint32_t max_dir_link = kMaxDirLink;     // EMLINK above
   uint32_t segment_events = 8192;
   uint32_t segments_per_major = 16;
   Nanos write_back_after = 5 * kSecond;    // dirty items go to the store at the latest after this
-  size_t write_back_batch = 65536;         // items
+  size_t write_back_batch = 131072;        // items
   Nanos reconnect_window = 0;              // after recovery, for sessions to claim what they hold
   std::function<void(const RecoveryProgress&)> progress;
   std::function<void(const std::string&)> log;  // for the operator, one line each
