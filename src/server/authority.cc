@@ -25,6 +25,19 @@ Place place_of(const Cache& cache, const RankState& state, Ino ino) {
   return {Place::other, rank_of_hidden_dir(ino), {}};
 }
 
+std::string full_path(const RankState& state, const Dir& dir) {
+  std::string below;
+  for (const Dir* d = &dir; d; d = d->parent) {
+    auto import = state.imports.find(d->ino());
+    if (import != state.imports.end()) {
+      const std::string& path = import->second.path;
+      return path == "/" && !below.empty() ? below : path + below;
+    }
+    below = "/" + d->header.at.name + below;
+  }
+  return below;
+}
+
 RankId rank_of_hidden_dir(Ino ino) {
   if (!is_hidden_dir(ino)) return kNobody;
   return RankId{static_cast<uint16_t>((ino.v - kHiddenInoBase) / 2)};
@@ -46,37 +59,6 @@ std::vector<Ino> bounds_below(const Cache& cache, const Import& import, const Di
     if (stub && Cache::is_below(stub, &dir)) below.push_back(ino);
   }
   return below;
-}
-
-Ino key_ino(const Args& args) {
-  struct Key {
-    Ino operator()(const LookupArgs& a) const { return a.dir; }
-    Ino operator()(const LookupParentArgs& a) const { return a.dir; }
-    Ino operator()(const GetattrArgs& a) const { return a.ino; }
-    Ino operator()(const SetattrArgs& a) const { return a.ino; }
-    Ino operator()(const MknodArgs& a) const { return a.dir; }
-    Ino operator()(const MkdirArgs& a) const { return a.dir; }
-    Ino operator()(const CreateArgs& a) const { return a.dir; }
-    Ino operator()(const SymlinkArgs& a) const { return a.dir; }
-    Ino operator()(const ReadlinkArgs& a) const { return a.ino; }
-    Ino operator()(const LinkArgs& a) const { return a.dir; }
-    Ino operator()(const UnlinkArgs& a) const { return a.dir; }
-    Ino operator()(const RmdirArgs& a) const { return a.dir; }
-    Ino operator()(const RenameArgs& a) const { return a.new_dir; }
-    Ino operator()(const OpenArgs& a) const { return a.ino; }
-    Ino operator()(const ReleaseArgs& a) const { return a.ino; }
-    Ino operator()(const WroteArgs& a) const { return a.ino; }
-    Ino operator()(const ReadArgs& a) const { return a.ino; }
-    Ino operator()(const ReaddirArgs& a) const { return a.dir; }
-    Ino operator()(const GetxattrArgs& a) const { return a.ino; }
-    Ino operator()(const ListxattrArgs& a) const { return a.ino; }
-    Ino operator()(const SetxattrArgs& a) const { return a.ino; }
-    Ino operator()(const RemovexattrArgs& a) const { return a.ino; }
-    Ino operator()(const AccessArgs& a) const { return a.ino; }
-    Ino operator()(const StatfsArgs&) const { return {}; }
-    Ino operator()(const SyncArgs&) const { return {}; }
-  };
-  return std::visit(Key{}, args);
 }
 
 }  // namespace graftfs

@@ -25,12 +25,11 @@ Ino import_of(const RankState& state, const Dir& dir);
 Place place_of(const Cache& cache, const RankState& state, Ino dir);
 // The rank whose hidden directory it is, as it was made; kNobody: it is none.
 RankId rank_of_hidden_dir(Ino ino);
+// From "/", as far as the path of its import is known.
+std::string full_path(const RankState& state, const Dir& dir);
 // The inos from the directory up to its import's root, both included.
 std::vector<Ino> way_up(const RankState& state, const Dir& dir);
 // The bounds of the import that lie at or below the directory.
 std::vector<Ino> bounds_below(const Cache& cache, const Import& import, const Dir& dir);
-
-// The inode at whose authority an operation is carried out; 0: any rank will do.
-Ino key_ino(const Args& args);
 
 }  // namespace graftfs

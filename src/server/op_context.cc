@@ -8,7 +8,9 @@
 
 namespace graftfs {
 
-Timespec OpContext::now() const { return rank_.executor_.wall_now(); }
+Timespec OpContext::now() const {
+  return request_.redo ? request_.redo->when : rank_.executor_.wall_now();
+}
 bool OpContext::read_only() const { return rank_.options_.read_only; }
 uint32_t OpContext::max_dir_link() const { return rank_.options_.max_dir_link; }
 bool OpContext::out_of_space() const {
@@ -138,6 +140,15 @@ Found<NameHash> OpContext::range(Dir& dir, NameHash from) {
 }
 
 Found<Ino> OpContext::new_ino() {
+  if (request_.redo && request_.redo->ino) {
+    // The client was told of it. Nobody else can have got it since: EIO where somebody has.
+    const Ino ino = request_.redo->ino;
+    if (ino.v < kFirstFreeIno) return stop(EINVAL);
+    auto target = inode(ino);
+    if (target) return stop(EIO);
+    if (target.error().need.kind != Need::none) return std::unexpected(target.error());
+    return ino;
+  }
   for (const InoRange& range : rank_.state_.inos)
     if (range.next < range.end) return Ino{range.next};
   Need need{Need::inos, {}, {}, 0};

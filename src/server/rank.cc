@@ -260,6 +260,7 @@ Lsn Rank::log(const TreeEvent& event, const Commit* commit) {
     refresh_bounds();
   }
   encoder_.note_named(event);
+  if (peers_ && (event.type == EventType::rename || commit)) tell_paths(event, lsn);
   // What others did to any of these directories shows in all of them now: entries move.
   Lsn others;
   for (const DirItem& item : event.dirs) {
@@ -347,13 +348,17 @@ void Rank::close_session(SessionId session) {
   ByteWriter w(payload);
   encode_session(w, session, false);
   log_raw(EventType::session, payload);
+  drop_holds(session);
+  leases_->session_gone(session);
+}
+
+void Rank::drop_holds(SessionId session) {
   std::vector<Ino> held;
   for (const auto& [ino, holds] : holds_)
     for (const Hold& hold : holds)
       if (hold.session == session) held.push_back(Ino{ino});
   std::sort(held.begin(), held.end());
   for (Ino ino : held) drop_hold(ino, session, UINT32_MAX);
-  leases_->session_gone(session);
 }
 
 }  // namespace graftfs

@@ -174,9 +174,12 @@ class Rank final : public MetadataService, private JournalHooks {
   bool is_alone() const;
   RankId ask_root() const;
   void refresh_bounds();
+  void put_stub(Ino ino, Dir& parent, RankId rank);
   Task<Result<void>> fetch_bounds();
   Task<void> find_task(Ino ino, std::move_only_function<void(RankId)> done);
   Task<void> answer_stat(RankId from, msg::StatAsk ask);
+  void tell_paths(const TreeEvent& event, Lsn lsn);
+  void path_changed(const msg::PathChanged& changed);
   void bound_moved(RankId from, const msg::BoundMoved& moved);
   msg::AncestryIs ancestry(const msg::Ancestry& asked);
   void fail_waiting(int err);
@@ -209,6 +212,7 @@ class Rank final : public MetadataService, private JournalHooks {
   void add_hold(Ino ino, SessionId session, uint32_t count);
   void drop_hold(Ino ino, SessionId session, uint32_t count);
   bool is_held_by(Ino ino, SessionId session) const;
+  void drop_holds(SessionId session);
   void want_purge(Ino ino);
   Task<void> purge_loop();
   Task<Result<void>> durable_in_time(Lsn lsn);
@@ -241,6 +245,7 @@ class Rank final : public MetadataService, private JournalHooks {
   bool speaking_later_ = false;
   std::map<Need, std::vector<PendingPtr>> fetching_;
   std::map<Need, std::vector<PendingPtr>> parked_;
+  std::set<Ino> stubs_;  // in the cache
   int gates_ = 0;  // reasons to look closer at each directory
   std::deque<PendingPtr> throttled_;
   size_t running_ = 0;  // requests accepted and not answered

@@ -56,6 +56,10 @@ void RankCore::add_hold(Ino ino, SessionId session, uint32_t count) {
 void RankCore::drop_hold(Ino ino, SessionId session, uint32_t count) {
   rank_.drop_hold(ino, session, count);
 }
+void RankCore::set_holds(SessionId session, const std::vector<HoldCount>& holds) {
+  rank_.drop_holds(session);
+  for (const HoldCount& hold : holds) rank_.add_hold(hold.ino, session, hold.count);
+}
 void RankCore::say(const std::string& line) const { rank_.say(line); }
 void RankCore::fail(Error error) { rank_.journal_failed(error); }
 

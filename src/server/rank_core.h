@@ -59,6 +59,8 @@ class RankCore {
   std::vector<std::pair<SessionId, uint32_t>> holds(Ino ino) const;
   void add_hold(Ino ino, SessionId session, uint32_t count);
   void drop_hold(Ino ino, SessionId session, uint32_t count);
+  // The session holds these and nothing else.
+  void set_holds(SessionId session, const std::vector<HoldCount>& holds);
   void say(const std::string& line) const;
   // The rank is over: it answers and writes nothing any more.
   void fail(Error error);

@@ -20,20 +20,25 @@ RankId Rank::ask_root() const {
 
 // -- bounds -------------------------------------------------------------------------------------
 
+void Rank::put_stub(Ino ino, Dir& parent, RankId rank) {
+  cache_.put_stub(ino, parent, rank);
+  stubs_.insert(ino);
+}
+
 // The cache has a stub for each bound whose parent it has, and no others.
 void Rank::refresh_bounds() {
-  std::vector<Ino> gone;
-  cache_.for_each_dir([&](const Dir& dir) {
-    if (dir.is_foreign() && !state_.find_bound(dir.ino())) gone.push_back(dir.ino());
+  std::erase_if(stubs_, [this](Ino ino) {
+    if (state_.find_bound(ino)) return false;
+    cache_.drop_stub(ino);
+    return true;
   });
-  for (Ino ino : gone) cache_.drop_stub(ino);
   bool missing = false;
   for (const auto& [root, import] : state_.imports) {
     if (!import.settled) continue;
     for (const auto& [ino, bound] : import.bounds) {
       Dir* parent = cache_.find_dir(bound.parent);
       if (parent && !parent->is_foreign())
-        cache_.put_stub(ino, *parent, bound.rank);
+        put_stub(ino, *parent, bound.rank);
       else
         missing = true;
     }
@@ -61,9 +66,39 @@ Task<Result<void>> Rank::fetch_bounds() {
     Dir* dir = cache_.find_dir(parent);
     const Bound* bound = state_.find_bound(ino);
     if (place.what == Place::ours && dir && bound && bound->parent == parent)
-      cache_.put_stub(ino, *dir, bound->rank);
+      put_stub(ino, *dir, bound->rank);
   }
   co_return Result<void>{};
+}
+
+// Who serves a subtree below a directory that was renamed is told its new path. It is for people,
+// so it is told once; what the last name is the subtree's own rank knows.
+void Rank::tell_paths(const TreeEvent& event, Lsn lsn) {
+  for (const DirItem& item : event.dirs) {
+    const Dir* dir = item.full ? cache_.find_dir(item.header.inode.ino) : nullptr;
+    Ino root = dir ? import_of(state_, *dir) : Ino{};
+    if (!root) continue;
+    const Import& import = state_.imports.at(root);
+    for (Ino ino : bounds_below(cache_, import, *dir)) {
+      msg::PathChanged changed{ino, full_path(state_, *cache_.find_dir(ino)->parent)};
+      RankId to = import.bounds.at(ino).rank;
+      say_when(lsn, [this, to, changed] { core_->send(to, changed); });
+    }
+  }
+}
+
+void Rank::path_changed(const msg::PathChanged& changed) {
+  auto import = state_.imports.find(changed.root);
+  const Dir* dir = cache_.find_dir(changed.root);
+  if (import == state_.imports.end() || !dir) return;
+  std::string path = changed.path;
+  if (path.empty() || path.back() != '/') path += '/';
+  path += dir->header.at.name;
+  if (import->second.path == path) return;
+  std::string payload;
+  ByteWriter w(payload);
+  encode_import_path(w, changed.root, path);
+  log_raw(EventType::import_path, payload);
 }
 
 // -- questions ----------------------------------------------------------------------------------
@@ -148,15 +183,7 @@ void Rank::receive(RankId from, Message message) {
       core_->send(from, msg::Found{number, home});
     });
   }
-  if (auto* path = std::get_if<msg::PathChanged>(&body)) {
-    auto import = state_.imports.find(path->root);
-    if (import == state_.imports.end() || import->second.path == path->path) return;
-    std::string payload;
-    ByteWriter w(payload);
-    encode_import_path(w, path->root, path->path);
-    log_raw(EventType::import_path, payload);
-    return;
-  }
+  if (auto* path = std::get_if<msg::PathChanged>(&body)) return path_changed(*path);
   const bool operation =
       std::holds_alternative<msg::AncestryIs>(body) || std::holds_alternative<msg::Prepare>(body) ||
       std::holds_alternative<msg::Prepared>(body) || std::holds_alternative<msg::Refused>(body) ||

@@ -149,5 +149,7 @@ struct Reply {
 };
 
 const char* op_name(const Args& args);
+// The inode at whose authority the operation is carried out; 0: any rank will do.
+Ino key_ino(const Args& args);
 
 }  // namespace graftfs

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "events/import.h"
+#include "events/migration.h"
 #include "ops_fixture.h"
 #include "server/authority.h"
 #include "server/peers.h"
@@ -51,6 +52,12 @@ class Ranks {
   void kill(size_t i) {
     end(*nodes_[i]);
     disk->crash(random_, CrashKind::process_death);
+  }
+
+  // The machine of all of them loses its power.
+  void cut_power() {
+    for (auto& node : nodes_) end(*node);
+    disk->crash(random_, CrashKind::power_cut);
   }
 
   Rank& rank(size_t i) { return *nodes_[i]->rank; }
@@ -112,8 +119,8 @@ class Ranks {
     return reply.stat.ino;
   }
 
-  // Gives a directory to another rank by hand: everything is written back, then one Export and one
-  // Import are logged. The directory must be cached at `from`.
+  // Gives a directory to another rank by hand: everything is written back, then Import, Export and
+  // ImportEnd are logged. The directory must be cached at `from`.
   void give(size_t from, size_t to, Ino root) {
     finish(rank(from).write_back_all());
     RankCore &giver = rank(from).core(), &taker = rank(to).core();
@@ -139,13 +146,17 @@ class Ranks {
     giver.cache().for_each_dir([&](const Dir& d) {
       if (!d.is_foreign() && Cache::is_below(&d, dir)) exported.dirs.push_back(d.ino());
     });
+    import.from = exported.id;
+    import.settled = false;
     const DirHeader header = dir->header;
-    std::string in, out;
-    ByteWriter i(in), o(out);
+    std::string in, out, end;
+    ByteWriter i(in), o(out), e(end);
     encode_import(i, import, {header});
     encode_export(o, exported);
-    giver.log_event(EventType::export_, out);
+    encode_import_end(e, exported.id, true);
     taker.log_event(EventType::import, in);
+    giver.log_event(EventType::export_, out);
+    taker.log_event(EventType::import_end, end);
     finish(sync(giver.journal()));
     finish(sync(taker.journal()));
   }

@@ -1,8 +1,6 @@
 // Two ranks with a split made by hand: who answers what, and what a start finds again.
 #include "two_ranks.h"
 
-#include "events/migration.h"
-
 #include <linux/fs.h>
 
 namespace graftfs {
@@ -196,6 +194,16 @@ TEST_F(Split, NewsOfABoundAreTakenOnce) {
   ranks.kill(0);
   ranks.start(0);
   expect_asks(0, GetattrArgs{b}, RankId{5});
+}
+
+TEST_F(Split, ARenameAboveABoundIsTold) {
+  EXPECT_EQ(ranks.rank(1).state().imports.at(b).path, "/a/b");
+  EXPECT_EQ(ranks.call(0, RenameArgs{kRootIno, "a", kRootIno, "z"}).err, 0);
+  ranks.settle();
+  EXPECT_EQ(ranks.rank(1).state().imports.at(b).path, "/z/b");
+  ranks.kill(1);
+  ranks.start(1);
+  EXPECT_EQ(ranks.call(1, LookupParentArgs{b}).stat.ino, a);
 }
 
 TEST_F(Split, WaysUpAreAnsweredFromMemory) {

@@ -1,0 +1,287 @@
+#include "client/remote.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/fault.h"
+#include "client/session.h"
+
+namespace graftfs {
+namespace {
+
+constexpr Nanos kFirstRetry = 10 * kMillisecond;
+constexpr Nanos kLongestRetry = 500 * kMillisecond;
+
+}  // namespace
+
+Remote::Remote(Executor& executor, SessionId session, RankId rank, DialFn dial)
+    : executor_(executor), session_(session), rank_(rank), dial_(std::move(dial)) {
+  this->dial();
+}
+
+Remote::~Remote() {
+  *alive_ = false;
+  hang_up();
+}
+
+// -- the connection -----------------------------------------------------------------------------
+
+void Remote::dial() {
+  if (closed_ || state_ != down) return;
+  state_ = dialing;
+  dial_(rank_, [this, alive = alive_](Result<std::unique_ptr<net::Connection>> connection) {
+    if (*alive) on_connected(std::move(connection));
+  });
+}
+
+void Remote::dial_later() {
+  retry_after_ = std::clamp(2 * retry_after_, kFirstRetry, kLongestRetry);
+  executor_.post_after(retry_after_, [this, alive = alive_] {
+    if (*alive) dial();
+  });
+}
+
+void Remote::on_connected(Result<std::unique_ptr<net::Connection>> connection) {
+  if (closed_ || state_ != dialing) return;
+  if (!connection) {
+    state_ = down;
+    return dial_later();
+  }
+  connection_ = std::move(*connection);
+  connection_->set_events(this);
+  state_ = attaching;
+  msg::Attach attach;
+  attach.known = known_;
+  for (auto [ino, count] : holds_) attach.holds.push_back({ino, count});
+  connection_->send(Message{RankId{}, rank_, std::move(attach)});
+  heard_ = executor_.now();
+  if (!std::exchange(beating_, true)) beat();
+}
+
+void Remote::hang_up() {
+  if (!connection_) return;
+  connection_->set_events(nullptr);
+  connection_->close();
+  // It may be one of its own events that ends it.
+  auto gone = std::shared_ptr<net::Connection>(std::move(connection_));
+  executor_.post([gone] {});
+}
+
+void Remote::disconnected(const Error&) {
+  MARK("remote.disconnected");
+  hang_up();
+  state_ = down;
+  beats_.clear();
+  if (!closed_) dial_later();
+}
+
+void Remote::on_attached(const msg::Attached& a) {
+  if (state_ != attaching) return;
+  retry_after_ = 0;
+  lease_ = a.lease_ms * kMillisecond;
+  const bool new_epoch = a.epoch != known_;
+  const bool forgotten = a.outcome == msg::AttachOutcome::evicted ||
+                         (a.outcome == msg::AttachOutcome::fresh && known_);
+  known_ = a.epoch;
+  // What its callbacks call waits behind what is sent again.
+  if (forgotten) {
+    MARK("remote.evicted");
+    fail_all();
+  }
+  // All in order, as they were sent first; what nobody has seen yet comes behind.
+  std::vector<uint64_t> fresh;
+  for (uint64_t number = first_; number < first_ + slots_.size(); ++number) {
+    Slot& s = slot(number);
+    if (!s.sent) {
+      fresh.push_back(number);
+    } else if (!s.answered) {
+      MARK("remote.resent");
+      send(number, true);
+    } else if (new_epoch && s.lsn > a.kept) {
+      MARK("remote.redone");
+      s.answered = false;
+      s.redoing = true;
+      send(number, true);
+    }
+  }
+  KILL_POINT("client.reconnect.resent");
+  connection_->send(Message{RankId{}, rank_, msg::Resent{}});
+  for (uint64_t number : fresh) send(number, false);
+  for (const auto& [number, finding] : finding_)
+    connection_->send(Message{RankId{}, rank_, msg::Find{number, finding.ino}});
+  state_ = up;
+  if (new_epoch) durable_up_to(a.kept);
+  if (attached) attached(forgotten);
+}
+
+// -- requests -----------------------------------------------------------------------------------
+
+void Remote::call(Credentials cred, Args args, ReplyFn done) {
+  if (closed_) return;
+  Slot& s = slots_.emplace_back();
+  s.request.session = session_;
+  s.request.seq = is_remembered(args) ? ++last_seq_ : 0;
+  s.request.cred = std::move(cred);
+  s.request.args = std::move(args);
+  s.done = std::move(done);
+  unanswered_++;
+  if (state_ == up) send(first_ + slots_.size() - 1, false);
+}
+
+void Remote::send(uint64_t number, bool resent) {
+  Slot& s = slot(number);
+  s.sent = true;
+  // Everything before the front is answered, and durable.
+  uint64_t oldest = last_seq_ + 1;
+  for (const Slot& o : slots_) {
+    if (!o.request.seq) continue;
+    oldest = o.request.seq;
+    break;
+  }
+  s.request.oldest = oldest;
+  connection_->send(Message{RankId{}, rank_, msg::Call{number, resent, s.request}});
+}
+
+void Remote::on_answer(msg::Answer answer) {
+  durable_ = std::max(durable_, answer.durable);
+  if (answer.number < first_ || answer.number >= first_ + slots_.size()) return reap();
+  Slot& s = slot(answer.number);
+  if (s.answered) return reap();
+  Reply reply = std::move(answer.reply);
+  s.answered = true;
+  s.lsn = reply.lsn;
+  if (s.redoing) {
+    s.redoing = false;
+    if (reply.err) {
+      MARK("remote.redo_failed");
+      lost_ = true;
+    }
+    return reap();
+  }
+  unanswered_--;
+  note_holds(s.request.args, reply);
+  if (lost_ && std::holds_alternative<SyncArgs>(s.request.args)) {
+    lost_ = false;
+    reply.err = EIO;
+  }
+  if (reply.err || s.lsn <= durable_)
+    s.request.args.emplace<StatfsArgs>();  // long names and values are freed now
+  else
+    s.request.redo = Redo{reply.stat.ino, reply.stat.ctime};
+  ReplyFn done = std::move(s.done);
+  reap();
+  if (done) done(std::move(reply));
+}
+
+void Remote::note_holds(const Args& args, const Reply& reply) {
+  if (auto* release = std::get_if<ReleaseArgs>(&args)) {
+    auto it = holds_.find(release->ino);
+    if (it == holds_.end() || reply.err) return;
+    if (it->second > release->count)
+      it->second -= release->count;
+    else
+      holds_.erase(it);
+    return;
+  }
+  if (reply.err || reply.partial) return;
+  const bool opened =
+      std::holds_alternative<OpenArgs>(args) || std::holds_alternative<CreateArgs>(args);
+  if (opened || reply.orphaned) holds_[reply.stat.ino]++;
+}
+
+void Remote::durable_up_to(Lsn lsn) {
+  durable_ = std::max(durable_, lsn);
+  reap();
+}
+
+void Remote::reap() {
+  while (!slots_.empty() && slots_.front().answered && slots_.front().lsn <= durable_) {
+    slots_.pop_front();
+    first_++;
+  }
+}
+
+// The rank does not know this session any more.
+void Remote::fail_all() {
+  auto slots = std::exchange(slots_, {});
+  first_ += slots.size();
+  unanswered_ = 0;
+  holds_.clear();
+  for (Slot& s : slots) {
+    if (s.answered || s.redoing) {
+      lost_ = true;
+    } else if (s.done) {
+      Reply reply;
+      reply.err = EIO;
+      s.done(std::move(reply));
+    }
+  }
+}
+
+void Remote::find(Ino ino, std::move_only_function<void(RankId)> done) {
+  finding_.emplace(++last_find_, Finding{ino, std::move(done)});
+  if (state_ != up) return;
+  connection_->send(Message{RankId{}, rank_, msg::Find{last_find_, ino}});
+}
+
+void Remote::say(Body body) {
+  if (state_ == up) connection_->send(Message{RankId{}, rank_, std::move(body)});
+}
+
+void Remote::close() {
+  if (std::exchange(closed_, true)) return;
+  if (state_ == up) connection_->send(Message{RankId{}, rank_, msg::Detach{}});
+  hang_up();
+  state_ = down;
+  // Callbacks may own what calls back into here.
+  auto finding = std::exchange(finding_, {});
+  auto dropped = std::exchange(slots_, {});
+  unanswered_ = 0;
+}
+
+// -- what the rank says -------------------------------------------------------------------------
+
+void Remote::received(Message message) {
+  Body& body = message.body;
+  if (auto* a = std::get_if<msg::Attached>(&body)) return on_attached(*a);
+  if (auto* a = std::get_if<msg::Answer>(&body)) return on_answer(std::move(*a));
+  if (auto* b = std::get_if<msg::BeatAnswer>(&body)) {
+    auto it = beats_.find(b->number);
+    if (it != beats_.end()) {
+      heard_ = std::max(heard_, it->second);
+      beats_.erase(beats_.begin(), std::next(it));
+    }
+    return durable_up_to(b->durable);
+  }
+  if (auto* f = std::get_if<msg::Found>(&body)) {
+    auto node = finding_.extract(f->number);
+    if (!node.empty()) node.mapped().done(f->home);
+    return;
+  }
+  if (std::holds_alternative<msg::Evicted>(body))
+    return disconnected(Error{ECONNRESET, "the session was evicted"});
+  if (told) told(std::move(body));
+}
+
+bool Remote::lease_valid() const {
+  return state_ == up && executor_.now() - heard_ < lease_;
+}
+
+void Remote::beat() {
+  if (closed_) return;
+  if (connection_ && executor_.now() - heard_ >= lease_) {
+    // It says nothing: perhaps another connection does.
+    MARK("remote.silent");
+    disconnected(Error{ETIMEDOUT, "the rank does not answer"});
+  }
+  if (state_ == up) {
+    beats_.emplace(++last_beat_, executor_.now());
+    connection_->send(Message{RankId{}, rank_, msg::Beat{last_beat_}});
+  }
+  executor_.post_after(lease_ / 4, [this, alive = alive_] {
+    if (*alive) beat();
+  });
+}
+
+}  // namespace graftfs

@@ -1,0 +1,215 @@
+#include "client/router.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/fault.h"
+
+namespace graftfs {
+namespace {
+
+constexpr size_t kHomes = 1 << 16;  // of a generation
+constexpr int kQuickRedirects = 8;
+constexpr int kMaxRedirects = 10'000;
+constexpr Nanos kFirstPause = 5 * kMillisecond;
+constexpr Nanos kLongestPause = 100 * kMillisecond;
+
+// Waits for the answers of several.
+struct Gathering {
+  size_t left = 0;
+  int err = 0;
+};
+
+}  // namespace
+
+Router::Router(Executor& executor, DialFn dial, std::function<RankMap()> map)
+    : executor_(executor), dial_(std::move(dial)), map_(std::move(map)) {}
+
+void Router::close_session(SessionId) {
+  for (auto& [rank, remote] : remotes_) remote->close();
+}
+
+Remote& Router::remote(RankId rank) {
+  auto& remote = remotes_[rank];
+  if (!remote) {
+    remote = std::make_unique<Remote>(executor_, session_, rank, dial_);
+    if (made) made(*remote);
+  }
+  return *remote;
+}
+
+// -- homes --------------------------------------------------------------------------------------
+
+RankId Router::home_of(Ino ino) const {
+  auto it = young_.find(ino);
+  if (it != young_.end()) return it->second;
+  it = old_.find(ino);
+  return it != old_.end() ? it->second : map_().root;
+}
+
+void Router::note_home(Ino ino, RankId home) {
+  if (!ino || home == kNobody) return;
+  if (young_.size() >= kHomes && !young_.contains(ino)) {
+    MARK("router.homes_aged");
+    old_ = std::exchange(young_, {});
+  }
+  young_[ino] = home;
+}
+
+void Router::note(RankId rank, const Reply& reply) {
+  note_home(reply.stat.ino, reply.home);
+  for (const ListedEntry& entry : reply.entries)
+    if (entry.stat || !S_ISDIR(entry.type)) note_home(entry.ino, rank);
+}
+
+// -- requests -----------------------------------------------------------------------------------
+
+void Router::submit(Request request, ReplyFn done) {
+  auto pending = std::make_shared<Pending>();
+  pending->cred = std::move(request.cred);
+  pending->args = std::move(request.args);
+  pending->done = std::move(done);
+  if (std::holds_alternative<SyncArgs>(pending->args)) return sync_all(std::move(pending));
+  run(std::move(pending));
+}
+
+void Router::run(PendingPtr pending) {
+  Ino key = key_ino(pending->args);
+  RankId rank = key ? home_of(key) : map_().root;
+  run_at(rank, std::move(pending));
+}
+
+void Router::run_at(RankId rank, PendingPtr pending) {
+  Credentials cred = pending->cred;
+  Args args = pending->args;
+  remote(rank).call(std::move(cred), std::move(args), [this, rank, pending](Reply reply) {
+    answered(rank, pending, std::move(reply));
+  });
+}
+
+void Router::answered(RankId rank, PendingPtr pending, Reply reply) {
+  if (reply.err == kAskRank) return redirected(rank, std::move(pending), reply.home);
+  if (reply.err == 0) {
+    note_home(key_ino(pending->args), rank);
+    if (reply.partial) return complete(std::move(pending), std::move(reply));
+    note(rank, reply);
+  }
+  pending->done(std::move(reply));
+}
+
+// That rank is not the authority: kAskRank is a final answer there, and the request begins anew.
+void Router::redirected(RankId rank, PendingPtr pending, RankId home) {
+  redirects_++;
+  const Ino key = key_ino(pending->args);
+  if (++pending->redirects > kMaxRedirects) {
+    Reply reply;
+    reply.err = EIO;
+    return pending->done(std::move(reply));
+  }
+  if (home == kNobody) {
+    if (pending->searched) {
+      Reply reply;
+      reply.err = ESTALE;
+      return pending->done(std::move(reply));
+    }
+    MARK("router.searched");
+    pending->searched = true;
+    return search(key, [this, pending](RankId found) {
+      if (found == kNobody) {
+        Reply reply;
+        reply.err = ESTALE;
+        return pending->done(std::move(reply));
+      }
+      note_home(key_ino(pending->args), found);
+      run_at(found, pending);
+    });
+  }
+  note_home(key, home);
+  if (pending->redirects <= kQuickRedirects && home != rank) return run_at(home, std::move(pending));
+  // It is on its way from one to the other.
+  MARK("router.paused");
+  int doublings = std::min(std::max(pending->redirects - kQuickRedirects, 0), 5);
+  executor_.post_after(std::min(kFirstPause << doublings, kLongestPause),
+                       [this, alive = alive_, home, pending] {
+                         if (*alive) run_at(home, pending);
+                       });
+}
+
+// All ranks are asked at once. The first that says "mine" counts.
+void Router::search(Ino ino, std::move_only_function<void(RankId)> done) {
+  auto gathering = std::make_shared<Gathering>();
+  auto answer = std::make_shared<std::move_only_function<void(RankId)>>(std::move(done));
+  std::vector<RankId> ranks = map_().ranks;
+  gathering->left = ranks.size();
+  if (ranks.empty()) return (*answer)(kNobody);
+  for (RankId rank : ranks) {
+    remote(rank).find(ino, [gathering, answer, rank](RankId home) {
+      gathering->left--;
+      if (!*answer || (home != rank && gathering->left > 0)) return;
+      auto tell = std::exchange(*answer, nullptr);
+      tell(home == rank ? rank : kNobody);
+    });
+  }
+}
+
+// The answer is there, but for the attributes of an inode that lives elsewhere.
+void Router::complete(PendingPtr pending, Reply reply) {
+  const Ino ino = reply.stat.ino;
+  note_home(ino, reply.home);
+  auto more = std::make_shared<Pending>();
+  more->cred = pending->cred;
+  auto* create = std::get_if<CreateArgs>(&pending->args);
+  if (create)
+    more->args = OpenArgs{ino, create->flags};
+  else
+    more->args = GetattrArgs{ino};
+  auto first = std::make_shared<Reply>(std::move(reply));
+  more->done = [this, pending, first](Reply whole) {
+    completed(pending, std::move(*first), std::move(whole));
+  };
+  if (first->home == kNobody) return redirected(kNobody, std::move(more), kNobody);
+  run_at(first->home, std::move(more));
+}
+
+void Router::completed(PendingPtr pending, Reply first, Reply whole) {
+  const bool looked = std::holds_alternative<LookupArgs>(pending->args) ||
+                      std::holds_alternative<LookupParentArgs>(pending->args) ||
+                      std::holds_alternative<CreateArgs>(pending->args);
+  if (whole.err == ESTALE && looked && ++pending->redirects <= kMaxRedirects) {
+    // The name leads elsewhere by now.
+    MARK("router.looked_again");
+    executor_.post_after(kFirstPause, [this, alive = alive_, pending] {
+      if (*alive) run(pending);
+    });
+    return;
+  }
+  if (looked && whole.err) {
+    first = Reply{};
+    first.err = whole.err;
+  } else if (!whole.err) {
+    first.stat = whole.stat;
+    first.home = whole.home;
+  }
+  first.partial = false;
+  pending->done(std::move(first));
+}
+
+// Every rank where something of this session is not durable yet.
+void Router::sync_all(PendingPtr pending) {
+  auto gathering = std::make_shared<Gathering>();
+  std::vector<Remote*> concerned;
+  for (auto& [rank, remote] : remotes_)
+    if (remote->has_undurable()) concerned.push_back(remote.get());
+  if (concerned.empty()) concerned.push_back(&remote(map_().root));
+  gathering->left = concerned.size();
+  for (Remote* remote : concerned) {
+    remote->call(pending->cred, SyncArgs{}, [gathering, pending](Reply reply) {
+      if (reply.err) gathering->err = reply.err;
+      if (--gathering->left > 0) return;
+      reply.err = gathering->err;
+      pending->done(std::move(reply));
+    });
+  }
+}
+
+}  // namespace graftfs

@@ -1,0 +1,302 @@
+// A client that finds its way between two ranks, over connections inside the process that break.
+#include "client/router.h"
+
+#include "../../server/tests/two_ranks.h"
+#include "net/local/local.h"
+#include "server/endpoint.h"
+
+namespace graftfs {
+namespace {
+
+// One mount's way to the ranks.
+struct Way {
+  Way(Ranks& r, net::Transport& t, SessionId id)
+      : ranks(r),
+        transport(t),
+        session(id),
+        router(r.executor, [this](RankId rank, net::ConnectFn done) { dial(rank, std::move(done)); },
+               [] { return RankMap{RankId{0}, {RankId{0}, RankId{1}}}; }) {
+    router.open_session(id);
+  }
+  void dial(RankId rank, net::ConnectFn done) {
+    net::Identity identity{net::Role::client, 1, session.v, "", ""};
+    transport.connect({net::Address::local, fmt::format("rank-{}", rank.v), 0}, identity,
+                      std::move(done));
+  }
+  void begin(Args args, std::optional<Reply>& reply) {
+    Request request;
+    request.args = std::move(args);
+    router.submit(std::move(request), [&reply](Reply r) { reply = std::move(r); });
+  }
+  Reply call(Args args) {
+    std::optional<Reply> reply;
+    begin(std::move(args), reply);
+    ranks.executor.run_until([&] { return reply.has_value(); });
+    return reply ? std::move(*reply) : Reply{.err = EIO};
+  }
+  Ino mkdir(Ino dir, const std::string& name) {
+    Reply reply = call(MkdirArgs{dir, name, 0755, 0});
+    EXPECT_EQ(reply.err, 0) << name;
+    return reply.stat.ino;
+  }
+  Ino create(Ino dir, const std::string& name) {
+    Reply reply = call(CreateArgs{dir, name, 0644, 0, true, 0});
+    EXPECT_EQ(reply.err, 0) << name;
+    return reply.stat.ino;
+  }
+
+  Ranks& ranks;
+  net::Transport& transport;
+  SessionId session;
+  Router router;
+};
+
+struct Routed : ::testing::Test {
+  void SetUp() override {
+    for (size_t i : {0, 1}) serve(i);
+  }
+  void TearDown() override {
+    for (size_t i : {0, 1}) end(i);
+  }
+  void serve(size_t i, Nanos window = 0) {
+    EndpointOptions options;
+    options.window = window;
+    options.log = [this](const std::string& line) { log.push_back(line); };
+    endpoints[i] = std::make_unique<Endpoint>(ranks.rank(i), options);
+    auto listener = transport.listen(
+        {net::Address::local, fmt::format("rank-{}", i), 0}, net::Doorman{.volume = 1},
+        [this, i](std::unique_ptr<net::Connection> c) {
+          if (endpoints[i]) endpoints[i]->add(std::move(c));
+        });
+    ASSERT_TRUE(listener.has_value());
+    listeners[i] = std::move(*listener);
+  }
+  void end(size_t i) {
+    listeners[i].reset();
+    endpoints[i].reset();
+  }
+  // Every connection to the rank breaks; it stays alive.
+  void cut(size_t i) {
+    end(i);
+    serve(i);
+  }
+  void kill(size_t i) {
+    end(i);
+    ranks.kill(i);
+  }
+  void revive(size_t i, Nanos window = kSecond) {
+    ranks.start(i);
+    serve(i, window);
+  }
+
+  static RankOptions options() {
+    RankOptions options;
+    options.reconnect_window = kSecond;
+    return options;
+  }
+
+  Ranks ranks{2, options()};
+  net::LocalHub hub;
+  net::LocalTransport transport{hub, ranks.executor};
+  std::array<std::unique_ptr<Endpoint>, 2> endpoints;
+  std::array<std::unique_ptr<net::Listener>, 2> listeners;
+  std::vector<std::string> log;
+  Way me{ranks, transport, SessionId{0x1001}};
+};
+
+TEST_F(Routed, OneTreeOfTwoRanks) {
+  Ino a = me.mkdir(kRootIno, "a"), b = me.mkdir(a, "b");
+  Ino file = me.create(b, "file");
+  ranks.give(0, 1, b);
+  // The client believes that it is all rank 0's.
+  EXPECT_EQ(me.call(GetattrArgs{file}).stat.ino, file);
+  Reply looked = me.call(LookupArgs{a, "b"});
+  EXPECT_EQ(looked.err, 0);
+  EXPECT_FALSE(looked.partial);
+  EXPECT_EQ(looked.stat.mode, S_IFDIR | 0755u) << "its own rank was asked for the attributes";
+  EXPECT_EQ(looked.home, RankId{1});
+  EXPECT_EQ(me.call(LookupParentArgs{b}).stat.ino, a);
+  const uint64_t redirects = me.router.redirects();
+  for (int i = 0; i < 10; ++i) me.create(b, fmt::format("new-{}", i));
+  EXPECT_EQ(me.router.redirects(), redirects) << "it knows by now";
+  EXPECT_EQ(me.call(ReaddirArgs{b, 0, 100, true}).entries.size(), 11u);
+  EXPECT_EQ(me.call(SyncArgs{}).err, 0);
+  me.create(b, "last");
+  EXPECT_LE(ranks.rank(1).state().sessions.at(me.session).completed.size(), 2u)
+      << "what is answered and durable is forgotten";
+  EXPECT_EQ(me.call(RenameArgs{b, "file", a, "file"}).err, EXDEV);
+}
+
+TEST_F(Routed, WhatOnlyItsRankKnowsIsFound) {
+  Ino a = me.mkdir(kRootIno, "a");
+  ranks.give(0, 1, a);
+  Ino fresh = me.create(a, "fresh");  // not in the store yet
+  Way other(ranks, transport, SessionId{0x2002});
+  EXPECT_EQ(other.call(GetattrArgs{fresh}).err, 0);
+  EXPECT_EQ(other.call(GetattrArgs{Ino{0x7fffffff}}).err, ESTALE);
+}
+
+TEST_F(Routed, ASubtreeThatComesAndGoesIsFollowed) {
+  Ino a = me.mkdir(kRootIno, "a");
+  for (int i = 0; i < 6; ++i) {
+    ranks.give(i % 2, 1 - i % 2, a);
+    ranks.delivered.clear();
+    std::string name = fmt::format("file-{}", i);
+    me.create(a, name);
+    EXPECT_EQ(me.call(LookupArgs{a, name}).home, Ranks::id(1 - i % 2));
+  }
+  EXPECT_EQ(me.call(ReaddirArgs{a, 0, 100}).entries.size(), 6u);
+}
+
+// Requests are under way when the connection breaks, some carried out and not answered.
+TEST_F(Routed, NothingIsDoneTwiceWhenAConnectionBreaks) {
+  Ino a = me.mkdir(kRootIno, "a");
+  std::vector<std::optional<Reply>> replies(40);
+  for (size_t i = 0; i < replies.size(); ++i) {
+    me.begin(CreateArgs{a, fmt::format("file-{}", i), 0644, 0, true, 0}, replies[i]);
+    if (i % 10 == 5) {
+      // Carried out, and the answers on their way.
+      ranks.executor.run_until([&, seen = ranks.rank(0).stats().requests] {
+        return ranks.rank(0).stats().requests > seen;
+      });
+      cut(0);
+    }
+  }
+  for (auto& reply : replies) ranks.executor.run_until([&] { return reply.has_value(); });
+  for (auto& reply : replies) EXPECT_EQ(reply->err, 0) << "EEXIST: it was carried out twice";
+  EXPECT_EQ(me.call(ReaddirArgs{a, 0, 100}).entries.size(), replies.size());
+  EXPECT_EQ(endpoints[0]->connections(), 1u);
+}
+
+TEST_F(Routed, ADeathOfTheRankIsOnlyADelay) {
+  Ino a = me.mkdir(kRootIno, "a");
+  std::vector<std::optional<Reply>> replies(10);
+  for (size_t i = 0; i < replies.size(); ++i)
+    me.begin(MkdirArgs{a, fmt::format("dir-{}", i), 0755, 0}, replies[i]);
+  ranks.executor.run_until([&] { return ranks.rank(0).stats().requests > 4; });
+  kill(0);
+  ranks.settle();
+  revive(0);
+  for (auto& reply : replies) ranks.executor.run_until([&] { return reply.has_value(); });
+  for (auto& reply : replies) EXPECT_EQ(reply->err, 0);
+  EXPECT_EQ(me.call(ReaddirArgs{a, 0, 100}).entries.size(), replies.size());
+}
+
+// A power cut takes what was answered and not synced; the client has kept it.
+TEST_F(Routed, WhatWasAnsweredAndNotDurableIsDoneAgain) {
+  Ino a = me.mkdir(kRootIno, "a");
+  ASSERT_EQ(me.call(SyncArgs{}).err, 0);
+  std::map<std::string, Stat> made;
+  for (int i = 0; i < 20; ++i) {
+    std::string name = fmt::format("dir-{}", i);
+    made[name] = me.call(MkdirArgs{a, name, 0755, 0}).stat;
+  }
+  ASSERT_EQ(me.call(RenameArgs{a, "dir-3", a, "renamed"}).err, 0);
+  made["renamed"] = made["dir-3"];
+  made.erase("dir-3");
+  ASSERT_TRUE(me.router.remote(RankId{0}).has_undurable());
+  for (size_t i : {0, 1}) end(i);
+  ranks.cut_power();
+  for (size_t i : {0, 1}) revive(i);
+  for (const auto& [name, stat] : made) {
+    Reply reply = me.call(LookupArgs{a, name});
+    EXPECT_EQ(reply.err, 0) << name;
+    EXPECT_EQ(reply.stat.ino, stat.ino) << name << ": what the caller was told";
+    EXPECT_EQ(reply.stat.btime, stat.btime) << name;
+  }
+  EXPECT_EQ(me.call(ReaddirArgs{a, 0, 100}).entries.size(), made.size());
+  EXPECT_EQ(me.call(SyncArgs{}).err, 0);
+  EXPECT_FALSE(me.router.remote(RankId{0}).has_undurable());
+}
+
+// After a recovery what is sent again goes first.
+TEST_F(Routed, OthersWaitForTheWindow) {
+  Ino a = me.mkdir(kRootIno, "a");
+  ASSERT_EQ(me.call(SyncArgs{}).err, 0);
+  kill(0);
+  revive(0, 500 * kMillisecond);  // the sessions of the tests never come back
+  ASSERT_TRUE(endpoints[0]->in_window());
+  const Nanos before = ranks.executor.now();
+  EXPECT_EQ(me.call(GetattrArgs{a}).err, 0);
+  EXPECT_GE(ranks.executor.now() - before, 400 * kMillisecond);
+  EXPECT_FALSE(endpoints[0]->in_window());
+}
+
+TEST_F(Routed, HoldsAreClaimedAgain) {
+  Ino a = me.mkdir(kRootIno, "a"), file = me.create(a, "file");
+  ASSERT_EQ(me.call(UnlinkArgs{a, "file"}).err, 0);
+  kill(0);
+  revive(0);
+  EXPECT_EQ(me.call(GetattrArgs{file}).stat.nlink, 0u) << "it is open here";
+  cut(0);
+  EXPECT_EQ(me.call(GetattrArgs{file}).stat.nlink, 0u);
+  EXPECT_EQ(me.call(ReleaseArgs{file, 2}).err, 0);  // of the create, of the unlink
+  ranks.settle(5 * kSecond);
+  EXPECT_EQ(me.call(GetattrArgs{file}).err, ESTALE);
+}
+
+TEST_F(Routed, TheEvictedLearnOfIt) {
+  Ino a = me.mkdir(kRootIno, "a");
+  ASSERT_TRUE(me.router.remote(RankId{0}).has_undurable());
+  endpoints[0]->evict(me.session, "for the test");
+  ASSERT_FALSE(log.empty());
+  EXPECT_NE(log.back().find("evicted"), std::string::npos);
+  EXPECT_EQ(me.call(GetattrArgs{a}).err, 0) << "with a new session";
+  EXPECT_EQ(me.call(SyncArgs{}).err, EIO) << "once";
+  EXPECT_EQ(me.call(SyncArgs{}).err, 0);
+}
+
+// A peer that is no client of ours says what it likes.
+struct Stranger final : net::ConnectionEvents {
+  void received(Message) override {}
+  void disconnected(const Error&) override { gone = true; }
+  bool gone = false;
+};
+
+TEST_F(Routed, WhoBreaksTheRulesIsClosedAndNobodyElseNotices) {
+  Ino a = me.mkdir(kRootIno, "a");
+  auto connect = [&](SessionId session, std::vector<Body> says) {
+    Stranger stranger;
+    std::unique_ptr<net::Connection> connection;
+    net::Identity identity{net::Role::client, 1, session.v, "", ""};
+    transport.connect({net::Address::local, "rank-0", 0}, identity,
+                      [&](auto c) { connection = std::move(*c); });
+    ranks.executor.run_until([&] { return connection != nullptr; });
+    connection->set_events(&stranger);
+    for (Body& body : says) connection->send(Message{{}, RankId{0}, std::move(body)});
+    ranks.settle();
+    connection->set_events(nullptr);
+    return stranger.gone;
+  };
+  msg::Call call;
+  call.request.args = GetattrArgs{a};
+  EXPECT_TRUE(connect(SessionId{5}, {call})) << "a call before Attach";
+  EXPECT_TRUE(connect(SessionId{}, {msg::Attach{}})) << "no session";
+  EXPECT_TRUE(connect(SessionId{6}, {msg::Attach{}, msg::Attach{}}));
+  EXPECT_TRUE(connect(SessionId{6}, {msg::Attach{}, msg::Hail{}})) << "not a client's to say";
+  std::vector<Body> flood{msg::Attach{}};
+  for (int i = 0; i < 5000; ++i) {
+    call.request.args = MkdirArgs{a, fmt::format("dir-{}", i), 0755, 0};
+    flood.push_back(call);
+  }
+  call.request.args = GetattrArgs{a};
+  EXPECT_TRUE(connect(SessionId{7}, std::move(flood)));
+  EXPECT_FALSE(connect(SessionId{8}, {msg::Attach{}, call}));
+  EXPECT_GE(log.size(), 5u);
+  EXPECT_EQ(me.call(GetattrArgs{a}).err, 0);
+}
+
+// The newest connection of a session is the one that counts.
+TEST_F(Routed, AnOlderConnectionOfTheSessionIsClosed) {
+  me.mkdir(kRootIno, "a");
+  EXPECT_EQ(endpoints[0]->connections(), 1u);
+  {
+    Way again(ranks, transport, me.session);
+    EXPECT_EQ(again.call(GetattrArgs{kRootIno}).err, 0);
+    EXPECT_EQ(endpoints[0]->connections(), 1u);
+  }
+  EXPECT_EQ(me.call(GetattrArgs{kRootIno}).err, 0) << "it comes back";
+}
+
+}  // namespace
+}  // namespace graftfs

@@ -1,0 +1,284 @@
+#include "server/endpoint.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "base/fault.h"
+#include "server/rank_core.h"
+
+namespace graftfs {
+namespace {
+
+constexpr uint32_t kNobodysId = 65534;  // whom root becomes under a key that squashes it
+
+bool changes_something(const Args& args) {
+  return !(std::holds_alternative<LookupArgs>(args) ||
+           std::holds_alternative<LookupParentArgs>(args) ||
+           std::holds_alternative<GetattrArgs>(args) || std::holds_alternative<ReadlinkArgs>(args) ||
+           std::holds_alternative<OpenArgs>(args) || std::holds_alternative<ReleaseArgs>(args) ||
+           std::holds_alternative<ReaddirArgs>(args) ||
+           std::holds_alternative<GetxattrArgs>(args) ||
+           std::holds_alternative<ListxattrArgs>(args) ||
+           std::holds_alternative<AccessArgs>(args) || std::holds_alternative<StatfsArgs>(args) ||
+           std::holds_alternative<SyncArgs>(args));
+}
+
+// What a read-only key may not do although the request reads.
+bool opens_for_writing(const Args& args) {
+  const auto* open = std::get_if<OpenArgs>(&args);
+  return open && ((open->flags & O_ACCMODE) != O_RDONLY || (open->flags & O_TRUNC));
+}
+
+}  // namespace
+
+struct Endpoint::Line final : net::ConnectionEvents {
+  Line(Endpoint& e, uint64_t line_id, std::unique_ptr<net::Connection> c)
+      : endpoint(e), id(line_id), connection(std::move(c)) {
+    session = SessionId{connection->peer().id};
+  }
+  void received(Message message) override { endpoint.other(*this, std::move(message)); }
+  void disconnected(const Error&) override { endpoint.drop(*this, {}); }
+  void writable_again() override { connection->set_reading(true); }
+
+  Endpoint& endpoint;
+  const uint64_t id;
+  std::unique_ptr<net::Connection> connection;
+  SessionId session;
+  bool attached = false;
+  uint32_t in_flight = 0;
+  std::deque<msg::Call> waiting;  // for the end of the window
+};
+
+Endpoint::Endpoint(Rank& rank, EndpointOptions options)
+    : rank_(rank), options_(std::move(options)), since_(rank.executor().now()) {
+  rank_.leases().set_lines(this);
+  if (options_.window > 0 && !rank_.recovered().fresh)
+    for (const auto& [session, state] : rank_.state().sessions) awaited_.insert(session);
+  window_ = !awaited_.empty();
+  if (window_) {
+    rank_.executor().post_after(options_.window, [this, alive = alive_] {
+      if (*alive) open_window();
+    });
+  }
+  sweep();
+}
+
+Endpoint::~Endpoint() {
+  *alive_ = false;
+  rank_.leases().set_lines(nullptr);
+}
+
+void Endpoint::add(std::unique_ptr<net::Connection> connection) {
+  auto line = std::make_unique<Line>(*this, ++last_line_, std::move(connection));
+  Line& added = *line;
+  lines_.emplace(added.id, std::move(line));
+  added.connection->set_events(&added);
+  if (!added.session) drop(added, "names no session");
+}
+
+Endpoint::Line* Endpoint::find(uint64_t line) const {
+  auto it = lines_.find(line);
+  return it == lines_.end() ? nullptr : it->second.get();
+}
+
+Endpoint::Line* Endpoint::line_of(SessionId session) const {
+  auto it = attached_.find(session);
+  return it == attached_.end() ? nullptr : find(it->second);
+}
+
+// Ends a connection; `why`: what the client did wrong. May be called from inside its events.
+void Endpoint::drop(Line& line, const std::string& why) {
+  auto node = lines_.extract(line.id);
+  if (node.empty()) return;
+  if (!why.empty() && options_.log)
+    options_.log(fmt::format("a client was disconnected: {} {}", line.connection->peer().name, why));
+  auto it = attached_.find(line.session);
+  if (it != attached_.end() && it->second == line.id) attached_.erase(it);
+  line.connection->set_events(nullptr);
+  line.connection->close();
+  auto gone = std::shared_ptr<Line>(std::move(node.mapped()));
+  rank_.executor().post([gone] {});
+}
+
+void Endpoint::tell(Line& line, Body body) {
+  heard_[line.session] = rank_.executor().now();
+  line.connection->send(Message{rank_.id(), RankId{}, std::move(body)});
+  if (!line.connection->writable()) {
+    MARK("endpoint.not_writable");
+    line.connection->set_reading(false);
+  }
+}
+
+// -- sessions -----------------------------------------------------------------------------------
+
+void Endpoint::attach(Line& line, msg::Attach attach) {
+  if (line.attached) return drop(line, "attaches twice");
+  if (line.connection->peer().limits.path != "/")
+    return drop(line, "has a key for a part of the volume, which this server cannot enforce");
+  if (Line* older = line_of(line.session)) {
+    MARK("endpoint.newer_connection");
+    drop(*older, {});
+  }
+  line.attached = true;
+  attached_[line.session] = line.id;
+  msg::Attached answer;
+  answer.epoch = rank_.epoch();
+  answer.lease_ms = static_cast<uint32_t>(options_.lease / kMillisecond);
+  const bool known = rank_.state().sessions.contains(line.session);
+  const bool same_life = attach.known == rank_.epoch();
+  using enum msg::AttachOutcome;
+  answer.outcome = known ? kept : attach.known ? evicted : fresh;
+  if (!known) rank_.open_session(line.session);
+  // What it held may have been in the memory of an owner before, or belong to answers that it did
+  // not get: what it names counts.
+  if (known) rank_.core().set_holds(line.session, attach.holds);
+  answer.kept = same_life ? rank_.journal().appended() : rank_.recovered().last;
+  answer.window = window_;
+  const SessionId session = line.session;
+  rank_.leases().receive(session, Message{{}, rank_.id(), std::move(attach)});
+  KILL_POINT("session.reconnected");
+  // The session must not be forgotten by a crash once the client relies on it.
+  const Lsn opened = known ? Lsn{} : rank_.journal().appended();
+  rank_.say_when(opened, [this, alive = alive_, id = line.id, answer]() mutable {
+    Line* line = *alive ? find(id) : nullptr;
+    if (line) tell(*line, std::move(answer));
+  });
+}
+
+void Endpoint::resent(SessionId session) {
+  if (awaited_.erase(session) && awaited_.empty()) open_window();
+}
+
+void Endpoint::open_window() {
+  if (!std::exchange(window_, false)) return;
+  MARK("endpoint.window_over");
+  awaited_.clear();
+  std::vector<uint64_t> ids;
+  for (const auto& [id, line] : lines_) ids.push_back(id);
+  for (uint64_t id : ids) {
+    Line* line = find(id);
+    while (line && !line->waiting.empty()) {
+      msg::Call call = std::move(line->waiting.front());
+      line->waiting.pop_front();
+      carry_out(*line, std::move(call));
+      line = find(id);
+    }
+  }
+}
+
+bool Endpoint::send(SessionId session, Body body) {
+  Line* line = line_of(session);
+  if (!line) return false;
+  line->connection->send(Message{rank_.id(), RankId{}, std::move(body)});
+  return true;
+}
+
+void Endpoint::evict(SessionId session, const std::string& why) {
+  if (options_.log)
+    options_.log(fmt::format("session {:x} was evicted: {}", session.v, why));
+  rank_.close_session(session);
+  KILL_POINT("session.evict.logged");
+  heard_.erase(session);
+  resent(session);
+  Line* line = line_of(session);
+  if (!line) return;
+  line->connection->send(Message{rank_.id(), RankId{}, msg::Evicted{}});
+  drop(*line, {});
+}
+
+Nanos Endpoint::heard(SessionId session) const {
+  auto it = heard_.find(session);
+  return it == heard_.end() ? since_ : it->second;
+}
+
+void Endpoint::sweep() {
+  const Nanos now = rank_.executor().now();
+  std::vector<SessionId> silent;
+  for (const auto& [session, state] : rank_.state().sessions)
+    if (!attached_.contains(session) && heard_.contains(session) &&
+        now - heard(session) > options_.forget_after)
+      silent.push_back(session);
+  for (SessionId session : silent) evict(session, "it has not been heard of for too long");
+  rank_.executor().post_after(options_.forget_after, [this, alive = alive_] {
+    if (*alive) sweep();
+  });
+}
+
+// -- messages -----------------------------------------------------------------------------------
+
+void Endpoint::call(Line& line, msg::Call call) {
+  if (++line.in_flight > options_.in_flight)
+    return drop(line, fmt::format("has more than {} requests under way", options_.in_flight));
+  if (window_ && !call.resent) {
+    MARK("endpoint.waits_for_window");
+    line.waiting.push_back(std::move(call));
+    return;
+  }
+  carry_out(line, std::move(call));
+}
+
+void Endpoint::carry_out(Line& line, msg::Call call) {
+  Request& request = call.request;
+  request.session = line.session;
+  if (!call.resent) request.redo.reset();
+  const net::KeyLimits& limits = line.connection->peer().limits;
+  if (limits.squash_root) {
+    if (request.cred.uid == 0) request.cred.uid = kNobodysId;
+    if (request.cred.gid == 0) request.cred.gid = kNobodysId;
+  }
+  if (limits.read_only && (changes_something(request.args) || opens_for_writing(request.args))) {
+    Reply reply;
+    reply.err = EROFS;
+    return answer(line.id, call.number, std::move(reply));
+  }
+  rank_.submit(std::move(request),
+               [this, alive = alive_, id = line.id, number = call.number](Reply reply) {
+                 if (*alive) answer(id, number, std::move(reply));
+               });
+}
+
+void Endpoint::answer(uint64_t id, uint64_t number, Reply reply) {
+  Line* line = find(id);
+  if (!line) {
+    MARK("endpoint.answer_to_nobody");
+    return;
+  }
+  line->in_flight--;
+  tell(*line, msg::Answer{number, rank_.journal().durable(), std::move(reply)});
+}
+
+void Endpoint::other(Line& line, Message message) {
+  Body& body = message.body;
+  if (auto* attach_to = std::get_if<msg::Attach>(&body)) return attach(line, std::move(*attach_to));
+  if (!line.attached)
+    return drop(line, fmt::format("says {} before Attach", message_name(body)));
+  if (auto* called = std::get_if<msg::Call>(&body)) return call(line, std::move(*called));
+  if (auto* beat = std::get_if<msg::Beat>(&body)) {
+    // A node whose lease is over does not prolong anybody's.
+    if (rank_.may_speak()) tell(line, msg::BeatAnswer{beat->number, rank_.journal().durable()});
+    return;
+  }
+  if (std::holds_alternative<msg::Resent>(body)) return resent(line.session);
+  if (std::holds_alternative<msg::Detach>(body)) {
+    rank_.close_session(line.session);
+    heard_.erase(line.session);
+    resent(line.session);
+    return drop(line, {});
+  }
+  if (auto* asked = std::get_if<msg::Find>(&body)) {
+    return rank_.find(asked->ino, [this, alive = alive_, id = line.id,
+                                   number = asked->number](RankId home) {
+      Line* line = *alive ? find(id) : nullptr;
+      if (line) tell(*line, msg::Found{number, home});
+    });
+  }
+  if (std::holds_alternative<msg::Recalled>(body) ||
+      std::holds_alternative<msg::DataRecalled>(body) ||
+      std::holds_alternative<msg::HoldAnswer>(body))
+    return rank_.leases().receive(line.session, std::move(message));
+  drop(line, fmt::format("says {}, which is not a client's to say", message_name(body)));
+}
+
+}  // namespace graftfs

@@ -1,0 +1,71 @@
+#pragma once
+// A rank's side of its clients' connections (docs/protocols/requests.md, leases.md, net.md).
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "net/net.h"
+#include "server/leases.h"
+#include "server/rank.h"
+
+namespace graftfs {
+
+struct EndpointOptions {
+  Nanos lease = 2 * kSecond;
+  // After a recovery: for so long, at most, only requests that are sent again are carried out.
+  Nanos window = 0;
+  uint32_t in_flight = 4096;  // requests of one connection
+  Nanos forget_after = 3600 * kSecond;  // sessions that nobody speaks for
+  std::function<void(const std::string&)> log;  // for the operator, one line each
+};
+
+// Owned by whoever owns the rank, made when that serves, destroyed before it; in its thread. Each
+// connection is a session's; the newest one counts, and older ones of it are closed. Requests that
+// were accepted are answered on the connection they came by, or, where that broke, nowhere: the
+// client sends them again, and the rank knows what it has carried out. A crash forgets everything
+// here; clients come back with Attach. A client that breaks the rules is closed with a line in the
+// log, and nobody else notices.
+class Endpoint final : public SessionLines {
+ public:
+  Endpoint(Rank& rank, EndpointOptions options);
+  ~Endpoint() override;
+
+  // A client's connection, of which nothing was read yet.
+  void add(std::unique_ptr<net::Connection> connection);
+  size_t connections() const { return lines_.size(); }
+  bool in_window() const { return window_; }
+
+  bool send(SessionId session, Body body) override;
+  void evict(SessionId session, const std::string& why) override;
+  Nanos heard(SessionId session) const override;
+
+ private:
+  struct Line;
+  void attach(Line& line, msg::Attach attach);
+  void call(Line& line, msg::Call call);
+  void carry_out(Line& line, msg::Call call);
+  void answer(uint64_t line, uint64_t number, Reply reply);
+  void other(Line& line, Message message);
+  void resent(SessionId session);
+  void open_window();
+  void tell(Line& line, Body body);
+  void drop(Line& line, const std::string& why);
+  Line* find(uint64_t line) const;
+  Line* line_of(SessionId session) const;
+  void sweep();
+
+  Rank& rank_;
+  EndpointOptions options_;
+  uint64_t last_line_ = 0;
+  std::map<uint64_t, std::unique_ptr<Line>> lines_;
+  std::map<SessionId, uint64_t> attached_;  // session -> line
+  std::map<SessionId, Nanos> heard_;        // when it was last answered
+  bool window_ = false;
+  std::set<SessionId> awaited_;  // in the window: who has not said Resent
+  Nanos since_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace graftfs
