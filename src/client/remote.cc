@@ -89,30 +89,44 @@ void Remote::on_attached(const msg::Attached& a) {
     MARK("remote.evicted");
     fail_all();
   }
-  // All in order, as they were sent first; what nobody has seen yet comes behind.
-  std::vector<uint64_t> fresh;
+  // All in order, as they were sent first. Where something is to be done again, whatever follows may
+  // rest on it, and so each waits for the one before.
+  again_.clear();
+  one_by_one_ = false;
   for (uint64_t number = first_; number < first_ + slots_.size(); ++number) {
     Slot& s = slot(number);
-    if (!s.sent) {
-      fresh.push_back(number);
-    } else if (!s.answered) {
-      MARK("remote.resent");
-      send(number, true);
-    } else if (new_epoch && s.lsn > a.kept) {
+    if (!s.sent) continue;
+    if (s.answered && new_epoch && s.lsn > a.kept) {
       MARK("remote.redone");
       s.answered = false;
       s.redoing = true;
-      send(number, true);
+      one_by_one_ = true;
     }
+    if (!s.answered) again_.push_back(number);
+  }
+  if (new_epoch) durable_ = std::max(durable_, a.kept);
+  evicted_ = forgotten;
+  send_again();
+}
+
+void Remote::send_again() {
+  while (!again_.empty()) {
+    uint64_t number = again_.front();
+    again_.pop_front();
+    MARK("remote.resent");
+    send(number, true);
+    if (one_by_one_) return;  // until it is answered
   }
   KILL_POINT("client.reconnect.resent");
+  one_by_one_ = false;
   connection_->send(Message{RankId{}, rank_, msg::Resent{}});
-  for (uint64_t number : fresh) send(number, false);
+  for (uint64_t number = first_; number < first_ + slots_.size(); ++number)
+    if (!slot(number).sent) send(number, false);
   for (const auto& [number, finding] : finding_)
     connection_->send(Message{RankId{}, rank_, msg::Find{number, finding.ino}});
   state_ = up;
-  if (new_epoch) durable_up_to(a.kept);
-  if (attached) attached(forgotten);
+  reap();
+  if (attached) attached(evicted_);
 }
 
 // -- requests -----------------------------------------------------------------------------------
@@ -157,7 +171,9 @@ void Remote::on_answer(msg::Answer answer) {
       MARK("remote.redo_failed");
       lost_ = true;
     }
-    return reap();
+    reap();
+    if (state_ == attaching) send_again();
+    return;
   }
   unanswered_--;
   note_holds(s.request.args, reply);
@@ -171,6 +187,7 @@ void Remote::on_answer(msg::Answer answer) {
     s.request.redo = Redo{reply.stat.ino, reply.stat.ctime};
   ReplyFn done = std::move(s.done);
   reap();
+  if (state_ == attaching) send_again();
   if (done) done(std::move(reply));
 }
 

@@ -65,6 +65,7 @@ class Remote final : public net::ConnectionEvents {
   void on_attached(const msg::Attached& attached);
   void on_answer(msg::Answer answer);
   void send(uint64_t number, bool resent);
+  void send_again();
   void fail_all();
   void durable_up_to(Lsn lsn);
   void reap();
@@ -89,6 +90,9 @@ class Remote final : public net::ConnectionEvents {
   std::deque<Slot> slots_;
   uint64_t first_ = 1;  // number of the front
   uint64_t last_seq_ = 0;
+  std::deque<uint64_t> again_;  // to be sent again, and then Resent
+  bool one_by_one_ = false;
+  bool evicted_ = false;        // the session is a new one
   size_t unanswered_ = 0;
   std::map<Ino, uint32_t> holds_;
   struct Finding {

@@ -241,6 +241,7 @@ TEST_F(Routed, TheEvictedLearnOfIt) {
   endpoints[0]->evict(me.session, "for the test");
   ASSERT_FALSE(log.empty());
   EXPECT_NE(log.back().find("evicted"), std::string::npos);
+  ranks.settle();
   EXPECT_EQ(me.call(GetattrArgs{a}).err, 0) << "with a new session";
   EXPECT_EQ(me.call(SyncArgs{}).err, EIO) << "once";
   EXPECT_EQ(me.call(SyncArgs{}).err, 0);
