@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/fault.h"
+#include "sim/cluster/cluster.h"
 #include "sim/world.h"
 
 namespace {
@@ -46,6 +47,7 @@ struct Options {
   bool one = false;
   bool trace = false;
   std::string only;
+  bool cluster = false;
   bool script = false;
   sim::SimConfig scripted = sim::script_config();
 };
@@ -64,6 +66,8 @@ bool parse(int argc, char** argv, Options& o) {
       o.only = argv[++i];
     } else if (arg == "--trace") {
       o.trace = true;
+    } else if (arg == "--cluster") {
+      o.cluster = true;
     } else if (arg == "--script") {
       o.script = true;
     } else if (arg == "--strict") {
@@ -118,6 +122,40 @@ uint64_t report_sites() {
   return missed;
 }
 
+// Runs of several ranks, as many as asked for.
+int soak_cluster(const Options& options) {
+  auto began = Clock::now();
+  auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - began).count(); };
+  uint64_t runs = 0, failed = 0;
+  sim::ClusterResult all;
+  for (uint64_t seed = options.first;; ++seed) {
+    if (options.one && runs == 1) break;
+    if (options.minutes > 0 ? elapsed() > options.minutes * 60 : runs >= options.seeds) break;
+    sim::ClusterConfig config = sim::random_cluster(seed);
+    if (sim::describe(config).find(options.only) == std::string::npos) continue;
+    config.print = options.one;
+    if (options.trace) fmt::print("{}\n", sim::describe(config));
+    std::fflush(stdout);
+    sim::ClusterResult result = sim::run_cluster(config);
+    ++runs;
+    all.executions += result.executions;
+    all.crashes += result.crashes;
+    all.redirects += result.redirects;
+    all.moves += result.moves;
+    all.messages += result.messages;
+    all.refused_across += result.refused_across;
+    if (result.ok) continue;
+    ++failed;
+    fmt::print("FAILED {}\n  commit {}, digest {:08x}\n  {}\n  again: graftfs-soak --cluster --seed {}\n",
+               sim::describe(config), GRAFTFS_COMMIT, result.digest, result.failure, seed);
+  }
+  fmt::print("{} clusters in {:.1f} s, {} requests, {} messages of clients, {} redirects, {} crashes, "
+             "{} moves, {} refused across ranks, {} failed\n",
+             runs, elapsed(), all.executions, all.messages, all.redirects, all.crashes, all.moves,
+             all.refused_across, failed);
+  return failed > 0 ? 1 : 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -133,6 +171,7 @@ int main(int argc, char** argv) {
                result.kill_points, result.steps, result.failure);
     return result.ok ? 0 : 1;
   }
+  if (options.cluster) return soak_cluster(options);
   auto began = Clock::now();
   auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - began).count(); };
   uint64_t runs = 0, failed = 0, refused = 0, crashes = 0, executions = 0;

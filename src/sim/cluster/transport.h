@@ -1,0 +1,88 @@
+#pragma once
+// A network for simulated nodes: messages take time, connections break, nodes are cut off.
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "net/net.h"
+#include "sim/executor.h"
+
+namespace graftfs::sim {
+
+struct SimNetOptions {
+  Nanos latency_max = 200 * kMicrosecond;
+  Nanos break_after = 5 * kMillisecond;  // until the other side of a dead node notices
+};
+
+// The wires. Owned by the world, outlives every transport; the world's thread. Every message is
+// encoded and decoded on its way, so that the codecs are exercised, and arrives in the order it was
+// sent, or not at all: then the connection is broken, which both sides are told once. A node that
+// crashes loses its ends; the other side is told after a while.
+class SimNet {
+ public:
+  SimNet(EventQueue& queue, SimRandom& random, SimNetOptions options)
+      : queue_(queue), random_(random), options_(options) {}
+
+  // The node's process is gone.
+  void node_died(const NodeExecutor& node);
+  // Breaks one connection, whichever; false: there is none.
+  bool break_one();
+  // Between nodes that are cut apart nothing is delivered and connections break.
+  void cut(int a, int b);
+  void heal(int a, int b);
+  bool is_cut(int a, int b) const { return cut_.contains(std::minmax(a, b)); }
+  // When what is sent now arrives.
+  Nanos latency();
+  EventQueue& queue() { return queue_; }
+  uint64_t messages() const { return messages_; }
+
+ private:
+  friend class SimTransport;
+  friend class SimConnection;
+
+  struct End {
+    NodeExecutor* node = nullptr;
+    bool open = true;  // its Connection lives
+    bool told = false;  // that it is broken
+    bool reading = true;
+    net::ConnectionEvents* events = nullptr;
+  };
+  struct Wire;
+  struct Door {
+    NodeExecutor* node = nullptr;
+    net::Doorman doorman;
+    net::AcceptFn accept;
+  };
+
+  void deliver_later(const std::shared_ptr<Wire>& wire, int to, std::string frame);
+  void deliver(const std::shared_ptr<Wire>& wire, int to, const std::string& frame);
+  void break_wire(const std::shared_ptr<Wire>& wire, Nanos after, const char* why);
+  void tell(const std::shared_ptr<Wire>& wire, int end, Nanos after, const char* why);
+
+  EventQueue& queue_;
+  SimRandom& random_;
+  SimNetOptions options_;
+  std::map<std::string, std::shared_ptr<Door>> doors_;
+  std::vector<std::weak_ptr<Wire>> wires_;
+  std::set<std::pair<int, int>> cut_;
+  uint64_t messages_ = 0;
+};
+
+// One node's way into it. Lives as long as the node's process.
+class SimTransport final : public net::Transport {
+ public:
+  SimTransport(SimNet& net, NodeExecutor& node) : net_(net), node_(node) {}
+  Result<std::unique_ptr<net::Listener>> listen(const net::Address& address, net::Doorman doorman,
+                                                net::AcceptFn accept) override;
+  void connect(const net::Address& address, net::Identity identity, net::ConnectFn done) override;
+
+ private:
+  SimNet& net_;
+  NodeExecutor& node_;
+};
+
+}  // namespace graftfs::sim
