@@ -157,6 +157,7 @@ class Ranks {
     taker.log_event(EventType::import, in);
     giver.log_event(EventType::export_, out);
     taker.log_event(EventType::import_end, end);
+    finish(cache_root(taker, root));
     finish(sync(giver.journal()));
     finish(sync(taker.journal()));
   }
@@ -215,6 +216,11 @@ class Ranks {
   }
   static Task<void> keep(Task<Result<void>> task, std::optional<Result<void>>& result) {
     result = co_await task;
+  }
+  // Roots of imports are always cached; a real migration brings them along.
+  static Task<Result<void>> cache_root(RankCore& core, Ino root) {
+    CO_TRY_ASSIGN([[maybe_unused]] Place place, co_await core.find_dir(root));
+    co_return Result<void>{};
   }
   static Task<Result<void>> sync(Journal& journal) { co_return co_await journal.sync(); }
 
