@@ -69,7 +69,7 @@ Task<Result<void>> Rank::start() {
   JournalOptions journal;
   journal.volume = options_.volume;
   journal.rank = options_.rank;
-  journal.epoch = recovered_.epoch.next();
+  CO_TRY_ASSIGN(journal.epoch, co_await store_.raise_epoch(options_.rank, recovered_.epoch.next()));
   journal.durability = options_.durability;
   journal.segment_events = options_.segment_events;
   journal.segments_per_major = options_.segments_per_major;
