@@ -349,7 +349,9 @@ Result<void> LmdbEnv::write(const WriteBody& body) {
     TRY(usable());
     bool full = false;
     Result<void> result;
-    if (map_->holds(map_->size() + 1)) TRY(follow_growth());
+    struct stat st = {};
+    if (::stat(file_name_.c_str(), &st) == 0 && static_cast<size_t>(st.st_size) > map_->size())
+      TRY(follow_growth());
     bool finished = guarded([&] {
       // Another process may have written.
       auto newest = mdb::newest_meta(*map_);

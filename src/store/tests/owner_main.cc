@@ -15,7 +15,9 @@ namespace {
 
 template <class T>
 std::string answer(const Result<T>& result) {
-  return result ? "ok" : fmt::format("error {}", result.error().code);
+  if (result) return "ok";
+  std::cerr << describe(result.error()) << std::endl;
+  return fmt::format("error {}", result.error().code);
 }
 
 class Owner {
