@@ -66,7 +66,6 @@ bool should_take(const Orphan& orphan, NodeId me, const std::vector<Member>& liv
   }
   if (!mine) return false;
   if (mine->standby) return true;
-  if (orphan.vacant) return false;
   const Nanos waited = now - orphan.since;
   if (waited >= lease / 4 + 2 * lease) return true;
   return !standby && first == mine && waited >= lease / 4;

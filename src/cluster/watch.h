@@ -76,13 +76,11 @@ struct Member {
 };
 struct Orphan {
   RankId rank;
-  Nanos since = 0;     // its node was called dead
-  bool vacant = false;  // given up in good order
+  Nanos since = 0;  // it was seen that nobody runs it
 };
 // Whether node `me` should try to take it now. `living`: all nodes that are not dead, with `me`.
 // A standby tries at once; where there is none, the node with the fewest ranks (ties: the lowest
-// id) after L/4, and everybody after 2 L more, because who should have may be unable to. Vacant
-// ranks are a standby's, or of one who was told to take them.
+// id) after L/4, and everybody after 2 L more, because who should have may be unable to.
 bool should_take(const Orphan& orphan, NodeId me, const std::vector<Member>& living, Nanos now,
                  Nanos lease);
 

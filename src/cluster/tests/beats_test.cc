@@ -91,7 +91,7 @@ struct TestNode {
     if (!takes || taking) return;
     for (const auto& [rank, line] : beats->table().ranks) {
       if (line.node == beats->me().id || (line.node && beats->watch().is_alive(line.node))) continue;
-      Orphan orphan{rank, beats->watch().dead_since(line.node), line.node == 0};
+      Orphan orphan{rank, beats->watch().dead_since(line.node)};
       if (!should_take(orphan, beats->me().id, beats->living(), clock(), kLease)) continue;
       taking = true;
       tasks.spawn(take(rank, beats->take_from(line)));

@@ -41,6 +41,12 @@ class LocalVolume {
   // Called, on the thread that commits, when a commit has waited for so long for another process;
   // it may end one that is stopped and fenced.
   void when_stuck(Nanos after, std::function<void()> fn) { env_->when_stuck(after, std::move(fn)); }
+  // Values of "cluster/", also for the function above. Any thread; blocks.
+  Result<StateValue> cluster_value(const std::string& key) const { return cluster_->get(key); }
+  Result<std::vector<std::pair<std::string, StateValue>>> cluster_list(
+      const std::string& prefix) const {
+    return cluster_->list(prefix);
+  }
   // Frees what readers that died in a transaction hold.
   void clear_dead_readers() { env_->clear_dead_readers(); }
 
