@@ -270,6 +270,7 @@ void Node::looked() {
       continue;
     }
     Nanos now = options_.clock();
+    if (auto wait = not_before_.find(rank); wait != not_before_.end() && now < wait->second) continue;
     cluster::Orphan orphan{rank, vacant_since_.try_emplace(rank, now).first->second};
     if (!cluster::should_take(orphan, id_, beats_->living(), now, options_.lease)) continue;
     OwnOptions own = beats_->take_from(line);
@@ -286,8 +287,10 @@ Task<void> Node::take_orphan(RankId rank, OwnOptions own) {
     if (taken) {
       MARK("node.took_over");
       vacant_since_.erase(rank);
+      not_before_.erase(rank);
       co_return;
     }
+    not_before_[rank] = options_.clock() + options_.lease;
     const int code = taken.error().code;
     if (code != EBUSY && code != ESTALE)
       say(fmt::format("rank {} could not be taken: {}", rank, describe(taken.error())));

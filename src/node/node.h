@@ -82,6 +82,7 @@ class Node {
   std::map<RankId, Hosted> hosts_;
   std::vector<std::unique_ptr<RankHost>> former_;  // their loops are posted to until the end
   std::map<RankId, Nanos> vacant_since_;
+  std::map<RankId, Nanos> not_before_;  // to be tried again
   std::set<RankId> taking_;
   ViewPtr view_;
   Nanos last_take_ = 0;
