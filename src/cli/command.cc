@@ -37,6 +37,9 @@ void add_all_commands(CLI::App& app) {
   add_format(app);
   add_mount(app);
   add_umount(app);
+  add_serve(app);
+  add_rank(app);
+  add_key(app);
   add_info(app);
   add_journal(app);
   add_fsck(app);

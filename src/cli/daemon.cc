@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "cli/status.h"
 #include "cli/volume.h"
+#include "cluster/beats.h"
 
 namespace graftfs::cli {
 namespace {
@@ -57,18 +58,7 @@ Result<void> Daemon::open() {
 }
 
 RankOptions Daemon::rank_options() {
-  const Settings& s = options_.settings;
-  RankOptions o;
-  o.volume = volume_number(store_->volume_file().uuid);
-  o.volume_name = options_.volume;
-  o.durability = s.durability;
-  o.trace = s.trace;
-  o.read_only = s.read_only;
-  o.accept_loss = s.accept_loss;
-  o.memory_limit = s.memory;
-  o.recovery_target = s.recovery_target;
-  o.journal_cap = s.journal_cap;
-  o.write_back_from = s.write_back_from;
+  RankOptions o = cli::rank_options(options_.settings, store_->volume_file(), options_.volume);
   o.progress = [this](const RecoveryProgress& progress) { tell_progress(progress); };
   o.log = [this](const std::string& line) {
     log_.line(line);
@@ -91,6 +81,7 @@ Task<void> Daemon::serve() {
 Task<Result<void>> Daemon::bring_up() {
   std::string key = kFormattedKey;
   CO_TRY_ASSIGN(StateValue formatted, co_await store_->state().get(key));
+  CO_TRY(co_await check_cluster());
   RankOptions options = rank_options();
   options.journal_must_exist = formatted.version > 0;
   rank_ = std::make_unique<Rank>(loop_, *store_, std::move(options));
@@ -105,6 +96,19 @@ Task<Result<void>> Daemon::bring_up() {
                         options_.mountpoint, r.events,
                         static_cast<double>(start_took_) / kSecond));
   notifier_.ready();
+  co_return Result<void>{};
+}
+
+// A mount that hosts the rank itself can do so where there is only one.
+Task<Result<void>> Daemon::check_cluster() {
+  std::string key = cluster::kTableKey;
+  CO_TRY_ASSIGN(StateValue found, co_await store_->state().get(key));
+  CO_TRY_ASSIGN(cluster::Table table, cluster::decode_table(found.value));
+  if (table.ranks.size() > 1)
+    co_return fail(ENOTSUP, fmt::format("{} has {} ranks, and a mount can host one; remove the "
+                                        "others first, with 'graftfs serve {}' and 'graftfs rank "
+                                        "remove'",
+                                        options_.volume, table.ranks.size(), options_.volume));
   co_return Result<void>{};
 }
 

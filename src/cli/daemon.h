@@ -42,6 +42,7 @@ class Daemon {
   Task<Result<void>> bring_up();
   Task<void> bring_down();
   RankOptions rank_options();
+  Task<Result<void>> check_cluster();
   Result<void> mount();
   void shut_down(uint32_t flags, std::function<void(int)> done);
   void tell_progress(const RecoveryProgress& progress);

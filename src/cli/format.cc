@@ -22,7 +22,8 @@ namespace {
 // What a volume's directory may hold; --force removes these and nothing else.
 constexpr const char* kOurs[] = {local::kVolumeFile, "graftfs.volume.new", "dirs", "journal",
                                  "data",             "lock",               kConfigName,
-                                 kSocketName,        "graftfs.log"};
+                                 kSocketName,        "graftfs.log", "cluster", "key",
+                                 "key.new",          kSocketsDir};
 
 // Empties a volume that nobody uses.
 Result<void> clear_volume(const std::string& volume) {

@@ -21,9 +21,9 @@ constexpr size_t kMaxStatusBytes = 1 << 20;
 // A unix socket's name has at most 107 bytes; a volume's path may have more. So it is named
 // through a descriptor of the directory.
 struct ShortName {
-  explicit ShortName(const std::string& volume)
+  ShortName(const std::string& volume, const std::string& name)
       : dir(::open(volume.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
-        path(fmt::format("/proc/self/fd/{}/{}", dir, kSocketName)) {}
+        path(fmt::format("/proc/self/fd/{}/{}", dir, name)) {}
   ShortName(const ShortName&) = delete;
   ShortName& operator=(const ShortName&) = delete;
   ~ShortName() {
@@ -57,10 +57,11 @@ std::string read_until_end(int fd) {
 
 Result<std::unique_ptr<StatusSocket>> StatusSocket::listen(EventLoop& loop,
                                                            const std::string& volume,
-                                                           std::function<std::string()> status) {
-  std::string path = volume + "/" + kSocketName;
+                                                           std::function<std::string()> status,
+                                                           const std::string& socket_name) {
+  std::string path = volume + "/" + socket_name;
   std::unique_ptr<StatusSocket> self(new StatusSocket(loop, path, std::move(status)));
-  ShortName name(volume);
+  ShortName name(volume, socket_name);
   ::unlink(path.c_str());
   sockaddr_un address = address_of(name);
   self->socket_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -95,8 +96,8 @@ void StatusSocket::accept() {
   ::close(peer);
 }
 
-std::optional<Served> ask_daemon(const std::string& volume) {
-  ShortName name(volume);
+std::optional<Served> ask_daemon(const std::string& volume, const std::string& socket_name) {
+  ShortName name(volume, socket_name);
   if (name.dir < 0) return std::nullopt;
   int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return std::nullopt;

@@ -15,6 +15,8 @@
 namespace graftfs::cli {
 
 inline constexpr char kSocketName[] = "control";
+// Sockets of processes that serve: PID.RANK, PID.status.
+inline constexpr char kSocketsDir[] = "sockets";
 
 // The daemon's side. Owned by the daemon, on the loop's thread. Destroying it removes the socket;
 // after a crash a dead one stays, which the next daemon replaces.
@@ -22,7 +24,8 @@ class StatusSocket {
  public:
   // `status` makes the object that is sent.
   static Result<std::unique_ptr<StatusSocket>> listen(EventLoop& loop, const std::string& volume,
-                                                      std::function<std::string()> status);
+                                                      std::function<std::string()> status,
+                                                      const std::string& name = kSocketName);
   ~StatusSocket();
 
  private:
@@ -42,7 +45,8 @@ struct Served {
   std::string status;  // JSON; empty where the daemon did not answer in time
 };
 // Nullopt: nobody does.
-std::optional<Served> ask_daemon(const std::string& volume);
+std::optional<Served> ask_daemon(const std::string& volume,
+                                 const std::string& name = kSocketName);
 
 // Waits until the process is gone. False: it is still there after the time.
 bool wait_for_exit(pid_t pid, int timeout_ms);

@@ -21,6 +21,22 @@ LocalOptions store_options(const Settings& settings) {
   return options;
 }
 
+RankOptions rank_options(const Settings& s, const local::VolumeFile& file,
+                         const std::string& volume) {
+  RankOptions o;
+  o.volume = volume_number(file.uuid);
+  o.volume_name = volume;
+  o.durability = s.durability;
+  o.trace = s.trace;
+  o.read_only = s.read_only;
+  o.accept_loss = s.accept_loss;
+  o.memory_limit = s.memory;
+  o.recovery_target = s.recovery_target;
+  o.journal_cap = s.journal_cap;
+  o.write_back_from = s.write_back_from;
+  return o;
+}
+
 Result<std::unique_ptr<OpenVolume>> OpenVolume::open(const std::string& volume,
                                                      const Settings& settings, bool new_sums) {
   std::unique_ptr<OpenVolume> out(new OpenVolume);

@@ -8,6 +8,7 @@
 #include "base/event_loop.h"
 #include "base/wait.h"
 #include "cli/settings.h"
+#include "server/rank.h"
 #include "store/local/local_store.h"
 
 namespace graftfs::cli {
@@ -16,6 +17,9 @@ namespace graftfs::cli {
 uint64_t volume_number(const std::string& uuid);
 
 LocalOptions store_options(const Settings& settings);
+// But for what only the process knows: which rank, its journal, its log.
+RankOptions rank_options(const Settings& settings, const local::VolumeFile& file,
+                         const std::string& volume);
 
 // Set once `format` is done: from then on a volume without a journal is damaged.
 inline constexpr char kFormattedKey[] = "volume/formatted";

@@ -48,7 +48,7 @@ void Rank::say(const std::string& line) const {
 // -- start and stop -----------------------------------------------------------------------------
 
 Task<Result<void>> Rank::start() {
-  CO_TRY_ASSIGN(device_, co_await store_.own_journal(options_.rank));
+  CO_TRY_ASSIGN(device_, co_await store_.own_journal(options_.rank, options_.own));
   KILL_POINT("rank.start.owned");
   RecoveryOptions recovery;
   recovery.volume = options_.volume;
@@ -69,7 +69,8 @@ Task<Result<void>> Rank::start() {
   JournalOptions journal;
   journal.volume = options_.volume;
   journal.rank = options_.rank;
-  journal.epoch = recovered_.epoch.next();
+  CO_TRY_ASSIGN(epoch_, co_await store_.raise_epoch(options_.rank, recovered_.epoch.next()));
+  journal.epoch = epoch_;
   journal.durability = options_.durability;
   journal.segment_events = options_.segment_events;
   journal.segments_per_major = options_.segments_per_major;

@@ -62,6 +62,7 @@ struct RankOptions {
   // `lsn` (0: it changed nothing). Not called for a request that is answered again.
   std::function<void(const Request&, const Reply&, Lsn lsn)> executed;
   Peers* peers = nullptr;  // the other ranks; null: there never are any
+  OwnOptions own;          // how the journal is taken
 };
 
 struct RankStats {
@@ -96,7 +97,7 @@ class Rank final : public MetadataService, private JournalHooks {
   // What the reply to a request waits for, before it may leave.
   bool may_speak();
   RankId id() const { return options_.rank; }
-  Epoch epoch() const { return recovered_.epoch.next(); }
+  Epoch epoch() const { return epoch_; }
   Executor& executor() { return executor_; }
   Migrations& migrations() { return *migrations_; }
   TwoParty& two_party() { return *two_party_; }
@@ -230,6 +231,7 @@ class Rank final : public MetadataService, private JournalHooks {
   JournalDevice* device_ = nullptr;
   std::unique_ptr<Journal> journal_;
   Recovered recovered_;
+  Epoch epoch_;  // of this owner
   uint64_t journal_cap_ = 0;
   uint64_t commits_ = 0;  // write-backs that were begun, ever
   std::optional<Error> failed_;

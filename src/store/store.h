@@ -158,6 +158,10 @@ class DataStore {
   virtual Task<Result<void>> sync_all() = 0;
   // Whether any completed change is not known to be durable.
   virtual bool has_unsynced() const = 0;
+  // Another process has changed the file: the next sync() or sync_all() covers that, too.
+  virtual void note_written(Ino) {}
+  // What is known of the file is asked again at the next call: others may have changed it since.
+  virtual void forget(Ino) {}
   // Gives the space back. A file without data is not an error. (rados: remove, throttled)
   virtual Task<Result<void>> remove(Ino ino) = 0;
   // The same for several; after an error any of them may be gone.
@@ -170,7 +174,9 @@ class DataStore {
 };
 
 // ---------------------------------------------------------------------------------------------
-// Cluster state: few small values with compare-and-set. RADOS: one omap, guarded.
+// State: few small values with compare-and-set. RADOS: one omap, guarded. Keys that start with
+// "cluster/" stay usable while any other process is stopped in any instruction, and those that
+// start with "cluster/node-" survive the death of a process only, not a power cut.
 
 struct StateValue {
   uint64_t version = 0;  // 0: there is none
@@ -186,6 +192,25 @@ class StateStore {
   virtual Task<Result<uint64_t>> set(std::string key, uint64_t expected, std::string value) = 0;
   virtual Task<Result<std::vector<std::pair<std::string, StateValue>>>> list(
       std::string prefix) = 0;
+  // Forgets a key of "cluster/" whose only writer has ended. Absent: no error.
+  virtual Task<Result<void>> remove(std::string key) = 0;
+};
+
+// Who takes a journal, and from whom (docs/protocols/cluster.md, "Fencing").
+enum class OwnMode : uint8_t {
+  if_free,  // EBUSY while the owner's process lives
+  take,     // by the failure detector: the owner is dead, stopped, or cut off
+};
+struct OwnOptions {
+  OwnMode mode = OwnMode::if_free;
+  uint64_t node = 0;  // the new owner, as the fence will say
+  // What follows is for `take`.
+  std::optional<Epoch> from;  // from the owner of this epoch only: ESTALE where there is a newer
+  // How long an owner that is not known to be dead may go on; waited for before the journal is
+  // read, unless `beat` (a key) is still at the version that was seen for as long already.
+  Nanos lease = 0;
+  std::string beat;
+  uint64_t beat_version = 0;
 };
 
 struct StoreUsage {
@@ -204,11 +229,18 @@ class Store {
   virtual DataStore& data() = 0;
   virtual StateStore& state() = 0;
 
-  // Makes this process the only one that may write rank `rank`'s journal, and fences whoever was
-  // it before (local: an exclusive lock on the journal, EBUSY with the owner's pid while it
-  // lives; rados: blocklist and the epoch that guards every write). The device lives as long as
-  // the store. Completion: no older owner can write any more.
-  virtual Task<Result<JournalDevice*>> own_journal(RankId rank) = 0;
+  // Makes this store the only one that may write rank `rank`'s journal: raises the rank's fence
+  // (`cluster/fence-N`) to a new epoch, after which nothing that an older owner does counts. Its
+  // commits of directories, and its creating and removing of segments and data, fail with ESTALE;
+  // what it still writes to segments lies behind what the new owner reads. EBUSY, with the owner's
+  // pid: its process lives, or another one is taking the journal. The device lives as long as the
+  // store. (rados: blocklist, and the epoch guards every write)
+  virtual Task<Result<JournalDevice*>> own_journal(RankId rank, OwnOptions options) = 0;
+  Task<Result<JournalDevice*>> own_journal(RankId rank) { return own_journal(rank, OwnOptions()); }
+  // The epoch under which this store owns the journal, made at least `at_least`: the owner's
+  // journal begins with it. ESTALE where it is fenced.
+  virtual Task<Result<Epoch>> raise_epoch(RankId rank, Epoch at_least) = 0;
+  // Gives it up: the lock is free, the device and its commits are fenced.
   virtual Task<Result<void>> disown_journal(RankId rank) = 0;
   // The journal for reading only, by tools, also while a rank owns it.
   virtual Task<Result<JournalDevice*>> read_journal(RankId rank) = 0;

@@ -383,7 +383,8 @@ Task<Result<RepairResult>> repair_volume(JournalSource source) {
   JournalOptions options;
   options.volume = source.volume;
   options.rank = source.rank;
-  options.epoch = journal->view.scan.epoch.next();
+  CO_TRY_ASSIGN(options.epoch, co_await source.store->raise_epoch(
+                                   source.rank, journal->view.scan.epoch.next()));
   options.durability = Durability::strict;
   Journal fresh(*source.executor, *device, source.store->data(), checkpoint, options,
                 journal->view.last, journal->view.scan.newest.next(),

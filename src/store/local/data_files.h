@@ -46,7 +46,7 @@ class DataFiles {
   Result<void> sync_dir(int fan) const;
   Result<void> unlink(Ino ino) const;
   Result<std::vector<Ino>> list_all() const;
-  const Volume& volume() const { return *volume_; }
+  Volume& volume() const { return *volume_; }
   size_t open_count() const { return open_.size(); }
 
  private:

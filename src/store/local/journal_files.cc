@@ -12,6 +12,7 @@
 #include <charconv>
 
 #include "base/fault.h"
+#include "store/fence.h"
 
 namespace graftfs::local {
 namespace {
@@ -22,13 +23,13 @@ constexpr size_t kZeroChunk = 256 << 10;
 
 std::string segment_file(SegmentId id) { return fmt::format("{:016x}.seg", id.v); }
 
-bool parse_hex(std::string_view text, uint64_t& value) {
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 16);
+bool parse_number(std::string_view text, int base, uint64_t& value) {
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
   return error == std::errc() && end == text.data() + text.size();
 }
 
 bool parse_segment(std::string_view name, SegmentId& id) {
-  return name.size() == 20 && name.ends_with(".seg") && parse_hex(name.substr(0, 16), id.v);
+  return name.size() == 20 && name.ends_with(".seg") && parse_number(name.substr(0, 16), 16, id.v);
 }
 
 Result<std::vector<std::string>> names_in(int dir, const std::string& shown) {
@@ -50,9 +51,12 @@ std::string boot_id() {
 
 }  // namespace
 
-JournalFiles::JournalFiles(std::shared_ptr<Volume> volume, RankId rank, JournalOptions options)
+JournalFiles::JournalFiles(std::shared_ptr<Volume> volume,
+                           std::shared_ptr<const ClusterFiles> cluster, RankId rank,
+                           JournalOptions options)
     : volume_(std::move(volume)), rank_(rank), options_(options),
-      dir_name_(fmt::format("{}/journal/rank-{}", volume_->path, rank)) {}
+      dir_name_(fmt::format("{}/journal/rank-{}", volume_->path, rank)),
+      cluster_(std::move(cluster)) {}
 
 std::string JournalFiles::name_of(SegmentId id) const { return shown(segment_file(id)); }
 
@@ -95,57 +99,143 @@ Result<void> JournalFiles::open_for_reading() {
   return {};
 }
 
-Result<void> JournalFiles::own() {
+// An empty descriptor where somebody else has it.
+Result<Fd> JournalFiles::lock_epoch(Epoch epoch) {
+  std::string name = fmt::format("lock-{}", epoch);
+  TRY_ASSIGN(Fd fd, open_at(dir_.get(), name, O_RDWR | O_CREAT, shown(name)));
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno != EWOULDBLOCK) return os_fail(errno, "lock", shown(name));
+  return Fd();
+}
+
+std::unexpected<Error> JournalFiles::is_busy() {
+  OwnerRecord owner = read_owner();
+  return fail(EBUSY, fmt::format("{} is already mounted by process {} (rank {}); unmount or stop it "
+                                 "there first",
+                                 volume_->path,
+                                 owner.pid ? fmt::format("{}", owner.pid) : "(unknown)", rank_));
+}
+
+Result<JournalFiles::Claim> JournalFiles::claim(const OwnOptions& options) {
   TRY(volume_->alive());
   TRY(open_dir(true));
-  TRY_ASSIGN(lock_, open_at(dir_.get(), "lock", O_RDWR | O_CREAT, shown("lock")));
-  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-    int e = errno;
-    lock_ = Fd();
-    if (e != EWOULDBLOCK) return os_fail(e, "lock", shown("lock"));
-    OwnerRecord owner = read_owner();
-    return fail(EBUSY, fmt::format("{} is already mounted by process {}; unmount it there first",
-                                   volume_->path,
-                                   owner.pid ? fmt::format("{}", owner.pid) : "(unknown)"));
+  const std::string key = fence_key(rank_);
+  TRY_ASSIGN(StateValue found, cluster_->get(key));
+  TRY_ASSIGN(FenceRecord fence, decode_fence(found.value, rank_));
+  if (options.mode == OwnMode::take && options.from && *options.from != fence.epoch) {
+    return fail(ESTALE, fmt::format("rank {} of {} has a new owner already", rank_, volume_->path));
   }
+  Claim claim;
+  {
+    TRY_ASSIGN(Fd last, lock_epoch(fence.epoch));
+    claim.proven = static_cast<bool>(last);
+    if (!last && options.mode == OwnMode::if_free) return is_busy();
+  }
+  KILL_POINT("store.own.looked");
+  // Before the fence, so that a free lock under the present epoch always proves death.
+  TRY_ASSIGN(Fd lock, lock_epoch(fence.epoch.next()));
+  if (!lock) return is_busy();
+  KILL_POINT("store.own.locked");
+  std::string value = encode_fence({fence.epoch.next(), options.node});
+  TRY_ASSIGN(uint64_t version, cluster_->set(key, found.version, value));
+  KILL_POINT("store.own.fenced");
+  locks_.push_back(std::move(lock));
+  node_ = options.node;
+  before_ = fence.epoch;
+  claim.fence = std::make_shared<Fence>(cluster_, rank_, fence.epoch.next(), version);
+  set_fence(claim.fence);
+  return claim;
+}
+
+Result<void> JournalFiles::settle(bool proven) {
+  TRY(fenced_in());
+  TRY(remove_old_locks());
   survived_ = is_trusted(read_owner());
-  TRY(scan());
+  TRY(scan(proven));
   // Whoever comes after a crash from here on must doubt what this owner doubts: synced() ends it.
   // An empty journal leaves nothing to doubt.
   TRY_ASSIGN(auto segments, list());
+  {
+    std::lock_guard lock(mutex_);
+    for (const SegmentInfo& info : segments) there_.insert(info.id);
+  }
   trusted_ = survived_ || segments.empty();
   return write_owner(trusted_);
 }
 
-Result<void> JournalFiles::scan() {
+Result<std::shared_ptr<Fence>> JournalFiles::raise(Epoch at_least) {
+  TRY(fenced_in());
+  auto before = fence();
+  if (before->epoch() >= at_least) return before;
+  MARK("store.local.epoch_raised");
+  TRY_ASSIGN(Fd lock, lock_epoch(at_least));
+  if (!lock) return is_busy();
+  std::string value = encode_fence({at_least, node_});
+  TRY_ASSIGN(uint64_t version, cluster_->set(fence_key(rank_), before->version(), value));
+  locks_.push_back(std::move(lock));
+  auto raised = std::make_shared<Fence>(cluster_, rank_, at_least, version);
+  set_fence(raised);
+  return raised;
+}
+
+Result<void> JournalFiles::remove_old_locks() {
+  TRY_ASSIGN(auto names, names_in(dir_.get(), dir_name_));
+  for (const std::string& name : names) {
+    uint64_t epoch = 0;
+    if (!name.starts_with("lock-") || !parse_number(std::string_view(name).substr(5), 10, epoch) ||
+        epoch >= fence()->epoch().v) {
+      continue;
+    }
+    if (::unlinkat(dir_.get(), name.c_str(), 0) != 0 && errno != ENOENT)
+      return os_fail(errno, "remove", shown(name));
+  }
+  return {};
+}
+
+Result<void> JournalFiles::scan(bool proven) {
   TRY_ASSIGN(auto names, names_in(dir_.get(), dir_name_));
   std::lock_guard lock(mutex_);
   free_.clear();
   std::sort(names.begin(), names.end());
+  const std::string usable = fmt::format("free-{}-", before_);
   for (const std::string& name : names) {
-    bool unfinished = name.starts_with("new-");
-    uint64_t number = 0;
+    if (!name.starts_with("free-") && !name.starts_with("new-")) continue;
     struct stat st = {};
-    if (name.starts_with("free-")) {
-      if (parse_hex(name.substr(5), number)) next_file_ = std::max(next_file_, number + 1);
-      if (::fstatat(dir_.get(), name.c_str(), &st, 0) == 0 &&
-          static_cast<uint64_t>(st.st_size) == options_.segment_capacity &&
-          static_cast<int>(free_.size()) < options_.max_recycled) {
-        free_.push_back(name);
-      } else {
-        unfinished = true;  // of another capacity
-      }
-    }
-    if (unfinished && ::unlinkat(dir_.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
+    // Files of an owner that may still live are not taken over, nor such of another capacity.
+    if (proven && name.starts_with(usable) &&
+        ::fstatat(dir_.get(), name.c_str(), &st, 0) == 0 &&
+        static_cast<uint64_t>(st.st_size) == options_.segment_capacity &&
+        static_cast<int>(free_.size()) < options_.max_recycled) {
+      std::string mine = fmt::format("free-{}-{:04x}", fence()->epoch(), next_file_++);
+      if (::renameat(dir_.get(), name.c_str(), dir_.get(), mine.c_str()) != 0)
+        return os_fail(errno, "rename", shown(name));
+      free_.push_back(std::move(mine));
+    } else if (::unlinkat(dir_.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
       return os_fail(errno, "remove", shown(name));
     }
   }
   return {};
 }
 
+std::shared_ptr<Fence> JournalFiles::fence() const {
+  std::lock_guard lock(fence_mutex_);
+  return fence_;
+}
+
+void JournalFiles::set_fence(std::shared_ptr<Fence> fence) {
+  std::lock_guard lock(fence_mutex_);
+  fence_ = std::move(fence);
+}
+
+Result<void> JournalFiles::fenced_in() const {
+  auto fence = this->fence();
+  return fence ? fence->holds() : Result<void>{};
+}
+
 void JournalFiles::release() {
   closed = ESTALE;
-  lock_ = Fd();
+  if (auto fence = this->fence()) fence->give_up();
+  locks_.clear();
 }
 
 void JournalFiles::distrust() {
@@ -221,7 +311,8 @@ Result<std::string> JournalFiles::prepare_file(uint64_t kept) {
     std::lock_guard lock(mutex_);
     number = next_file_++;
   }
-  std::string name = fmt::format("new-{:04x}", number), done = fmt::format("free-{:04x}", number);
+  std::string name = fmt::format("new-{}-{:04x}", fence()->epoch(), number);
+  std::string done = fmt::format("free-{}-{:04x}", fence()->epoch(), number);
   auto fill = [&]() -> Result<void> {
     TRY_ASSIGN(Fd fd, open_at(dir_.get(), name, O_WRONLY | O_CREAT | O_EXCL, shown(name)));
     uint64_t capacity = options_.segment_capacity;
@@ -262,13 +353,12 @@ void JournalFiles::prepare_spares() {
 
 Result<std::shared_ptr<Fd>> JournalFiles::create(SegmentId id) {
   TRY(usable(id));
+  TRY(fenced_in());
   std::string target = segment_file(id);
-  if (::faccessat(dir_.get(), target.c_str(), F_OK, 0) == 0) {
-    return fail(EEXIST, name_of(id) + " exists already");
-  }
   std::string name;
   {
     std::lock_guard lock(mutex_);
+    if (there_.contains(id)) return fail(EEXIST, name_of(id) + " exists already");
     if (!free_.empty()) {
       name = std::move(free_.front());
       free_.erase(free_.begin());
@@ -281,8 +371,15 @@ Result<std::shared_ptr<Fd>> JournalFiles::create(SegmentId id) {
   } else {
     MARK("store.local.journal.spare_used");
   }
-  if (::renameat2(dir_.get(), name.c_str(), dir_.get(), target.c_str(), RENAME_NOREPLACE) != 0) {
+  KILL_POINT("store.journal.creating");
+  // One of that name that was not there when this owner began was made by an older one that woke
+  // up: it counts for nothing.
+  if (::renameat(dir_.get(), name.c_str(), dir_.get(), target.c_str()) != 0) {
     return os_fail(errno, "create", name_of(id));
+  }
+  {
+    std::lock_guard lock(mutex_);
+    there_.insert(id);
   }
   TRY(fsync_fd(dir_.get(), dir_name_));
   uint64_t none = 0;
@@ -291,7 +388,7 @@ Result<std::shared_ptr<Fd>> JournalFiles::create(SegmentId id) {
 }
 
 void JournalFiles::synced(SegmentId id) {
-  if (trusted_ || made_ == 0 || id.v < made_) return;
+  if (trusted_ || made_ == 0 || id.v < made_ || !fenced_in()) return;
   // Where this fails, the next owner doubts what it need not.
   trusted_ = write_owner(true).has_value();
 }
@@ -304,20 +401,33 @@ Result<std::shared_ptr<Fd>> JournalFiles::open(SegmentId id, bool for_writing) {
 
 Result<void> JournalFiles::remove(SegmentId id) {
   TRY(usable(id));
+  TRY(fenced_in());
   std::string name = segment_file(id);
+  const bool mine = made_ != 0 && id.v >= made_;
+  bool known;
+  {
+    std::lock_guard lock(mutex_);
+    known = there_.erase(id) > 0;
+  }
   struct stat st = {};
-  if (::fstatat(dir_.get(), name.c_str(), &st, 0) != 0) return os_fail(errno, "remove", name_of(id));
+  if (::fstatat(dir_.get(), name.c_str(), &st, 0) != 0) {
+    // An older owner that woke up may have removed what it knew to be superfluous.
+    if (errno == ENOENT && known && !mine) return {};
+    return os_fail(errno, "remove", name_of(id));
+  }
   std::string target;
   {
     std::lock_guard lock(mutex_);
-    if (static_cast<int>(free_.size()) < options_.max_recycled &&
+    // An older owner may still have its own open: those are not written to again.
+    if (mine && static_cast<int>(free_.size()) < options_.max_recycled &&
         static_cast<uint64_t>(st.st_size) == options_.segment_capacity) {
-      target = fmt::format("free-{:04x}", next_file_++);
+      target = fmt::format("free-{}-{:04x}", fence()->epoch(), next_file_++);
     }
   }
+  KILL_POINT("store.journal.removing");
   int e = target.empty() ? ::unlinkat(dir_.get(), name.c_str(), 0)
                          : ::renameat(dir_.get(), name.c_str(), dir_.get(), target.c_str());
-  if (e != 0) return os_fail(errno, "remove", name_of(id));
+  if (e != 0 && !(errno == ENOENT && !mine)) return os_fail(errno, "remove", name_of(id));
   TRY(fsync_fd(dir_.get(), dir_name_));
   if (!target.empty()) {
     MARK("store.local.journal.recycled");

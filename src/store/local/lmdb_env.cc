@@ -17,11 +17,13 @@ namespace {
 
 constexpr size_t kMinMapSize = size_t{64} << 20;
 constexpr size_t kChecksumSize = 4;
-constexpr int kMaxReaders = 126;
+// Of all processes together.
+constexpr int kMaxReaders = 1022;
 constexpr uint64_t kLargeCommit = 256 << 10;
 // How long opening waits for another process that commits; without its answer, pages are not
 // checked against their sums until this process writes.
 constexpr int kOpenWaitMs = 2000;
+constexpr Nanos kStuckAfter = 2 * kSecond;  // unless somebody says otherwise
 const char* const kNames[] = {"dirs", "locations", "state"};
 
 // ---- The guard around LMDB. A fault inside it jumps back to guarded(); others go where they
@@ -226,7 +228,7 @@ bool LmdbEnv::guarded(const std::function<void()>& fn) {
   return true;
 }
 
-Result<LmdbEnv::Reader> LmdbEnv::take_reader() {
+Result<LmdbEnv::Reader> LmdbEnv::take_reader(bool& grown) {
   Reader reader;
   {
     std::lock_guard lock(readers_mutex_);
@@ -237,6 +239,8 @@ Result<LmdbEnv::Reader> LmdbEnv::take_reader() {
   }
   int e = reader.txn ? mdb_txn_renew(reader.txn)
                      : mdb_txn_begin(env_, nullptr, MDB_RDONLY, &reader.txn);
+  grown = e == MDB_MAP_RESIZED;
+  if (e && reader.txn) mdb_txn_abort(reader.txn);
   if (e) return fail_with(e, "read");
   return reader;
 }
@@ -283,18 +287,27 @@ Result<void> LmdbEnv::look(Reader& reader) {
 }
 
 Result<void> LmdbEnv::read(const ReadBody& body) {
-  TRY(usable());
-  std::shared_lock lock(resize_);
-  TRY_ASSIGN(Reader reader, take_reader());
-  Result<void> result;
-  if (!guarded([&] {
-        result = look(reader);
-        if (result) result = body(reader.view);
-      })) {
-    return usable();
+  for (;;) {
+    TRY(usable());
+    bool grown = false;
+    {
+      std::shared_lock lock(resize_);
+      auto reader = take_reader(grown);
+      if (reader) {
+        Result<void> result;
+        if (!guarded([&] {
+              result = look(*reader);
+              if (result) result = body(reader->view);
+            })) {
+          return usable();
+        }
+        give_reader(*reader);
+        return result;
+      }
+      if (!grown) return std::unexpected(std::move(reader).error());
+    }
+    TRY(follow_growth());
   }
-  give_reader(reader);
-  return result;
 }
 
 // LMDB takes a write that ends in the middle of a full disk for a broken disk, so it is not let
@@ -331,10 +344,14 @@ Result<void> LmdbEnv::try_write(const WriteBody& body, bool& full) {
 Result<void> LmdbEnv::write(const WriteBody& body) {
   TRY(usable());
   DirLock lock(dir_.get());
+  if (!lock) wait_for(lock);
   for (;;) {
     TRY(usable());
     bool full = false;
     Result<void> result;
+    struct stat st = {};
+    if (::stat(file_name_.c_str(), &st) == 0 && static_cast<size_t>(st.st_size) > map_->size())
+      TRY(follow_growth());
     bool finished = guarded([&] {
       // Another process may have written.
       auto newest = mdb::newest_meta(*map_);
@@ -353,6 +370,43 @@ Result<void> LmdbEnv::write(const WriteBody& body) {
     }
     return result;
   }
+}
+
+void LmdbEnv::wait_for(DirLock& lock) {
+  for (;;) {
+    Nanos after;
+    std::function<void()> stuck;
+    {
+      std::lock_guard guard(stuck_mutex_);
+      after = stuck_after_ > 0 ? stuck_after_ : kStuckAfter;
+      stuck = stuck_;
+    }
+    if (lock.wait(static_cast<int>(after / kMillisecond))) return;
+    MARK("store.local.dirs.stuck");
+    if (stuck) stuck();
+  }
+}
+
+void LmdbEnv::when_stuck(Nanos after, std::function<void()> fn) {
+  std::lock_guard guard(stuck_mutex_);
+  stuck_after_ = after;
+  stuck_ = std::move(fn);
+}
+
+void LmdbEnv::clear_dead_readers() {
+  int dead = 0;
+  mdb_reader_check(env_, &dead);
+  if (dead > 0) MARK("store.local.dirs.dead_readers");
+}
+
+Result<void> LmdbEnv::follow_growth() {
+  MARK("store.local.dirs.map_followed");
+  std::unique_lock lock(resize_);
+  if (int e = mdb_env_set_mapsize(env_, 0)) return fail_with(e, "extend");
+  MDB_envinfo info;
+  mdb_env_info(env_, &info);
+  if (info.me_mapsize <= map_->size()) return {};
+  return map_file(info.me_mapsize);
 }
 
 Result<void> LmdbEnv::grow() {

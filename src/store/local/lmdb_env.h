@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/executor.h"
 #include "base/result.h"
 #include "store/local/local_common.h"
 #include "store/local/mdb_tree.h"
@@ -72,6 +73,12 @@ class LmdbEnv {
 
   const std::string& file_name() const { return file_name_; }
 
+  // Called, on the thread that writes, each time a write has waited for so long for another
+  // process.
+  void when_stuck(Nanos after, std::function<void()> fn);
+  // Frees what readers hold whose process has died in a transaction.
+  void clear_dead_readers();
+
  private:
   friend class Batch;
   struct Reader {
@@ -92,19 +99,22 @@ class LmdbEnv {
   void break_with(Error why);
   // Runs `fn`; false if it was left by a fault or by LMDB's assertion.
   bool guarded(const std::function<void()>& fn);
-  Result<Reader> take_reader();
+  Result<Reader> take_reader(bool& grown);
   Result<void> look(Reader& reader);
   Result<View> view_of(const mdb::Snapshot& snapshot);
   void give_reader(Reader reader);
   Result<void> room_for(uint64_t bytes);
   Result<void> try_write(const WriteBody& body, bool& full);
   Result<void> grow();
+  // Another process has made the map larger.
+  Result<void> follow_growth();
   mdb::Tree tree(const View& view, Db db) {
     return mdb::Tree(*map_, *view.sums, view.snapshot, view.dbs[db]);
   }
 
   // Against other processes; for all that changes the sums.
   class DirLock;
+  void wait_for(DirLock& lock);
   Result<void> catch_up(bool new_sums);
   Result<void> note_written();
   Result<std::vector<PageSums::Sum>> sums_of(const mdb::Snapshot& snapshot,
@@ -125,6 +135,9 @@ class LmdbEnv {
   std::shared_mutex resize_;           // exclusive: the map is being moved
   std::mutex readers_mutex_;
   std::vector<Reader> readers_;  // reset, to be renewed
+  std::mutex stuck_mutex_;
+  Nanos stuck_after_ = 0;
+  std::function<void()> stuck_;
   mutable std::mutex broken_mutex_;
   std::atomic<bool> broken_{false};
   bool leak_ = false;  // LMDB was left in the middle of something; it is not touched again

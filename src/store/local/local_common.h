@@ -52,6 +52,8 @@ struct Volume {
   std::string path;
   Fd fd;  // of the volume's directory; opened first, so that syncfs on it reports every error
   std::atomic<bool> shut_down{false};
+  // A sync of everything has failed, which the kernel tells one caller only.
+  std::atomic<bool> lost_data{false};
   mutable Space space;
 
   Result<void> alive() const {

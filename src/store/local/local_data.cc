@@ -13,9 +13,11 @@
 namespace graftfs::local {
 
 LocalData::LocalData(Executor& executor, BlockingPool& pool, std::shared_ptr<Volume> volume,
-                     DataOptions options, std::function<void()> on_sync_failure)
+                     std::shared_ptr<Fences> fences, DataOptions options,
+                     std::function<void()> on_sync_failure)
     : executor_(executor), pool_(pool), options_(options),
       files_(std::make_shared<DataFiles>(std::move(volume), options.max_open_files)),
+      fences_(std::move(fences)),
       on_sync_failure_(std::move(on_sync_failure)), gates_(executor) {}
 
 Result<void> LocalData::open() { return files_->open_dirs(); }
@@ -24,6 +26,13 @@ void LocalData::changed(const DataFile& file, bool created) {
   Unsynced& u = unsynced_[file.ino];
   u.generation = ++generation_;
   u.created |= created;
+}
+
+// The file may not be open here, nor have been; its name may be new.
+void LocalData::note_written(Ino ino) {
+  Unsynced& u = unsynced_[ino];
+  u.generation = ++generation_;
+  u.created = true;
 }
 
 void LocalData::removed(Ino ino) { removed_from_[DataFiles::fan_of(ino)] = ++generation_; }
@@ -177,7 +186,10 @@ Task<Result<void>> LocalData::remove(Ino ino) {
   if (hold.must_wait()) co_await hold.entered();
   CO_TRY(alive());
   files_->forget(ino);
-  auto done = start_job(pool_, executor_, [files = files_, ino] { return files->unlink(ino); });
+  auto done = start_job(pool_, executor_, [files = files_, fences = fences_, ino]() -> Result<void> {
+    TRY(fences->hold());
+    return files->unlink(ino);
+  });
   Result<void> result = co_await done;
   removed(ino);
   if (!result) co_return result;
@@ -196,8 +208,11 @@ Task<Result<void>> LocalData::remove_many(std::vector<Ino> inos) {
   }
   CO_TRY(alive());
   for (Ino ino : inos) files_->forget(ino);
-  auto done = start_job(pool_, executor_, [files = files_, inos]() -> Result<void> {
-    for (Ino ino : inos) TRY(files->unlink(ino));
+  auto done = start_job(pool_, executor_, [files = files_, fences = fences_, inos]() -> Result<void> {
+    for (Ino ino : inos) {
+      TRY(fences->hold());
+      TRY(files->unlink(ino));
+    }
     return {};
   });
   Result<void> result = co_await done;

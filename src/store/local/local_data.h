@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 
+#include "store/local/cluster_files.h"
 #include "store/local/data_files.h"
 #include "store/local/gates.h"
 #include "store/store.h"
@@ -33,7 +34,7 @@ class LocalData final : public DataStore {
  public:
   // `on_sync_failure` is called (on the executor's thread) when the disk may have lost writes.
   LocalData(Executor& executor, BlockingPool& pool, std::shared_ptr<Volume> volume,
-            DataOptions options, std::function<void()> on_sync_failure);
+            std::shared_ptr<Fences> fences, DataOptions options, std::function<void()> on_sync_failure);
   Result<void> open();
 
   Task<Result<DataInfo>> write(Ino ino, uint64_t offset, std::string_view bytes,
@@ -51,6 +52,8 @@ class LocalData final : public DataStore {
   bool has_unsynced() const override {
     return inherited_ || !unsynced_.empty() || !removed_from_.empty();
   }
+  void note_written(Ino ino) override;
+  void forget(Ino ino) override { files_->forget(ino); }
   Task<Result<void>> remove(Ino ino) override;
   Task<Result<void>> remove_many(std::vector<Ino> inos) override;
   Task<Result<std::vector<Ino>>> list(Ino from, size_t max) override;
@@ -84,6 +87,7 @@ class LocalData final : public DataStore {
   BlockingPool& pool_;
   DataOptions options_;
   std::shared_ptr<DataFiles> files_;
+  std::shared_ptr<Fences> fences_;
   std::function<void()> on_sync_failure_;
   Gates gates_;
   Nanos slow_until_ = 0;
@@ -93,7 +97,7 @@ class LocalData final : public DataStore {
   // Directories (by fan) whose files were removed, and when last: the names may come back.
   std::map<int, uint64_t> removed_from_;
   absl::flat_hash_set<Ino> poisoned_;
-  bool all_poisoned_ = false;
+  bool all_poisoned() const { return files_->volume().lost_data; }
   std::vector<Ino> listed_;  // of the list() under way, from listed_from_ on
   Ino listed_from_;
 };

@@ -35,7 +35,7 @@ void LocalData::synced(const SyncItem& item) {
 Task<Result<void>> LocalData::sync(Ino ino) {
   points::DataSync::before();
   CO_TRY(alive());
-  if (all_poisoned_ || poisoned_.contains(ino)) co_return poisoned_error(ino);
+  if (all_poisoned() || poisoned_.contains(ino)) co_return poisoned_error(ino);
   auto it = unsynced_.find(ino);
   if (it == unsynced_.end() && !inherited_) {
     points::DataSync::after();
@@ -116,7 +116,7 @@ Task<Result<void>> LocalData::sync_volume(std::vector<SyncItem> items) {
   } else if (alive()) {
     // Which file it was is not known.
     MARK("store.local.data.syncfs_failed");
-    all_poisoned_ = true;
+    files_->volume().lost_data = true;
     on_sync_failure_();
   }
   co_return result;
@@ -145,7 +145,7 @@ Task<Result<void>> LocalData::sync_removals(std::vector<std::pair<int, uint64_t>
     removals_synced(fans);
   } else if (alive()) {
     MARK("store.local.data.sync_failed");
-    all_poisoned_ = true;
+    files_->volume().lost_data = true;
     on_sync_failure_();
   }
   co_return result;
@@ -154,7 +154,7 @@ Task<Result<void>> LocalData::sync_removals(std::vector<std::pair<int, uint64_t>
 Task<Result<void>> LocalData::sync_all() {
   points::DataSyncAll::before();
   CO_TRY(alive());
-  if (all_poisoned_ || !poisoned_.empty()) {
+  if (all_poisoned() || !poisoned_.empty()) {
     Ino ino = poisoned_.empty() ? Ino{} : *std::min_element(poisoned_.begin(), poisoned_.end());
     co_return poisoned_error(ino);
   }

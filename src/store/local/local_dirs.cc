@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "base/fault.h"
 #include "store/points.h"
 
 namespace graftfs::local {
@@ -215,9 +216,14 @@ Task<Result<std::optional<Location>>> LocalDirs::locate(Ino ino) {
 
 Task<Result<void>> LocalDirs::commit(std::vector<DirUpdate> updates) {
   points::DirsCommit::before();
-  auto done = start_job(writer_, executor_, [env = env_, updates = std::move(updates)] {
-    return env->write([&](const LmdbEnv::Write& write) { return apply(*env, write, updates); });
-  });
+  auto done = start_job(
+      writer_, executor_, [env = env_, fences = fences_, updates = std::move(updates)] {
+        return env->write([&](const LmdbEnv::Write& write) -> Result<void> {
+          TRY(apply(*env, write, updates));
+          KILL_POINT("store.dirs.committing");
+          return fences->hold();
+        });
+      });
   Result<void> result = co_await done;
   if (result) points::DirsCommit::after();
   co_return result;

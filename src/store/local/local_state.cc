@@ -20,6 +20,11 @@ Result<StateValue> decode(const LmdbEnv& env, std::string_view bytes) {
 }  // namespace
 
 Task<Result<StateValue>> LocalState::get(std::string key) {
+  if (key.starts_with(kClusterPrefix)) {
+    auto done = start_job(files_, executor_, [cluster = cluster_, key] { return cluster->get(key); });
+    Result<StateValue> got = co_await done;
+    co_return got;
+  }
   StateValue value;
   LmdbEnv& env = *env_;
   Result<void> read = env.read([&](const LmdbEnv::View& view) -> Result<void> {
@@ -35,6 +40,14 @@ Task<Result<StateValue>> LocalState::get(std::string key) {
 
 Task<Result<uint64_t>> LocalState::set(std::string key, uint64_t expected, std::string value) {
   points::StateSet::before();
+  if (key.starts_with(kClusterPrefix)) {
+    auto done = start_job(files_, executor_, [cluster = cluster_, key, expected, value] {
+      return cluster->set(key, expected, value);
+    });
+    Result<uint64_t> set = co_await done;
+    if (set) points::StateSet::after();
+    co_return set;
+  }
   auto done = start_job(
       writer_, executor_,
       [env = env_, key = std::move(key), expected, value = std::move(value)]() -> Result<uint64_t> {
@@ -61,6 +74,13 @@ Task<Result<uint64_t>> LocalState::set(std::string key, uint64_t expected, std::
 }
 
 Task<Result<std::vector<std::pair<std::string, StateValue>>>> LocalState::list(std::string prefix) {
+  using List = std::vector<std::pair<std::string, StateValue>>;
+  if (prefix.starts_with(kClusterPrefix)) {
+    auto done = start_job(files_, executor_,
+                          [cluster = cluster_, prefix] { return cluster->list(prefix); });
+    Result<List> listed = co_await done;
+    co_return listed;
+  }
   std::vector<std::pair<std::string, StateValue>> list;
   LmdbEnv& env = *env_;
   Result<void> damage;
@@ -80,6 +100,12 @@ Task<Result<std::vector<std::pair<std::string, StateValue>>>> LocalState::list(s
   if (read && !damage) read = damage;
   if (!read) co_return std::unexpected(std::move(read).error());
   co_return list;
+}
+
+Task<Result<void>> LocalState::remove(std::string key) {
+  auto done = start_job(files_, executor_, [cluster = cluster_, key] { return cluster->remove(key); });
+  Result<void> removed = co_await done;
+  co_return removed;
 }
 
 }  // namespace graftfs::local

@@ -50,8 +50,8 @@ Result<void> make_dir(int parent, const std::string& name, const std::string& sh
 
 // What a format that was interrupted may have left; anything else is somebody's.
 bool is_ours(std::string_view name) {
-  return name == "." || name == ".." || name == "data" || name == "dirs" || name == "journal" ||
-         name == "lock" || name == "graftfs.volume.new" || name == "lost+found";
+  return name == "." || name == ".." || name == "cluster" || name == "data" || name == "dirs" ||
+         name == "journal" || name == "lock" || name == "graftfs.volume.new" || name == "lost+found";
 }
 
 Result<void> check_empty(int dir, const std::string& volume) {

@@ -229,7 +229,9 @@ bool MemoryData::has_unsynced() const {
 
 Task<Result<void>> MemoryData::remove(Ino ino) {
   points::DataRemove::before();
-  MemoryNode::Apply<void> apply = [&disk = node_.disk(), ino](const Effect&) -> Result<void> {
+  MemoryNode::Apply<void> apply = [&disk = node_.disk(), ino,
+                                    owned = node_.owned()](const Effect&) -> Result<void> {
+    TRY(MemoryNode::hold(disk, *owned));
     auto it = disk.data_.find(ino);
     if (it == disk.data_.end()) return {};
     disk.data_sectors_ -= it->second.bytes.sectors();

@@ -85,7 +85,9 @@ Task<Result<std::optional<Location>>> MemoryDirs::locate(Ino ino) {
 Task<Result<void>> MemoryDirs::commit(std::vector<DirUpdate> updates) {
   points::DirsCommit::before();
   auto shared = std::make_shared<std::vector<DirUpdate>>(std::move(updates));
-  MemoryNode::Apply<void> apply = [&disk = node_.disk(), shared](const Effect& e) -> Result<void> {
+  MemoryNode::Apply<void> apply = [&disk = node_.disk(), shared,
+                                    owned = node_.owned()](const Effect& e) -> Result<void> {
+    TRY(MemoryNode::hold(disk, *owned));
     uint64_t more = 0;
     for (const auto& u : *shared) more += MemoryDisk::bytes_of(u);
     if (more > 0 && !disk.fits(more)) {

@@ -164,6 +164,7 @@ std::shared_ptr<MemoryDisk> MemoryDisk::clone() const {
   copy->durable_dirs_ = durable_dirs_;
   copy->lies_ = lies_;
   copy->journals_ = journals_;
+  for (auto& [rank, journal] : copy->journals_) journal.owner_node.reset();
   copy->data_ = data_;
   copy->unsynced_ = unsynced_;
   copy->removed_ = removed_;

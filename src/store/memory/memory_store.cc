@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "store/fence.h"
 #include "store/points.h"
 
 namespace graftfs {
@@ -12,32 +13,67 @@ MemoryStore::MemoryStore(Executor& executor, std::shared_ptr<MemoryDisk> disk, R
   for (auto& [ino, file] : node_.disk().data_) file.poisoned = false;
 }
 
-Task<Result<JournalDevice*>> MemoryStore::own_journal(RankId rank) {
+Result<void> MemoryNode::hold(MemoryDisk& disk, const std::map<RankId, uint64_t>& owned) {
+  for (auto [rank, token] : owned) {
+    if (disk.journals_[rank].owner == token) continue;
+    return fail(ESTALE, fmt::format("another owner has taken rank {} from this one", rank));
+  }
+  return {};
+}
+
+Task<Result<JournalDevice*>> MemoryStore::own_journal(RankId rank, OwnOptions options) {
   points::OwnJournal::before();
   struct Owned {
     uint64_t token;
-    bool survived;
+    bool proven;
+    Ownership ownership;
   };
-  MemoryNode::Apply<Owned> apply = [&disk = node_.disk(), rank](const Effect&) -> Result<Owned> {
+  MemoryNode::Apply<Owned> apply = [&disk = node_.disk(), rank, options,
+                                    alive = node_.alive()](const Effect&) -> Result<Owned> {
     MemoryDisk::Journal& journal = disk.journals_[rank];
+    StateValue& fence = disk.state_[fence_key(rank)];
+    TRY_ASSIGN(FenceRecord record, decode_fence(fence.value, rank));
+    if (options.mode == OwnMode::take && options.from && *options.from != record.epoch)
+      return fail(ESTALE, fmt::format("rank {} has a new owner already", rank));
+    auto owner = journal.owner ? journal.owner_node.lock() : nullptr;
+    if (owner && owner != alive && options.mode == OwnMode::if_free)
+      return fail(EBUSY, fmt::format("rank {} is served by another process", rank));
+    record = {record.epoch.next(), options.node};
+    fence = {fence.version + 1, encode_fence(record)};
     bool survived = journal.ever_owned && !journal.in_doubt;
     journal.ever_owned = true;
     if (journal.segments.empty()) journal.in_doubt = false;
     journal.made.reset();
     journal.sync_failed = false;
     journal.owner = disk.next_owner_++;
-    return Owned{journal.owner, survived};
+    journal.owner_node = alive;
+    return Owned{journal.owner, owner == nullptr || owner == alive,
+                 {survived, record.epoch, fence.version, options.node}};
   };
   auto done = node_.start<Owned>(StoreCall::own_journal, fmt::format("own journal rank-{}", rank),
                                  0, std::move(apply));
   Result<Owned> owned = co_await done;
   if (!owned) co_return std::unexpected(std::move(owned).error());
-  survived_[rank] = owned->survived;
+  ownerships_[rank] = owned->ownership;
+  (*node_.owned())[rank] = owned->token;
   auto& device = owned_[rank];
   if (!device) device = std::make_unique<MemoryJournal>(node_, rank, 0);
   device->set_owner(owned->token);
+  if (!owned->proven) CO_TRY(co_await wait_for_lease(node_.executor(), state_, options));
   points::OwnJournal::after();
   co_return device.get();
+}
+
+Task<Result<Epoch>> MemoryStore::raise_epoch(RankId rank, Epoch at_least) {
+  Ownership& mine = ownerships_[rank];
+  if (mine.epoch < at_least) {
+    FenceRecord record{at_least, mine.node};
+    std::string key = fence_key(rank), value = encode_fence(record);
+    CO_TRY_ASSIGN(uint64_t version, co_await state_.set(key, mine.fence, value));
+    mine.fence = version;
+    mine.epoch = at_least;
+  }
+  co_return mine.epoch;
 }
 
 Task<Result<void>> MemoryStore::disown_journal(RankId rank) {
@@ -66,8 +102,8 @@ Task<Result<JournalDevice*>> MemoryStore::read_journal(RankId rank) {
 }
 
 bool MemoryStore::unsynced_survived(RankId rank) const {
-  auto it = survived_.find(rank);
-  return it != survived_.end() && it->second;
+  auto it = ownerships_.find(rank);
+  return it != ownerships_.end() && it->second.survived;
 }
 
 Task<Result<StoreUsage>> MemoryStore::usage() {
@@ -134,6 +170,18 @@ Task<Result<std::vector<std::pair<std::string, StateValue>>>> MemoryState::list(
   };
   auto done = node_.start<List>(StoreCall::state_get, "list state", 0, std::move(apply));
   Result<List> result = co_await done;
+  co_return result;
+}
+
+Task<Result<void>> MemoryState::remove(std::string key) {
+  std::string what = "remove state '" + key + "'";
+  MemoryNode::Apply<void> apply = [&disk = node_.disk(),
+                                   key = std::move(key)](const Effect&) -> Result<void> {
+    disk.state_.erase(key);
+    return {};
+  };
+  auto done = node_.start<void>(StoreCall::state_set, std::move(what), 0, std::move(apply));
+  Result<void> result = co_await done;
   co_return result;
 }
 

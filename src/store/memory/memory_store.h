@@ -28,13 +28,20 @@ class MemoryNode {
 
   MemoryDisk& disk() { return *disk_; }
   Executor& executor() { return executor_; }
+  std::shared_ptr<void> alive() const { return alive_; }
   void shut_down() { shut_down_ = true; }
+  // The journals that this store has taken, by token: it commits nothing once one of them is
+  // somebody else's.
+  std::shared_ptr<std::map<RankId, uint64_t>> owned() const { return owned_; }
+  static Result<void> hold(MemoryDisk& disk, const std::map<RankId, uint64_t>& owned);
 
  private:
   Executor& executor_;
   std::shared_ptr<MemoryDisk> disk_;
   Random* random_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+  std::shared_ptr<std::map<RankId, uint64_t>> owned_ =
+      std::make_shared<std::map<RankId, uint64_t>>();
   bool shut_down_ = false;
 };
 
@@ -145,6 +152,8 @@ class MemoryData final : public DataStore {
   Task<Result<void>> sync(Ino ino) override;
   Task<Result<void>> sync_all() override;
   bool has_unsynced() const override;
+  void note_written(Ino) override {}  // the disk knows who wrote what
+  void forget(Ino) override {}
   Task<Result<void>> remove(Ino ino) override;
   Task<Result<std::vector<Ino>>> list(Ino from, size_t max) override;
 
@@ -165,6 +174,7 @@ class MemoryState final : public StateStore {
   Task<Result<StateValue>> get(std::string key) override;
   Task<Result<uint64_t>> set(std::string key, uint64_t expected, std::string value) override;
   Task<Result<std::vector<std::pair<std::string, StateValue>>>> list(std::string prefix) override;
+  Task<Result<void>> remove(std::string key) override;
 
  private:
   MemoryNode& node_;
@@ -174,7 +184,8 @@ class MemoryState final : public StateStore {
 // Every call completes through the executor, after the time that the disk's faults say, never
 // inline, so that the executor decides the order. Destroying the store leaves its operations in
 // flight: MemoryDisk::crash() settles them, or they complete on the disk when the executor runs
-// them. A new owner of a journal fences the old one at once (ESTALE). Errors leave the disk as
+// them. A new owner of a journal fences the old one at once (ESTALE); an owner
+// is dead, for OwnMode::if_free, when its store is destroyed. Errors leave the disk as
 // MemoryFaults says.
 class MemoryStore final : public Store {
  public:
@@ -184,7 +195,9 @@ class MemoryStore final : public Store {
   DirStore& dirs() override { return dirs_; }
   DataStore& data() override { return data_; }
   StateStore& state() override { return state_; }
-  Task<Result<JournalDevice*>> own_journal(RankId rank) override;
+  using Store::own_journal;
+  Task<Result<JournalDevice*>> own_journal(RankId rank, OwnOptions options) override;
+  Task<Result<Epoch>> raise_epoch(RankId rank, Epoch at_least) override;
   Task<Result<void>> disown_journal(RankId rank) override;
   Task<Result<JournalDevice*>> read_journal(RankId rank) override;
   bool unsynced_survived(RankId rank) const override;
@@ -198,7 +211,13 @@ class MemoryStore final : public Store {
   MemoryData data_;
   MemoryState state_;
   std::map<RankId, std::unique_ptr<MemoryJournal>> owned_, readers_;
-  std::map<RankId, bool> survived_;
+  struct Ownership {
+    bool survived = false;
+    Epoch epoch;
+    uint64_t fence = 0;  // the version of its fence
+    uint64_t node = 0;
+  };
+  std::map<RankId, Ownership> ownerships_;
 };
 
 }  // namespace graftfs

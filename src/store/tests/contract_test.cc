@@ -1,5 +1,7 @@
 // The contract of store.h, over every implementation.
 
+#include "store/fence.h"
+#include "store/tests/other_process.h"
 #include "store/tests/store_test_util.h"
 
 namespace graftfs {
@@ -14,11 +16,27 @@ struct MemoryBackend {
   std::unique_ptr<Store> open(EventLoop& loop, BlockingPool&) {
     return std::make_unique<MemoryStore>(loop, disk, nullptr);
   }
+  // Another process takes rank 0, and stays while `fn` runs.
+  void take(RankId rank, const std::function<void()>& fn) {
+    EventLoop loop;
+    MemoryStore other(loop, disk, nullptr);
+    EXPECT_CODE(graftfs::run(loop, other.own_journal(rank)), EBUSY);
+    OwnOptions options;
+    options.mode = OwnMode::take;
+    ASSERT_OK(graftfs::run(loop, other.own_journal(rank, options)));
+    fn();
+  }
 };
 
 struct LocalBackend {
   TempDir dir;
   LocalBackend() { EXPECT_OK(LocalStore::format(dir.path)); }
+  void take(RankId, const std::function<void()>& fn) {
+    OtherProcess other(dir.path);
+    ASSERT_EQ(other.ask("own if_free"), fmt::format("error {}", EBUSY));
+    ASSERT_EQ(other.ask("own take"), "ok");
+    fn();
+  }
   std::unique_ptr<Store> open(EventLoop& loop, BlockingPool& pool) {
     LocalOptions options;
     options.journal.segment_capacity = kCapacity;
@@ -225,6 +243,79 @@ TYPED_TEST(StoreContract, ADisownedJournalIsFenced) {
   auto again = this->run(this->store_->own_journal(kRank));
   ASSERT_OK(again);
   EXPECT_OK(this->run((*again)->write(SegmentId{1}, 0, "new")));
+}
+
+TYPED_TEST(StoreContract, ClusterStateIsComparedAndSet) {
+  StateStore& state = this->store_->state();
+  for (uint64_t i = 0; i < 30; ++i) {
+    auto set = this->run(state.set("cluster/table", i, fmt::format("value {}\n", i)));
+    ASSERT_OK(set);
+    EXPECT_EQ(*set, i + 1);
+    EXPECT_CODE(this->run(state.set("cluster/table", i, "late")), ESTALE);
+  }
+  EXPECT_CODE(this->run(state.set("cluster/table", 0, "late")), ESTALE);
+  EXPECT_CODE(this->run(state.set("cluster/table", 31, "early")), ESTALE);
+  EXPECT_OK(this->run(state.set("cluster/node-00ff", 0, "")));
+  EXPECT_OK(this->run(state.set("cluster/keys/revoked-1", 0, "x")));
+  EXPECT_OK(this->run(state.set("clusterless", 0, "y")));
+  this->reopen();
+  StateStore& again = this->store_->state();
+  auto value = *this->run(again.get("cluster/table"));
+  EXPECT_EQ(value.version, 30u);
+  EXPECT_EQ(value.value, "value 29\n");
+  auto all = *this->run(again.list("cluster/"));
+  ASSERT_EQ(all.size(), 3u);
+  EXPECT_EQ(all[0].first, "cluster/keys/revoked-1");
+  EXPECT_EQ(all[1].first, "cluster/node-00ff");
+  EXPECT_EQ(all[1].second.version, 1u);
+  EXPECT_EQ(this->run(again.list("cluster/keys/"))->size(), 1u);
+  EXPECT_OK(this->run(again.remove("cluster/node-00ff")));
+  EXPECT_OK(this->run(again.remove("cluster/node-00ff")));
+  EXPECT_EQ(this->run(again.get("cluster/node-00ff"))->version, 0u);
+}
+
+TYPED_TEST(StoreContract, EveryOwnerHasAHigherEpoch) {
+  OwnOptions mine;
+  mine.node = 0xabc;
+  ASSERT_OK(this->run(this->store_->own_journal(kRank, mine)));
+  EXPECT_EQ(*this->run(this->store_->raise_epoch(kRank, Epoch{0})), Epoch{1});
+  auto fence = [&] {
+    std::string key = fence_key(kRank);
+    return *decode_fence(this->run(this->store_->state().get(key))->value, kRank);
+  };
+  EXPECT_EQ(fence().epoch, Epoch{1});
+  EXPECT_EQ(fence().node, 0xabcu);
+  EXPECT_EQ(*this->run(this->store_->raise_epoch(kRank, Epoch{9})), Epoch{9});
+  EXPECT_EQ(fence().epoch, Epoch{9});
+  EXPECT_OK(this->run(this->dirs().commit({update(Ino{1}, {})})));
+  this->reopen();
+  OwnOptions late;
+  late.mode = OwnMode::take;
+  late.from = Epoch{1};
+  EXPECT_CODE(this->run(this->store_->own_journal(kRank, late)), ESTALE);
+  late.from = Epoch{9};
+  ASSERT_OK(this->run(this->store_->own_journal(kRank, late)));
+  EXPECT_EQ(fence().epoch, Epoch{10});
+}
+
+TYPED_TEST(StoreContract, WhatAFencedOwnerChangesIsRefused) {
+  auto owned = this->run(this->store_->own_journal(kRank));
+  ASSERT_OK(owned);
+  ASSERT_OK(this->run((*owned)->create(SegmentId{1})));
+  EXPECT_OK(this->run(this->data().write(Ino{600}, 0, "kept", 0)));
+  ASSERT_NO_FATAL_FAILURE(this->backend_.take(kRank, [&] {
+    EXPECT_CODE(this->run(this->dirs().commit({update(Ino{1}, {{"k", "late"}})})), ESTALE);
+    EXPECT_CODE(this->run((*owned)->create(SegmentId{2})), ESTALE);
+    EXPECT_CODE(this->run((*owned)->remove(SegmentId{1})), ESTALE);
+    EXPECT_CODE(this->run(this->data().remove(Ino{600})), ESTALE);
+    EXPECT_CODE(this->run(this->store_->raise_epoch(kRank, Epoch{99})), ESTALE);
+  }));
+  this->reopen();
+  EXPECT_EQ(*this->run(this->dirs().read_entry(Ino{1}, "k")), std::nullopt);
+  EXPECT_EQ(this->read(Ino{600}, 0, 4), "kept");
+  auto again = this->run(this->store_->own_journal(kRank));
+  ASSERT_OK(again);
+  EXPECT_EQ(this->run((*again)->list())->size(), 1u);
 }
 
 TYPED_TEST(StoreContract, DataIsSparseAndZeroWhereNothingWasWritten) {

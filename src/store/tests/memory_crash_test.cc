@@ -147,7 +147,10 @@ TEST_F(MemoryCrash, AWriteInFlightMayBeTorn) {
 TEST_F(MemoryCrash, ANewOwnerFencesTheOldOne) {
   JournalDevice& old = own_with_segment();
   MemoryStore other(loop_, disk_, nullptr);
-  auto owned = run(other.own_journal(kRank));
+  EXPECT_CODE(run(other.own_journal(kRank)), EBUSY);
+  OwnOptions take;
+  take.mode = OwnMode::take;
+  auto owned = run(other.own_journal(kRank, take));
   ASSERT_OK(owned);
   EXPECT_CODE(run(old.write(kSegment, 0, "late")), ESTALE);
   EXPECT_CODE(run(old.sync(kSegment)), ESTALE);
