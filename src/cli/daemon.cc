@@ -10,11 +10,14 @@
 #include "cli/status.h"
 #include "cli/volume.h"
 #include "cluster/beats.h"
+#include "node/node.h"
+#include "node/volume_key.h"
 
 namespace graftfs::cli {
 namespace {
 
 constexpr int kPoolThreads = 4;
+constexpr Nanos kFindPatience = 5 * kSecond;  // for a cluster that is starting
 constexpr uint32_t kSyncEverything = 0, kSyncJournal = 1;  // flags of the shutdown ioctl
 
 }  // namespace
@@ -27,6 +30,8 @@ Daemon::~Daemon() {
   socket_.reset();
   mount_.reset();
   client_.reset();
+  router_.reset();
+  finder_.reset();
   rank_.reset();
   store_.reset();
 }
@@ -81,34 +86,68 @@ Task<void> Daemon::serve() {
 Task<Result<void>> Daemon::bring_up() {
   std::string key = kFormattedKey;
   CO_TRY_ASSIGN(StateValue formatted, co_await store_->state().get(key));
-  CO_TRY(co_await check_cluster());
-  RankOptions options = rank_options();
-  options.journal_must_exist = formatted.version > 0;
-  rank_ = std::make_unique<Rank>(loop_, *store_, std::move(options));
-  CO_TRY(co_await rank_->start());
+  CO_TRY_ASSIGN(bool served, co_await is_served());
+  if (served) {
+    CO_TRY(co_await join_cluster());
+  } else {
+    RankOptions options = rank_options();
+    options.journal_must_exist = formatted.version > 0;
+    rank_ = std::make_unique<Rank>(loop_, *store_, std::move(options));
+    CO_TRY(co_await rank_->start());
+  }
   start_took_ = loop_.now() - began_;
   KILL_POINT("daemon.recovered");
   CO_TRY(mount());
-  CO_TRY_ASSIGN(socket_, StatusSocket::listen(loop_, options_.volume, [this] { return status(); }));
-  const Recovered& r = rank_->recovered();
+  CO_TRY_ASSIGN(socket_, StatusSocket::listen(
+                             loop_, options_.volume, [this] { return status(); },
+                             rank_ ? kSocketName : mount_socket(options_.mountpoint)));
   mounted_ = true;
-  log_.line(fmt::format("mounted {} on {}: {} events replayed in {:.3f} s", options_.volume,
-                        options_.mountpoint, r.events,
-                        static_cast<double>(start_took_) / kSecond));
+  if (rank_) {
+    log_.line(fmt::format("mounted {} on {}: {} events replayed in {:.3f} s", options_.volume,
+                          options_.mountpoint, rank_->recovered().events,
+                          static_cast<double>(start_took_) / kSecond));
+  } else {
+    log_.line(fmt::format("mounted {}, which others serve, on {}", options_.volume,
+                          options_.mountpoint));
+  }
   notifier_.ready();
   co_return Result<void>{};
 }
 
-// A mount that hosts the rank itself can do so where there is only one.
-Task<Result<void>> Daemon::check_cluster() {
-  std::string key = cluster::kTableKey;
+// Whether processes of a cluster serve the volume. A mount alone hosts one rank, so a volume that
+// has several is others' to serve.
+Task<Result<bool>> Daemon::is_served() {
+  std::string key = cluster::kTableKey, prefix(cluster::kNodePrefix);
   CO_TRY_ASSIGN(StateValue found, co_await store_->state().get(key));
   CO_TRY_ASSIGN(cluster::Table table, cluster::decode_table(found.value));
-  if (table.ranks.size() > 1)
-    co_return fail(ENOTSUP, fmt::format("{} has {} ranks, and a mount can host one; remove the "
-                                        "others first, with 'graftfs serve {}' and 'graftfs rank "
-                                        "remove'",
-                                        options_.volume, table.ranks.size(), options_.volume));
+  if (table.ranks.size() > 1) co_return true;
+  bool taken = false;
+  for (const auto& [rank, line] : table.ranks) {
+    std::string node = cluster::node_key(line.node);
+    CO_TRY_ASSIGN(StateValue record, co_await store_->state().get(node));
+    auto known = cluster::decode_node(node, record.value);
+    // One of this machine that is dead leaves the rank to this mount; of others the lock tells.
+    taken = known && (known->machine != node::this_machine() ||
+                      node::started_at(known->pid) == known->started);
+  }
+  co_return taken;
+}
+
+Task<Result<void>> Daemon::join_cluster() {
+  CO_TRY_ASSIGN(std::string secret, node::volume_key(options_.volume));
+  finder_ = std::make_unique<node::Finder>(
+      loop_, store_->state(), volume_number(store_->volume_file().uuid), std::move(secret));
+  Result<void> found = co_await finder_->start(kFindPatience);
+  if (!found)
+    co_return fail(found.error().code,
+                   fmt::format("{}; start one with 'graftfs serve {}'", describe(found.error()),
+                               options_.volume));
+  router_ = std::make_unique<Router>(
+      loop_,
+      [this](RankId rank, net::ConnectFn done) {
+        finder_->dial(rank, client_->session(), std::move(done));
+      },
+      [this] { return finder_->map(); });
   co_return Result<void>{};
 }
 
@@ -116,13 +155,15 @@ Result<void> Daemon::mount() {
   const Settings& s = options_.settings;
   ClientOptions client;
   client.atime = s.atime && !s.read_only;
-  client_ = std::make_unique<Client>(loop_, *rank_, store_->data(), random_, client);
+  MetadataService& service = rank_ ? static_cast<MetadataService&>(*rank_) : *router_;
+  client_ = std::make_unique<Client>(loop_, service, store_->data(), random_, client);
   MountOptions mount;
   mount.mountpoint = options_.mountpoint;
   mount.source = options_.volume;
   mount.read_only = s.read_only;
   mount.allow_other = s.allow_other;
-  mount.entry_timeout_s = mount.attr_timeout_s = s.kernel_cache;
+  // What others change has to be seen.
+  mount.entry_timeout_s = mount.attr_timeout_s = rank_ ? s.kernel_cache : 0;
   mount.shut_down = [this](uint32_t flags, std::function<void(int)> done) {
     shut_down(flags, std::move(done));
   };
@@ -135,7 +176,10 @@ Task<void> Daemon::bring_down() {
   KILL_POINT("daemon.unmounted");
   mount_.reset();
   client_.reset();
-  Result<void> stopped = co_await rank_->stop();
+  router_.reset();
+  finder_.reset();
+  Result<void> stopped;
+  if (rank_) stopped = co_await rank_->stop();
   if (!stopped && !shut_down_) {
     log_.line(fmt::format("the volume was not closed cleanly: {}; nothing acknowledged is lost, and "
                           "the next mount recovers it",
@@ -179,7 +223,11 @@ void Daemon::fail_start(const Error& error) {
 }
 
 std::string Daemon::status() {
-  if (!rank_) return "{}";
+  if (!rank_) {
+    return nlohmann::json{{"pid", ::getpid()}, {"mountpoint", options_.mountpoint},
+                          {"served_by_others", true}}
+        .dump();
+  }
   return describe_rank(*rank_, *store_, options_.mountpoint, options_.settings,
                        loop_.now() - began_, start_took_)
       .dump();

@@ -13,6 +13,7 @@
 #include "cli/status_socket.h"
 #include "client/client.h"
 #include "fuse/mount.h"
+#include "node/finder.h"
 #include "server/rank.h"
 #include "store/local/local_store.h"
 
@@ -42,7 +43,8 @@ class Daemon {
   Task<Result<void>> bring_up();
   Task<void> bring_down();
   RankOptions rank_options();
-  Task<Result<void>> check_cluster();
+  Task<Result<bool>> is_served();
+  Task<Result<void>> join_cluster();
   Result<void> mount();
   void shut_down(uint32_t flags, std::function<void(int)> done);
   void tell_progress(const RecoveryProgress& progress);
@@ -63,7 +65,9 @@ class Daemon {
   SystemRandom random_;
   std::unique_ptr<BlockingPool> pool_;
   std::unique_ptr<LocalStore> store_;
-  std::unique_ptr<Rank> rank_;
+  std::unique_ptr<Rank> rank_;  // null: others serve
+  std::unique_ptr<node::Finder> finder_;
+  std::unique_ptr<Router> router_;
   std::unique_ptr<Client> client_;
   std::unique_ptr<FuseMount> mount_;
   std::unique_ptr<StatusSocket> socket_;

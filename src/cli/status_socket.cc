@@ -12,6 +12,8 @@
 
 #include <cstring>
 
+#include "base/crc32c.h"
+
 namespace graftfs::cli {
 namespace {
 
@@ -54,6 +56,10 @@ std::string read_until_end(int fd) {
 }
 
 }  // namespace
+
+std::string mount_socket(const std::string& mountpoint) {
+  return fmt::format("{}/mount-{:08x}", kSocketsDir, crc32c(mountpoint));
+}
 
 Result<std::unique_ptr<StatusSocket>> StatusSocket::listen(EventLoop& loop,
                                                            const std::string& volume,

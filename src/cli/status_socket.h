@@ -17,6 +17,8 @@ namespace graftfs::cli {
 inline constexpr char kSocketName[] = "control";
 // Sockets of processes that serve: PID.RANK, PID.status.
 inline constexpr char kSocketsDir[] = "sockets";
+// Of a mount of a volume that others serve; there may be several.
+std::string mount_socket(const std::string& mountpoint);
 
 // The daemon's side. Owned by the daemon, on the loop's thread. Destroying it removes the socket;
 // after a crash a dead one stays, which the next daemon replaces.

@@ -59,7 +59,8 @@ Result<int> umount_command(const std::string& name, bool lazy) {
     dir = point;
     there = find_mount(dir);
   }
-  auto served = ask_daemon(there->source);
+  auto served = ask_daemon(there->source, mount_socket(dir));
+  if (!served) served = ask_daemon(there->source);
   // A dead daemon's mount is busy for nobody.
   TRY(unmount(dir, lazy || !served));
   if (!served) {

@@ -72,9 +72,7 @@ void PeerLines::update(ViewPtr view) {
 void PeerLines::dial(RankId rank) {
   Other& other = others_[rank];
   const RankView* where = view_->find(rank);
-  if (other.line || other.dialing || other.waiting || !where || !where->alive ||
-      where->addresses.empty())
-    return;
+  if (other.line || other.dialing || other.waiting || !where || !where->alive) return;
   other.dialing = true;
   dial_(rank, *where,
         [this, rank, alive = alive_](Result<std::unique_ptr<net::Connection>> connection) {

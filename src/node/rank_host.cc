@@ -50,6 +50,7 @@ void RankHost::main(std::promise<void> ready) {
 void RankHost::take_down() {
   tasks_->cancel_all();
   listeners_.clear();
+  clients_.reset();
   server_.reset();
   peers_.reset();
   sockets_.reset();
@@ -96,10 +97,15 @@ Task<Result<Epoch>> RankHost::bring_up(OwnOptions own) {
   options.log = [this](const std::string& line) {
     context_.log(fmt::format("rank {}: {}", rank_, line));
   };
-  server_ = std::make_unique<Rank>(*loop_, *store_, std::move(options));
+  server_ = std::make_unique<Rank>(*loop_, *store_, options);
   KILL_POINT("cluster.take.begin");
   CO_TRY(co_await server_->start());
   KILL_POINT("cluster.take.recovered");
+  EndpointOptions endpoint;
+  endpoint.lease = context_.lease_ms * kMillisecond;
+  endpoint.window = endpoint.lease;
+  endpoint.log = options.log;
+  clients_ = std::make_unique<Endpoint>(*server_, std::move(endpoint));
   CO_TRY(listen());
   peers_->begin(server_->epoch());
   co_return server_->epoch();
@@ -132,6 +138,7 @@ Result<void> RankHost::listen() {
 
 void RankHost::accept(std::unique_ptr<net::Connection> connection) {
   if (connection->peer().role == net::Role::node) return peers_->accepted(std::move(connection));
+  if (connection->peer().role == net::Role::client) return clients_->add(std::move(connection));
   MARK("node.accept.refused");
   connection->close();
   loop_->post([gone = std::shared_ptr<net::Connection>(std::move(connection))] {});
@@ -164,6 +171,7 @@ void RankHost::stop(std::function<void(Result<void>)> done) {
 
 Task<void> RankHost::run_stop(std::function<void(Result<void>)> done) {
   listeners_.clear();
+  clients_.reset();
   Result<void> stopped;
   if (server_) stopped = co_await server_->stop();
   done(std::move(stopped));
@@ -189,6 +197,7 @@ void RankHost::status(std::function<void(HostStatus)> done) {
       s.cache_entries = server_->cache().usage().entries;
       s.events_replayed = r.events;
       s.recovery_seconds = static_cast<double>(r.scan + r.replay + r.attach) / kSecond;
+      s.clients = clients_ ? clients_->connections() : 0;
       for (RankId other : peers_->ranks())
         if (peers_->is_up(other)) s.peers_up.push_back(other);
     }

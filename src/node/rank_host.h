@@ -14,6 +14,7 @@
 #include "net/local/local.h"
 #include "net/socket/socket.h"
 #include "node/peer_lines.h"
+#include "server/endpoint.h"
 #include "server/rank.h"
 #include "store/local/local_store.h"
 
@@ -102,6 +103,7 @@ class RankHost {
   std::unique_ptr<net::SocketTransport> sockets_;
   std::unique_ptr<PeerLines> peers_;
   std::unique_ptr<Rank> server_;
+  std::unique_ptr<Endpoint> clients_;  // once it serves
   std::vector<std::unique_ptr<net::Listener>> listeners_;
   std::unique_ptr<TaskScope> tasks_;
   std::thread thread_;

@@ -233,6 +233,11 @@ void Endpoint::carry_out(Line& line, msg::Call call) {
     reply.err = EROFS;
     return answer(line.id, call.number, std::move(reply));
   }
+  // The client has written through a store of its own: what this rank syncs has to cover that.
+  if (const auto* wrote = std::get_if<WroteArgs>(&request.args))
+    rank_.core().store().data().note_written(wrote->ino);
+  if (const auto* set = std::get_if<SetattrArgs>(&request.args); set && set->valid & kSetSize)
+    rank_.core().store().data().note_written(set->ino);
   rank_.submit(std::move(request),
                [this, alive = alive_, id = line.id, number = call.number](Reply reply) {
                  if (*alive) answer(id, number, std::move(reply));
