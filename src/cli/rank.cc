@@ -76,7 +76,8 @@ class Cluster {
   explicit Cluster(OpenVolume& open) : open_(&open) {}
   bool is_here(const NodeRecord& r) const { return r.machine == machine_; }
   bool runs_here(const NodeRecord& r) const {
-    return is_here(r) && r.started != 0 && node::started_at(r.pid) == r.started;
+    return is_here(r) && r.started != 0 && node::started_at(r.pid) == r.started &&
+           !node::is_stopped(r.pid);
   }
   Result<void> read_all() {
     StateStore& state = open_->store().state();

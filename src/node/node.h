@@ -101,5 +101,6 @@ int end_fenced(const std::vector<cluster::NodeRecord>& nodes,
 // The machine's boot id, and when a process began (0: there is none).
 std::string this_machine();
 uint64_t started_at(int32_t pid);
+bool is_stopped(int32_t pid);  // by a signal
 
 }  // namespace graftfs::node

@@ -16,14 +16,26 @@ std::string this_machine() {
   return id;
 }
 
-uint64_t started_at(int32_t pid) {
+namespace {
+// What /proc says of a process behind its name, which stands in parentheses and may hold anything.
+std::string stat_of(int32_t pid) {
   std::ifstream in(fmt::format("/proc/{}/stat", pid));
   std::string text((std::istreambuf_iterator<char>(in)), {});
-  // The name, in parentheses, may hold anything; the start is the 20th field behind it.
   size_t at = text.rfind(')');
-  if (at == std::string::npos) return 0;
-  cluster::Words words(std::string_view(text).substr(std::min(at + 2, text.size())));
+  return at == std::string::npos ? std::string() : text.substr(std::min(at + 2, text.size()));
+}
+}  // namespace
+
+bool is_stopped(int32_t pid) {
+  std::string text = stat_of(pid);
+  return text.starts_with("T ") || text.starts_with("t ");
+}
+
+uint64_t started_at(int32_t pid) {
+  std::string text = stat_of(pid);
+  cluster::Words words(text);
   std::string_view word;
+  // The 20th field.
   for (int i = 0; i < 19; ++i) words.word(word);
   uint64_t started = 0;
   return words.word(word) && std::from_chars(word.data(), word.data() + word.size(), started).ec ==

@@ -103,13 +103,15 @@ class Serve : public ::testing::Test {
   json list() const { return json::parse(run("rank list " + volume_ + " --json").text); }
   // Who serves the rank; 0: nobody who lives.
   pid_t server_of(int rank) const {
-    for (const json& r : list()["ranks"])
-      if (r["rank"] == rank && r["alive"]) return r.value("pid", 0);
+    const json all = list();
+    for (const json& r : all.at("ranks"))
+      if (r.at("rank") == rank && r.at("alive")) return r.value("pid", 0);
     return 0;
   }
   bool stands_by(pid_t pid) const {
-    for (const json& n : list()["nodes"])
-      if (n["pid"] == pid && n["standby"] && n["alive"]) return true;
+    const json all = list();
+    for (const json& n : all.at("nodes"))
+      if (n.at("pid") == pid && n.at("standby") && n.at("alive")) return true;
     return false;
   }
 
