@@ -138,8 +138,11 @@ Task<Result<size_t>> Rank::write_back_batch() {
   std::vector<Dir*> dirs;
   absl::flat_hash_map<Dir*, size_t> index;
   std::vector<std::vector<DirtyItem*>> items;
+  // A commit needs room for all the pages that it changes before it gives any back: where there was
+  // none, there may be some for fewer.
+  const size_t most = std::max<size_t>(options_.write_back_batch / (out_of_space_ ? 8 : 1), 1);
   size_t count = 0;
-  for (DirtyItem* item = cache_.oldest_dirty(); item && count < options_.write_back_batch;
+  for (DirtyItem* item = cache_.oldest_dirty(); item && count < most;
        item = cache_.next_dirty(item)) {
     Dir* dir = item->is_header ? static_cast<Dir*>(item) : static_cast<Dentry*>(item)->dir;
     if (dir->frozen || dir->damaged) continue;
