@@ -67,13 +67,14 @@ Result<void> Migrations::may_export(Ino root, RankId to, bool hidden, const Plac
     return fail(EHOSTDOWN, fmt::format("rank {} is down; move it when the rank is back", to));
   if (stopping_) return fail(ECANCELED, "this rank is stopping");
   const Dir* dir = core_.cache().find_dir(root);
-  if (place.what == Place::other)
-    return fail(EREMOTE, "the directory is at another rank; ask there");
   if (place.what == Place::frozen)
     return fail(EBUSY, "the directory is changing hands at the moment; try again");
   if (!dir && core_.cache().find_inode(root))
     return fail(ENOTDIR, "only directories can be moved to a rank");
-  if (!dir || dir->inode().nlink == 0) return fail(ENOENT, "there is no such directory");
+  // What is not in the store yet only its rank knows.
+  if (place.what != Place::ours || !dir)
+    return fail(EREMOTE, "the directory is not at this rank; ask the one that has it");
+  if (dir->inode().nlink == 0) return fail(ENOENT, "there is no such directory any more");
   if (is_hidden_dir(root) && !hidden)
     return fail(EINVAL, "a rank's hidden directories stay with it");
   for (const auto& [id, e] : exports_) {

@@ -95,6 +95,8 @@ void Migrations::log_part(Importing& i, uint32_t number) {
 
 void Migrations::log_import(Importing& i) {
   const msg::MigrateFinal& final = *i.final;
+  i.bounds.clear();
+  for (const msg::BoundItem& bound : final.bounds) i.bounds.push_back(bound.ino);
   // Who was told of an inode there will come here with it.
   for (const msg::SessionItem& item : final.sessions) core_.open_session(item.session);
   Import import;
@@ -128,6 +130,11 @@ void Migrations::absorb(Importing& i) {
   ByteWriter w(payload);
   encode_import_end(w, i.id, true);
   i.end = core_.log_event(EventType::import_end, payload);
+  // What of ours hung in it hangs in what is ours now.
+  for (Ino bound : i.bounds) {
+    Dir* dir = cache.find_dir(bound);
+    if (dir && !dir->is_foreign()) cache.attach(*dir);
+  }
   if (i.final)
     for (const msg::SessionItem& item : i.final->sessions)
       for (const HoldCount& hold : item.holds) core_.add_hold(hold.ino, item.session, hold.count);
