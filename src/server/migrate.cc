@@ -104,11 +104,18 @@ void Migrations::receive(RankId from, Message message) {
 
 // About a migration that is over, or that a crash has made us forget.
 void Migrations::stray(RankId from, const Message& message, const ProtocolId& id) {
-  if (std::holds_alternative<msg::MigrateAsk>(message.body)) {
-    const auto& forwards = core_.state().forwards;
-    const bool gone = std::any_of(forwards.begin(), forwards.end(),
-                                  [&](const auto& f) { return f.second.id == id; });
-    return say(from, msg::MigrateTell{id, migration::fate_without_state(gone)});
+  const auto& forwards = core_.state().forwards;
+  const bool gone = std::any_of(forwards.begin(), forwards.end(),
+                                [&](const auto& f) { return f.second.id == id; });
+  switch (migration::answer_without_state(message.body, gone)) {
+    case migration::LostAnswer::none:
+      break;
+    case migration::LostAnswer::abort:
+      return say(from, msg::MigrateAbort{id, "this migration is not known here"});
+    case migration::LostAnswer::not_exported:
+      return say(from, msg::MigrateTell{id, msg::MigrateFate::not_exported});
+    case migration::LostAnswer::exported:
+      return say(from, msg::MigrateTell{id, msg::MigrateFate::exported});
   }
   switch (migration::answer_without_state(message.body)) {
     case migration::StrayAnswer::none:

@@ -119,6 +119,7 @@ class MovingClient {
   void number_the_request() { seq_[at_]++; }
   void send() {
     pending_ = true;
+    if (!ranks_.is_up(at_)) return;  // resend() comes
     Request request;
     request.session = session_;
     request.seq = seq_[at_];
