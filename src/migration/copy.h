@@ -51,10 +51,10 @@ class SubtreeCopy {
 
  private:
   struct Sent {
-    Version version;    // what is newer was not sent
+    Version version;  // what is newer was not sent
     bool pinned = false;
   };
-  void look();          // what has to be gone through
+  void look();  // what has to be gone through
   void visit(Dir& dir, msg::MigratePart& part, size_t& bytes);
   void bury(Ino ino, const Sent& sent, msg::MigratePart& part);
 
@@ -68,8 +68,8 @@ class SubtreeCopy {
   std::vector<Ino> todo_;
   std::vector<Ino> left_;  // to be buried
   size_t at_ = 0;
-  NameHash cursor_ = 0;    // within todo_[at_]
-  Version pass_;           // of that directory, when this pass over it began
+  NameHash cursor_ = 0;  // within todo_[at_]
+  Version pass_;         // of that directory, when this pass over it began
   uint32_t rounds_ = 0;
   bool broken_ = false;
 };

@@ -120,8 +120,8 @@ struct ExportJournal {
 };
 std::optional<ExportStep> after_export(const ExportJournal& journal, bool tell_parent);
 
-// What an exporter answers about an id that it has no state of: it has given up, or a crash has made
-// it forget. `forward_has_id`: its journal says that it has exported.
+// What an exporter answers about an id that it has no state of: it has given up, or a crash has
+// made it forget. `forward_has_id`: its journal says that it has exported.
 enum class LostAnswer : uint8_t { none, abort, not_exported, exported };
 LostAnswer answer_without_state(const Body& message, bool forward_has_id);
 

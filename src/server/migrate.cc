@@ -14,9 +14,8 @@ Migrations::Migrations(RankCore& core) : core_(core), alive_(std::make_shared<bo
 Migrations::~Migrations() { *alive_ = false; }
 
 void Migrations::say(RankId to, Body body) {
-  core_.say_when(Lsn{}, [this, to, body = std::move(body)]() mutable {
-    core_.send(to, std::move(body));
-  });
+  core_.say_when(Lsn{},
+                 [this, to, body = std::move(body)]() mutable { core_.send(to, std::move(body)); });
 }
 
 void Migrations::when_durable(Lsn lsn, Fn then) {
@@ -173,8 +172,7 @@ std::optional<Need> Migrations::parks(const Dir& dir) const {
 
 std::optional<MovePlan> Migrations::plan(Ino root) const {
   const Dir* dir = core_.cache().find_dir(root);
-  if (!dir || place_of(core_.cache(), core_.state(), root).what != Place::ours)
-    return std::nullopt;
+  if (!dir || place_of(core_.cache(), core_.state(), root).what != Place::ours) return std::nullopt;
   MovePlan plan;
   for (const Dir* d : migration::subtree_of(core_.cache(), core_.state(), *dir)) {
     plan.dirs++;
@@ -216,6 +214,7 @@ void Migrations::recovered() {
   for (const Import& import : open) resume_import(import);
   const std::map<Ino, Forward> forwards = state.forwards;
   for (const auto& [root, forward] : forwards) resume_export(root, forward);
+  find_pins();
 }
 
 }  // namespace graftfs

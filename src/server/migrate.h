@@ -1,11 +1,12 @@
 #pragma once
-// Drives the state machines of migration (docs/protocols/migration.md) with messages, journal, cache
-// and time: migrate.cc has what both sides share, export.cc the one that gives, import.cc the one that
-// takes.
+// Drives the state machines of migration (docs/protocols/migration.md) with messages, journal,
+// cache and time: migrate.cc has what both sides share, migrate_export.cc the one that gives,
+// migrate_import.cc the one that takes, migrate_pins.cc what wants to be somewhere.
 
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 
 #include "migration/copy.h"
 #include "migration/exporter.h"
@@ -15,6 +16,12 @@
 namespace graftfs {
 
 using MoveFn = std::move_only_function<void(Result<void>)>;
+
+// The extended attribute of a directory that says at which rank it is to be; its value is the
+// rank's number.
+inline const std::string kPinName = "graftfs.pin";
+std::optional<RankId> parse_pin(std::string_view text);
+std::optional<RankId> pin_of(const Inode& inode);
 
 // How much a move would take along, as far as it is cached.
 struct MovePlan {
@@ -40,6 +47,8 @@ class Migrations {
   // Whether requests that touch this directory have to wait; for what.
   std::optional<Need> parks(const Dir& dir) const;
   bool is_frozen(const Dir& dir) const { return parks(dir).has_value(); }
+  // The directory may have a pin: if it is to be elsewhere it is moved there, as soon as it can be.
+  void pinned(Ino dir);
   void peer_up(RankId rank);
   void peer_down(RankId rank);
   // The rank serves again: what the journal has left open goes on.
@@ -92,7 +101,7 @@ class Migrations {
   bool overlaps(Ino root, const std::vector<msg::BoundItem>& bounds) const;
   void stray(RankId from, const Message& message, const ProtocolId& id);
 
-  // -- export.cc --
+  // -- migrate_export.cc --
   Task<void> start_task(Ino root, RankId to, MoveFn done, bool hidden);
   Result<void> may_export(Ino root, RankId to, bool hidden, const Place& place) const;
   void begin(Ino root, RankId to, MoveFn done);
@@ -116,7 +125,7 @@ class Migrations {
   std::vector<msg::SessionItem> sessions_of(Exporting& e) const;
   void resume_export(Ino root, const Forward& forward);
 
-  // -- import.cc --
+  // -- migrate_import.cc --
   void offered(RankId from, const msg::MigrateOffer& offer);
   void feed(const ProtocolId& id, const migration::ImportInput& input);
   void carry_out(Importing& i, migration::ImportStep step);
@@ -128,10 +137,16 @@ class Migrations {
   void open_gate(Importing& i);
   void resume_import(const Import& import);
 
+  // -- migrate_pins.cc --
+  void find_pins();
+  void next_pin();
+
   RankCore& core_;
   std::map<ProtocolId, std::unique_ptr<Exporting>> exports_;
   std::map<ProtocolId, std::unique_ptr<Importing>> imports_;
   uint64_t next_number_ = 1;
+  std::set<Ino> pins_;  // to be looked at
+  bool pinning_ = false;
   bool stopping_ = false;
   std::shared_ptr<bool> alive_;
 };

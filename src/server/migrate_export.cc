@@ -27,11 +27,14 @@ constexpr Nanos kLookAgain = kMillisecond;
 
 Result<void> result_of(const migration::ExportState& state) {
   switch (state.ending) {
-    case ExportEnding::exported: return {};
-    case ExportEnding::refused: return fail(EBUSY, "the other rank does not take it; try again");
+    case ExportEnding::exported:
+      return {};
+    case ExportEnding::refused:
+      return fail(EBUSY, "the other rank does not take it; try again");
     case ExportEnding::too_busy:
       return fail(EBUSY, "the directory is too busy to be moved; try again");
-    default: return fail(ECANCELED, "the move was given up, and nothing has changed; try again");
+    default:
+      return fail(ECANCELED, "the move was given up, and nothing has changed; try again");
   }
 }
 
@@ -60,8 +63,8 @@ Result<void> Migrations::may_export(Ino root, RankId to, bool hidden, const Plac
   Peers* peers = core_.peers();
   const std::vector<RankId> ranks = peers ? peers->ranks() : std::vector<RankId>{core_.id()};
   if (std::find(ranks.begin(), ranks.end(), to) == ranks.end())
-    return fail(EINVAL, fmt::format("there is no rank {}; 'graftfs rank list' shows those there are",
-                                    to));
+    return fail(EINVAL,
+                fmt::format("there is no rank {}; 'graftfs rank list' shows those there are", to));
   if (to == core_.id()) return fail(EINVAL, fmt::format("the directory is at rank {} already", to));
   if (!peers->alive(to))
     return fail(EHOSTDOWN, fmt::format("rank {} is down; move it when the rank is back", to));
@@ -112,8 +115,7 @@ void Migrations::begin(Ino root, RankId to, MoveFn done) {
     tell_parent = !bound && (e.parent || root == kRootIno);
   }
   const size_t part_bytes = std::min<size_t>(kPartBytes, core_.segment_capacity() / 4);
-  e.copy = std::make_unique<migration::SubtreeCopy>(core_.cache(), core_.state(), root,
-                                                       part_bytes);
+  e.copy = std::make_unique<migration::SubtreeCopy>(core_.cache(), core_.state(), root, part_bytes);
   exports_[e.id] = std::move(giving);
   carry_out(e, migration::begin_export(tell_parent));
 }
@@ -128,7 +130,8 @@ void Migrations::resume_export(Ino root, const Forward& forward) {
   e.moves = forward.moves;
   const bool tell_parent = !core_.state().find_bound(root) && !is_hidden_dir(root);
   exports_[e.id] = std::move(giving);
-  carry_out(e, std::move(*migration::after_export({.exported = true, .ended = false}, tell_parent)));
+  carry_out(e,
+            std::move(*migration::after_export({.exported = true, .ended = false}, tell_parent)));
 }
 
 // -- the machine --------------------------------------------------------------------------------
@@ -157,7 +160,8 @@ void Migrations::carry_out(Exporting& e, migration::ExportStep next) {
 
 void Migrations::act(Exporting& e, const ExportAction& a) {
   switch (a.kind) {
-    case ExportAction::send_offer: return send_offer(e);
+    case ExportAction::send_offer:
+      return send_offer(e);
     case ExportAction::recall: {
       const Dir* root = core_.cache().find_dir(e.root);
       if (!root) return;
@@ -168,17 +172,24 @@ void Migrations::act(Exporting& e, const ExportAction& a) {
         look_soon(*found->second);
       });
     }
-    case ExportAction::send_part: return send_part(e);
+    case ExportAction::send_part:
+      return send_part(e);
     case ExportAction::freeze:
       e.frozen = true;
       core_.add_gate(1);
       return look_soon(e);
-    case ExportAction::thaw: return thaw(e);
-    case ExportAction::send_final: return send_final(e);
-    case ExportAction::log_export: return log_export(e);
-    case ExportAction::drop: return drop(e);
-    case ExportAction::send_finish: return say(e.to, msg::MigrateFinish{e.id});
-    case ExportAction::send_bound_moved: return send_bound_moved(e);
+    case ExportAction::thaw:
+      return thaw(e);
+    case ExportAction::send_final:
+      return send_final(e);
+    case ExportAction::log_export:
+      return log_export(e);
+    case ExportAction::drop:
+      return drop(e);
+    case ExportAction::send_finish:
+      return say(e.to, msg::MigrateFinish{e.id});
+    case ExportAction::send_bound_moved:
+      return send_bound_moved(e);
     case ExportAction::log_end: {
       std::string payload;
       ByteWriter w(payload);
@@ -188,7 +199,8 @@ void Migrations::act(Exporting& e, const ExportAction& a) {
     }
     case ExportAction::send_abort:
       return say(e.to, msg::MigrateAbort{e.id, "the exporter has given up"});
-    case ExportAction::tell: return say(e.to, msg::MigrateTell{e.id, a.fate});
+    case ExportAction::tell:
+      return say(e.to, msg::MigrateTell{e.id, a.fate});
     case ExportAction::set_timer: {
       const uint64_t timer = ++e.timer;
       if (a.delay == 0) return;
@@ -198,8 +210,10 @@ void Migrations::act(Exporting& e, const ExportAction& a) {
           feed(id, ExportInput{.kind = ExportInput::timeout});
       });
     }
-    case ExportAction::pass: return migration::pass(a.point);
-    case ExportAction::gone: return;  // feed() sees it
+    case ExportAction::pass:
+      return migration::pass(a.point);
+    case ExportAction::gone:
+      return;  // feed() sees it
   }
 }
 
@@ -429,9 +443,8 @@ void Migrations::log_export(Exporting& e) {
   ByteWriter w(payload);
   encode_export(w, exported);
   Lsn lsn = core_.log_event(EventType::export_, payload);
-  when_durable(lsn, [this, id = e.id] {
-    feed(id, ExportInput{.kind = ExportInput::export_durable});
-  });
+  when_durable(lsn,
+               [this, id = e.id] { feed(id, ExportInput{.kind = ExportInput::export_durable}); });
 }
 
 // Applying the event has dropped the directories; now everybody who waits may know.
@@ -446,8 +459,7 @@ void Migrations::send_bound_moved(Exporting& e) {
   Peers* peers = core_.peers();
   if (e.root == kRootIno) {
     // It hangs nowhere: everybody looks for it in the cluster's table.
-    if (peers->root_rank() == e.to)
-      e.inputs.push_back({.kind = ExportInput::bound_known});
+    if (peers->root_rank() == e.to) e.inputs.push_back({.kind = ExportInput::bound_known});
     return;
   }
   // Who has the parent now is not known here for sure; the others say nothing.

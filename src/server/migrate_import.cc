@@ -56,19 +56,30 @@ void Migrations::carry_out(Importing& i, migration::ImportStep next) {
 
 void Migrations::act(Importing& i, const ImportAction& a) {
   switch (a.kind) {
-    case ImportAction::send_accept: return say(i.from, msg::MigrateAccept{i.id});
-    case ImportAction::keep_part: return;  // receive() has
-    case ImportAction::log_part: return log_part(i, a.number);
-    case ImportAction::send_part_done: return say(i.from, msg::MigratePartDone{i.id, a.number});
-    case ImportAction::log_import: return log_import(i);
-    case ImportAction::send_imported: return say(i.from, msg::MigrateImported{i.id});
-    case ImportAction::absorb: return absorb(i);
-    case ImportAction::log_end: return log_end(i, a.settled);
-    case ImportAction::discard: return i.parts.clear();
-    case ImportAction::send_finished: return say(i.from, msg::MigrateFinished{i.id});
+    case ImportAction::send_accept:
+      return say(i.from, msg::MigrateAccept{i.id});
+    case ImportAction::keep_part:
+      return;  // receive() has
+    case ImportAction::log_part:
+      return log_part(i, a.number);
+    case ImportAction::send_part_done:
+      return say(i.from, msg::MigratePartDone{i.id, a.number});
+    case ImportAction::log_import:
+      return log_import(i);
+    case ImportAction::send_imported:
+      return say(i.from, msg::MigrateImported{i.id});
+    case ImportAction::absorb:
+      return absorb(i);
+    case ImportAction::log_end:
+      return log_end(i, a.settled);
+    case ImportAction::discard:
+      return i.parts.clear();
+    case ImportAction::send_finished:
+      return say(i.from, msg::MigrateFinished{i.id});
     case ImportAction::send_abort:
       return say(i.from, msg::MigrateAbort{i.id, "the importer has given up"});
-    case ImportAction::send_ask: return say(i.from, msg::MigrateAsk{i.id});
+    case ImportAction::send_ask:
+      return say(i.from, msg::MigrateAsk{i.id});
     case ImportAction::set_timer: {
       const uint64_t timer = ++i.timer;
       if (a.delay == 0) return;
@@ -78,8 +89,10 @@ void Migrations::act(Importing& i, const ImportAction& a) {
           feed(id, ImportInput{.kind = ImportInput::timeout});
       });
     }
-    case ImportAction::pass: return migration::pass(a.point);
-    case ImportAction::gone: return;  // feed() sees it
+    case ImportAction::pass:
+      return migration::pass(a.point);
+    case ImportAction::gone:
+      return;  // feed() sees it
   }
 }
 
@@ -115,16 +128,20 @@ void Migrations::log_import(Importing& i) {
   i.gated = true;
   core_.add_gate(1);
   Lsn lsn = core_.log_event(EventType::import, payload);
-  when_durable(lsn, [this, id = i.id] {
-    feed(id, ImportInput{.kind = ImportInput::import_durable});
-  });
+  when_durable(lsn,
+               [this, id = i.id] { feed(id, ImportInput{.kind = ImportInput::import_durable}); });
 }
 
 // It is this rank's: what was sent joins the cache in one go.
 void Migrations::absorb(Importing& i) {
   Cache& cache = core_.cache();
   cache.drop_stub(i.root);
-  for (const msg::MigratePart& part : i.parts) migration::merge_clean(cache, part);
+  std::set<Ino> pins;
+  for (const msg::MigratePart& part : i.parts) {
+    migration::merge_clean(cache, part);
+    for (const msg::PartDir& dir : part.dirs)
+      if (dir.header.inode.extra && pin_of(dir.header.inode)) pins.insert(dir.header.inode.ino);
+  }
   i.parts.clear();
   std::string payload;
   ByteWriter w(payload);
@@ -139,6 +156,7 @@ void Migrations::absorb(Importing& i) {
     for (const msg::SessionItem& item : i.final->sessions)
       for (const HoldCount& hold : item.holds) core_.add_hold(hold.ino, item.session, hold.count);
   open_gate(i);
+  for (Ino dir : pins) pinned(dir);
 }
 
 void Migrations::log_end(Importing& i, bool settled) {
@@ -149,9 +167,8 @@ void Migrations::log_end(Importing& i, bool settled) {
     i.end = core_.log_event(EventType::import_end, payload);
     open_gate(i);
   }
-  when_durable(i.end, [this, id = i.id] {
-    feed(id, ImportInput{.kind = ImportInput::end_durable});
-  });
+  when_durable(i.end,
+               [this, id = i.id] { feed(id, ImportInput{.kind = ImportInput::end_durable}); });
 }
 
 // Requests that waited find out whose it is.

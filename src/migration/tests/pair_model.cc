@@ -221,20 +221,29 @@ void deliver_to_e(World& w, Hand& hand) {
     if (word.say == Say::imported) body = msg::MigrateImported{};
     if (word.say == Say::ask) body = msg::MigrateAsk{};
     switch (answer_without_state(body, forward)) {
-      case LostAnswer::none: return;
-      case LostAnswer::abort: return hand.say_to_i({Say::abort});
+      case LostAnswer::none:
+        return;
+      case LostAnswer::abort:
+        return hand.say_to_i({Say::abort});
       case LostAnswer::not_exported:
         return hand.say_to_i({Say::tell, 0, msg::MigrateFate::not_exported});
-      case LostAnswer::exported: return hand.say_to_i({Say::tell, 0, msg::MigrateFate::exported});
+      case LostAnswer::exported:
+        return hand.say_to_i({Say::tell, 0, msg::MigrateFate::exported});
     }
   }
   switch (word.say) {
-    case Say::accept: return hand.exporter({ExportInput::accepted});
-    case Say::part_done: return hand.exporter({ExportInput::part_taken, word.number});
-    case Say::imported: return hand.exporter({ExportInput::imported});
-    case Say::finished: return hand.exporter({ExportInput::finished});
-    case Say::abort: return hand.exporter({ExportInput::aborted});
-    case Say::ask: return hand.exporter({ExportInput::asked});
+    case Say::accept:
+      return hand.exporter({ExportInput::accepted});
+    case Say::part_done:
+      return hand.exporter({ExportInput::part_taken, word.number});
+    case Say::imported:
+      return hand.exporter({ExportInput::imported});
+    case Say::finished:
+      return hand.exporter({ExportInput::finished});
+    case Say::abort:
+      return hand.exporter({ExportInput::aborted});
+    case Say::ask:
+      return hand.exporter({ExportInput::asked});
     case Say::gone:
       w.e_online = false;
       return hand.exporter({ExportInput::disconnected});

@@ -70,9 +70,7 @@ struct Moves : ::testing::Test {
   void wait(std::optional<Result<void>>& result) {
     ranks.executor.run_until([&] { return result.has_value(); });
   }
-  void expect_moved(Result<void> result) {
-    ASSERT_TRUE(result) << describe(result.error());
-  }
+  void expect_moved(Result<void> result) { ASSERT_TRUE(result) << describe(result.error()); }
   void expect_refused(Result<void> result, int code) {
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().code, code) << describe(result.error());
@@ -226,6 +224,34 @@ TEST_F(Moves, HoldsAndResultsOfRequests) {
   EXPECT_NE(ranks.call(1, GetattrArgs{file}).err, 0);
 }
 
+TEST_F(Moves, APinMovesADirectoryAndIsFollowed) {
+  grow(3, 5);
+  Ino file = tree[subdirs[0]]["f0"];
+  EXPECT_EQ(ranks.call(0, SetxattrArgs{file, "graftfs.pin", "1", 0}).err, ENOTDIR);
+  for (const char* bad : {"7", "x", "", "1x", "-2", "65535"})
+    EXPECT_EQ(ranks.call(0, SetxattrArgs{top, "graftfs.pin", bad, 0}).err, EINVAL) << bad;
+  EXPECT_EQ(ranks.call(0, SetxattrArgs{top, "graftfs.pin", "1", 0}).err, 0);
+  ranks.settle();
+  EXPECT_EQ(owners(top), std::vector<size_t>{1});
+  EXPECT_EQ(ranks.call(1, GetxattrArgs{top, "graftfs.pin"}).data, "1");
+  // A rank that is down is waited for, also across a crash of the one that waits.
+  ranks.kill(2);
+  EXPECT_EQ(ranks.call(1, SetxattrArgs{top, "graftfs.pin", "2", 0}).err, 0);
+  ranks.settle(3 * kSecond);
+  EXPECT_EQ(ranks.call(1, GetattrArgs{top}).err, 0);
+  ranks.kill(1);
+  ranks.start(1);
+  ranks.start(2);
+  ranks.settle(3 * kSecond);
+  EXPECT_EQ(owners(top), std::vector<size_t>{2});
+  EXPECT_EQ(ranks.call(2, SetxattrArgs{top, "graftfs.pin", "-1", 0}).err, 0);
+  EXPECT_EQ(ranks.call(2, GetxattrArgs{top, "graftfs.pin"}).err, ENODATA);
+  expect_moved(move(2, 0, top));
+  ranks.settle(3 * kSecond);
+  EXPECT_EQ(owners(top), std::vector<size_t>{0}) << "nothing takes it back";
+  expect_all();
+}
+
 // -- under load ---------------------------------------------------------------------------------
 
 struct MovesUnderLoad : Moves {
@@ -239,9 +265,8 @@ struct MovesUnderLoad : Moves {
   }
   void end_load() {
     for (auto& user : users) user->stop();
-    ranks.executor.run_until([&] {
-      return std::all_of(users.begin(), users.end(), [](auto& u) { return u->idle(); });
-    });
+    ranks.executor.run_until(
+        [&] { return std::all_of(users.begin(), users.end(), [](auto& u) { return u->idle(); }); });
     ranks.settle(200 * kMillisecond);
     for (auto& user : users) {
       for (const auto& [dir, names] : user->tree()) {
@@ -295,7 +320,8 @@ struct Killed : MovesUnderLoad, ::testing::WithParamInterface<std::tuple<int, bo
       load(4);
       ranks.settle(2 * kMillisecond);
     }
-    const std::string_view name = point_name(static_cast<migration::Point>(std::get<0>(GetParam())));
+    const std::string_view name =
+        point_name(static_cast<migration::Point>(std::get<0>(GetParam())));
     const bool gives_up = name.ends_with(".aborting");
     std::optional<Result<void>> result;
     KillAt kill(name.data());
@@ -342,16 +368,61 @@ struct Killed : MovesUnderLoad, ::testing::WithParamInterface<std::tuple<int, bo
 
 TEST_P(Killed, ComesToRestWithOneOwner) { run(std::get<1>(GetParam()), std::get<2>(GetParam())); }
 
-INSTANTIATE_TEST_SUITE_P(
-    Points, Killed,
-    ::testing::Combine(::testing::Range(0, migration::kPoints), ::testing::Bool(),
-                       ::testing::Bool()),
-    [](const auto& info) {
-      std::string name = point_name(static_cast<migration::Point>(std::get<0>(info.param)));
-      std::replace(name.begin(), name.end(), '.', '_');
-      return name + (std::get<1>(info.param) ? "_load" : "") +
-             (std::get<2>(info.param) ? "_both" : "");
-    });
+// All ranks lose power at that point: what was answered (strict) is there, and it has one owner.
+struct PowerCut : Moves, ::testing::WithParamInterface<int> {
+  static RankOptions strict() {
+    RankOptions options;
+    options.durability = Durability::strict;
+    return options;
+  }
+  PowerCut() : Moves(strict()) {}
+};
+
+TEST_P(PowerCut, ComesToRestWithOneOwner) {
+  grow(4, 20);
+  expect_moved(move(0, 1, top));
+  tree[subdirs[1]]["dirty"] = ranks.create(1, subdirs[1], "dirty");
+  const std::string_view name = point_name(static_cast<migration::Point>(GetParam()));
+  std::optional<Result<void>> result;
+  KillAt kill(name.data());
+  try {
+    begin_move(1, 2, top, result);
+    Migrations& importer = ranks.rank(2).migrations();
+    if (name.ends_with(".aborting")) {
+      ranks.executor.run_until([&] { return !importer.idle(); });
+      ranks.cut(1, 2);
+    }
+    ranks.executor.run_until([&] { return result && importer.idle(); });
+  } catch (const fault::Killed&) {
+  }
+  KillAt::disarm();
+  ASSERT_TRUE(kill.reached) << name;
+  if (name.ends_with(".aborting")) ranks.heal(1, 2);
+  ranks.power_cut();
+  for (size_t i = 0; i < kRanks; ++i) ranks.start(i);
+  ranks.settle(500 * kMillisecond);
+  expect_at_rest();
+  expect_all();
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, PowerCut, ::testing::Range(0, migration::kPoints),
+                         [](const auto& info) {
+                           std::string point =
+                               point_name(static_cast<migration::Point>(info.param));
+                           std::replace(point.begin(), point.end(), '.', '_');
+                           return point;
+                         });
+
+INSTANTIATE_TEST_SUITE_P(Points, Killed,
+                         ::testing::Combine(::testing::Range(0, migration::kPoints),
+                                            ::testing::Bool(), ::testing::Bool()),
+                         [](const auto& info) {
+                           std::string name =
+                               point_name(static_cast<migration::Point>(std::get<0>(info.param)));
+                           std::replace(name.begin(), name.end(), '.', '_');
+                           return name + (std::get<1>(info.param) ? "_load" : "") +
+                                  (std::get<2>(info.param) ? "_both" : "");
+                         });
 
 }  // namespace
 }  // namespace graftfs

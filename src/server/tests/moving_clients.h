@@ -1,6 +1,6 @@
 #pragma once
-// Clients that go on while subtrees move: each follows "ask rank N", sends again what a rank that died
-// has not answered, and knows what has to be there afterwards.
+// Clients that go on while subtrees move: each follows "ask rank N", sends again what a rank that
+// died has not answered, and knows what has to be there afterwards.
 
 #include <map>
 #include <memory>
@@ -86,7 +86,8 @@ class MovingClient {
     what_ = nullptr;
     if (kind < 4 || names.empty()) {
       std::string name = "c" + std::to_string(number_) + "-" + std::to_string(made_++);
-      args_ = kind == 0 ? Args(MkdirArgs{dir, name, 0755, 0}) : Args(MknodArgs{dir, name, S_IFREG | 0644, 0, 0});
+      args_ = kind == 0 ? Args(MkdirArgs{dir, name, 0755, 0})
+                        : Args(MknodArgs{dir, name, S_IFREG | 0644, 0, 0});
       what_ = [this, dir, name](const Reply& reply) { tree_[dir][name] = reply.stat.ino; };
     } else {
       auto it = std::next(names.begin(), static_cast<long>(random_() % names.size()));
@@ -98,7 +99,8 @@ class MovingClient {
       } else if (kind == 5) {
         Ino to = dirs_[random_() % dirs_.size()];
         std::string other = "r" + name;
-        if (other.size() > 40) other = "c" + std::to_string(number_) + "-" + std::to_string(made_++);
+        if (other.size() > 40)
+          other = "c" + std::to_string(number_) + "-" + std::to_string(made_++);
         args_ = RenameArgs{dir, name, to, other, 0};
         what_ = [this, dir, name, to, other, ino](const Reply&) {
           tree_[dir].erase(name);
