@@ -242,7 +242,7 @@ TEST_F(Moves, APinMovesADirectoryAndIsFollowed) {
   ranks.kill(1);
   ranks.start(1);
   ranks.start(2);
-  ranks.settle(3 * kSecond);
+  ranks.settle(6 * kSecond);
   EXPECT_EQ(owners(top), std::vector<size_t>{2});
   EXPECT_EQ(ranks.call(2, SetxattrArgs{top, "graftfs.pin", "-1", 0}).err, 0);
   EXPECT_EQ(ranks.call(2, GetxattrArgs{top, "graftfs.pin"}).err, ENODATA);
@@ -398,7 +398,7 @@ TEST_P(PowerCut, ComesToRestWithOneOwner) {
   KillAt::disarm();
   ASSERT_TRUE(kill.reached) << name;
   if (name.ends_with(".aborting")) ranks.heal(1, 2);
-  ranks.power_cut();
+  ranks.cut_power();
   for (size_t i = 0; i < kRanks; ++i) ranks.start(i);
   ranks.settle(500 * kMillisecond);
   expect_at_rest();

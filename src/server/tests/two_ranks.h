@@ -53,13 +53,6 @@ class Ranks {
     end(*nodes_[i]);
     disk->crash(random_, CrashKind::process_death);
   }
-  // All of them, and what was not synced may be lost.
-  void power_cut() {
-    for (auto& node : nodes_)
-      if (node->rank) end(*node);
-    disk->crash(random_, CrashKind::power_cut);
-  }
-
   // The machine of all of them loses its power.
   void cut_power() {
     for (auto& node : nodes_) end(*node);
