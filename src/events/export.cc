@@ -67,6 +67,14 @@ const EventKind kExportEvent = {
     [](ReplayContext& context, Lsn, std::string_view payload) {
       Export e;
       if (!decode(payload, e)) return false;
+      std::vector<Ino> below;
+      context.cache.for_each_dir([&](const Dir& dir) {
+        for (const Dir* d = &dir; d && !d->is_foreign(); d = d->parent) {
+          if (d->ino() == e.root) below.push_back(dir.ino());
+          if (context.state.is_root(d->ino())) break;
+        }
+      });
+      e.dirs.insert(e.dirs.end(), below.begin(), below.end());
       for (Ino dir : e.dirs) {
         MARK("events.export.discard");
         context.cache.discard_dir(dir);

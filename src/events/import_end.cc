@@ -41,9 +41,14 @@ const EventKind kImportEndEvent = {
       if (import != state.imports.end()) {
         import->second.settled = true;
         const Ino root = import->first;
+        // What of this rank's own hung in it is a part of it again.
+        std::vector<Ino> within;
+        for (const auto& [ino, bound] : import->second.bounds)
+          if (state.is_root(ino)) within.push_back(ino);
         // A directory that comes back is behind a bound no more.
         state.forwards.erase(root);
         state.dissolve(root);
+        for (Ino ino : within) state.dissolve(ino);
       }
       return apply_staged(context, id);
     },

@@ -2,6 +2,7 @@
 // They are kept aside until the import ends.
 #include <nlohmann/json.hpp>
 
+#include "base/fault.h"
 #include "events/migration.h"
 #include "events/trace.h"
 
@@ -21,8 +22,16 @@ bool check_items(std::string_view items) {
 bool apply_staged(ReplayContext& context, const ProtocolId& id) {
   auto node = context.state.staged.extract(id);
   if (node.empty()) return true;
-  for (const StagedPart& part : node.mapped())
+  std::vector<Ino> gone;
+  for (const StagedPart& part : node.mapped()) {
     if (!replay_tree(context, EventType::inode, part.lsn, part.items)) return false;
+    for (const DirItem& item : context.scratch.dirs)
+      if (is_tombstone(item.header)) gone.push_back(item.header.inode.ino);
+  }
+  for (Ino ino : gone) {
+    MARK("events.import.left");
+    context.cache.discard_dir(ino);
+  }
   return true;
 }
 

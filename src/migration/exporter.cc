@@ -234,8 +234,14 @@ std::optional<ExportStep> after_export(const ExportJournal& journal, bool tell_p
   return ExportStep{s.state, std::move(s.actions)};
 }
 
-msg::MigrateFate fate_without_state(bool forward_has_id) {
-  return forward_has_id ? msg::MigrateFate::exported : msg::MigrateFate::not_exported;
+LostAnswer answer_without_state(const Body& message, bool forward_has_id) {
+  if (std::holds_alternative<msg::MigrateAsk>(message) ||
+      std::holds_alternative<msg::MigrateImported>(message))
+    return forward_has_id ? LostAnswer::exported : LostAnswer::not_exported;
+  if (std::holds_alternative<msg::MigrateAccept>(message) ||
+      std::holds_alternative<msg::MigratePartDone>(message))
+    return LostAnswer::abort;
+  return LostAnswer::none;
 }
 
 }  // namespace graftfs::migration

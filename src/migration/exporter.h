@@ -120,7 +120,9 @@ struct ExportJournal {
 };
 std::optional<ExportStep> after_export(const ExportJournal& journal, bool tell_parent);
 
-// The answer to MigrateAsk for an id that this rank has no state of.
-msg::MigrateFate fate_without_state(bool forward_has_id);
+// What an exporter answers about an id that it has no state of: it has given up, or a crash has
+// made it forget. `forward_has_id`: its journal says that it has exported.
+enum class LostAnswer : uint8_t { none, abort, not_exported, exported };
+LostAnswer answer_without_state(const Body& message, bool forward_has_id);
 
 }  // namespace graftfs::migration

@@ -35,6 +35,12 @@ std::optional<Stop> OpContext::hindrance(const Dir& dir) const {
 }
 
 bool OpContext::is_alone() const { return rank_.is_alone(); }
+bool OpContext::is_rank(RankId rank) const {
+  if (!rank_.peers_) return rank == rank_.id();
+  const std::vector<RankId> ranks = rank_.peers_->ranks();
+  return std::find(ranks.begin(), ranks.end(), rank) != ranks.end();
+}
+void OpContext::pinned(Ino dir) { rank_.migrations_->pinned(dir); }
 const Prepared* OpContext::prepared() const {
   return two_party_ ? rank_.two_party_->prepared(two_party_) : nullptr;
 }

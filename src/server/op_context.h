@@ -124,6 +124,9 @@ class OpContext {
   // The operation waits until they have, or ends with an error.
   std::unexpected<Stop> need_two_party(std::vector<msg::Intent> intents);
   bool is_alone() const;  // there are no other ranks
+  bool is_rank(RankId rank) const;  // there is one of that number
+  // The directory has been given a place where it is to be.
+  void pinned(Ino dir);
 
   // The client now holds the inode (open): it is not purged before as many Release.
   void hold(Ino ino, uint32_t count = 1);

@@ -218,6 +218,7 @@ Task<Result<void>> Rank::write_back_all() {
 
 Task<Result<void>> Rank::stop() {
   ending_ = true;
+  migrations_->stop();
   fail_waiting(EIO);
   // They may wait for write-back.
   while (running_ > 0 && !failed_) co_await quieter_.next();

@@ -1,5 +1,7 @@
 #include "server/rank_core.h"
 
+#include <algorithm>
+
 #include "server/rank.h"
 
 namespace graftfs {
@@ -59,6 +61,17 @@ void RankCore::drop_hold(Ino ino, SessionId session, uint32_t count) {
 void RankCore::set_holds(SessionId session, const std::vector<HoldCount>& holds) {
   rank_.drop_holds(session);
   for (const HoldCount& hold : holds) rank_.add_hold(hold.ino, session, hold.count);
+}
+std::vector<Ino> RankCore::held() const {
+  std::vector<Ino> out;
+  for (const auto& [ino, holds] : rank_.holds_) out.push_back(Ino{ino});
+  std::sort(out.begin(), out.end());
+  return out;
+}
+void RankCore::open_session(SessionId session) { rank_.open_session(session); }
+size_t RankCore::segment_capacity() const { return rank_.device_->segment_capacity(); }
+bool RankCore::is_throttled() const {
+  return !rank_.throttled_.empty() || rank_.journal_->live_bytes() >= rank_.journal_cap_;
 }
 void RankCore::say(const std::string& line) const { rank_.say(line); }
 void RankCore::fail(Error error) { rank_.journal_failed(error); }

@@ -61,6 +61,10 @@ class RankCore {
   void drop_hold(Ino ino, SessionId session, uint32_t count);
   // The session holds these and nothing else.
   void set_holds(SessionId session, const std::vector<HoldCount>& holds);
+  std::vector<Ino> held() const;  // inodes that somebody holds, in order
+  void open_session(SessionId session);
+  size_t segment_capacity() const;  // bytes; an event is at most half of that
+  bool is_throttled() const;        // the journal is at its cap
   void say(const std::string& line) const;
   // The rank is over: it answers and writes nothing any more.
   void fail(Error error);

@@ -151,7 +151,10 @@ void Rank::bound_moved(RankId from, const msg::BoundMoved& moved) {
   Ino root;
   const Bound* bound = state_.find_bound(moved.root, &root);
   auto own = state_.imports.find(moved.root);
-  const bool passed = own != state_.imports.end() && own->second.moves >= moved.moves;
+  // It has moved on already, or has come here, where its parent is, too.
+  const bool passed = own != state_.imports.end()
+                          ? own->second.moves > moved.moves
+                          : place_of(cache_, state_, moved.root).what == Place::ours;
   if (!bound && !passed) return;  // some other rank's
   Lsn lsn;
   if (bound && bound->moves < moved.moves) {

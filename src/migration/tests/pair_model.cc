@@ -213,6 +213,24 @@ void deliver_to_i(World& w, Hand& hand) {
 void deliver_to_e(World& w, Hand& hand) {
   Word word = w.to_e.front();
   w.to_e.pop_front();
+  if (!w.e && word.say != Say::gone) {
+    const bool forward = w.e_log.has('X') && !w.e_log.has('Z');
+    Body body = msg::MigrateFinished{};
+    if (word.say == Say::accept) body = msg::MigrateAccept{};
+    if (word.say == Say::part_done) body = msg::MigratePartDone{};
+    if (word.say == Say::imported) body = msg::MigrateImported{};
+    if (word.say == Say::ask) body = msg::MigrateAsk{};
+    switch (answer_without_state(body, forward)) {
+      case LostAnswer::none:
+        return;
+      case LostAnswer::abort:
+        return hand.say_to_i({Say::abort});
+      case LostAnswer::not_exported:
+        return hand.say_to_i({Say::tell, 0, msg::MigrateFate::not_exported});
+      case LostAnswer::exported:
+        return hand.say_to_i({Say::tell, 0, msg::MigrateFate::exported});
+    }
+  }
   switch (word.say) {
     case Say::accept:
       return hand.exporter({ExportInput::accepted});
@@ -224,11 +242,8 @@ void deliver_to_e(World& w, Hand& hand) {
       return hand.exporter({ExportInput::finished});
     case Say::abort:
       return hand.exporter({ExportInput::aborted});
-    case Say::ask: {
-      if (w.e) return hand.exporter({ExportInput::asked});
-      const bool forward = w.e_log.has('X') && !w.e_log.has('Z');
-      return hand.say_to_i({Say::tell, 0, fate_without_state(forward)});
-    }
+    case Say::ask:
+      return hand.exporter({ExportInput::asked});
     case Say::gone:
       w.e_online = false;
       return hand.exporter({ExportInput::disconnected});

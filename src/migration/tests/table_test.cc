@@ -260,8 +260,14 @@ TEST(ExporterTable, RecoveryDecidesByTheJournalAlone) {
               tell_parent ? "finish [finish_sent] bound_moved [bound_moved_sent] timer(50)"
                           : "finish [finish_sent] timer(50)");
   }
-  EXPECT_EQ(fate_without_state(true), msg::MigrateFate::exported);
-  EXPECT_EQ(fate_without_state(false), msg::MigrateFate::not_exported);
+  for (const Body& body : {Body(msg::MigrateAsk{}), Body(msg::MigrateImported{})}) {
+    EXPECT_EQ(answer_without_state(body, true), LostAnswer::exported);
+    EXPECT_EQ(answer_without_state(body, false), LostAnswer::not_exported);
+  }
+  for (const Body& body : {Body(msg::MigrateAccept{}), Body(msg::MigratePartDone{})})
+    EXPECT_EQ(answer_without_state(body, false), LostAnswer::abort);
+  for (const Body& body : {Body(msg::MigrateRefuse{}), Body(msg::MigrateFinished{})})
+    EXPECT_EQ(answer_without_state(body, false), LostAnswer::none);
 }
 
 // -- the importer's -----------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 #include <sys/xattr.h>
 
+#include "server/migrate.h"
 #include "server/ops/ops.h"
 #include "server/ops/reply.h"
 #include "server/ops/xattr.h"
@@ -16,6 +17,11 @@ Outcome setxattr(OpContext& cx, const SetxattrArgs& args) {
     if (auto done = set_acl(cx, target, args.name, args.value); !done) return done;
     return reply_stat(cx, target.inode());
   }
+  if (space == XattrSpace::pin) {
+    if (args.value == "-1") return removexattr(cx, {args.ino, args.name});
+    auto rank = parse_pin(args.value);
+    if (!rank || !cx.is_rank(*rank)) return stop(EINVAL);
+  }
   const bool exists = target.inode().xattrs().contains(args.name);
   if (exists && (args.flags & XATTR_CREATE)) return stop(EEXIST);
   if (!exists && (args.flags & XATTR_REPLACE)) return stop(ENODATA);
@@ -29,6 +35,7 @@ Outcome setxattr(OpContext& cx, const SetxattrArgs& args) {
   inode.set_extra(std::move(extra));
   inode.ctime = change.now();
   if (auto done = change.commit(args.ino); !done) return done;
+  if (space == XattrSpace::pin) cx.pinned(args.ino);
   return reply_stat(cx, target.inode());
 }
 

@@ -1,5 +1,6 @@
 #include "server/ops/xattr.h"
 
+#include "server/migrate.h"
 #include "server/ops/permission.h"
 
 namespace graftfs::ops {
@@ -15,6 +16,7 @@ Found<XattrSpace> xattr_space(std::string_view name) {
   if (name.empty() || name.size() > kXattrNameMax || name.find('\0') != name.npos)
     return stop(ERANGE);
   if (name == kAclAccess || name == kAclDefault) return XattrSpace::acl;
+  if (name == kPinName) return XattrSpace::pin;
   constexpr struct {
     std::string_view prefix;
     XattrSpace space;
@@ -38,6 +40,7 @@ int may_get_xattr(const OpContext& cx, const Inode& inode, XattrSpace space) {
     case XattrSpace::acl:
       return inode.is_symlink() ? EOPNOTSUPP : 0;
     case XattrSpace::security:
+    case XattrSpace::pin:
       return 0;
   }
   return EOPNOTSUPP;
@@ -52,6 +55,9 @@ int may_set_xattr(const OpContext& cx, const Inode& inode, XattrSpace space) {
       return may(cx, inode, kMayWrite);
     case XattrSpace::trusted:
     case XattrSpace::security:
+      return cx.cred().is_root() ? 0 : EPERM;
+    case XattrSpace::pin:
+      if (!inode.is_dir()) return ENOTDIR;
       return cx.cred().is_root() ? 0 : EPERM;
     case XattrSpace::acl:
       return 0;

@@ -8,7 +8,8 @@
 
 namespace graftfs::ops {
 
-enum class XattrSpace { user, trusted, security, acl };
+// `pin` is no namespace but one attribute, of directories: where they are to be served.
+enum class XattrSpace { user, trusted, security, acl, pin };
 
 // The namespace of a name; ERANGE for a name that is empty or too long, EINVAL for a namespace
 // alone, EOPNOTSUPP for one that there is not.

@@ -53,7 +53,6 @@ class Ranks {
     end(*nodes_[i]);
     disk->crash(random_, CrashKind::process_death);
   }
-
   // The machine of all of them loses its power.
   void cut_power() {
     for (auto& node : nodes_) end(*node);
@@ -61,6 +60,7 @@ class Ranks {
   }
 
   Rank& rank(size_t i) { return *nodes_[i]->rank; }
+  bool is_up(size_t i) const { return nodes_[i]->rank != nullptr; }
   static RankId id(size_t i) { return RankId{static_cast<uint16_t>(i)}; }
   // While it is cut nothing is delivered between these two; both are told.
   void cut(size_t a, size_t b) {
@@ -205,10 +205,12 @@ class Ranks {
   void post(RankId from, RankId to, Message message) {
     if (to.v >= nodes_.size()) return;
     const uint64_t life = nodes_[to.v]->life;
+    const uint64_t sender = nodes_[from.v]->life;
     if (cut_.contains(std::minmax<size_t>(from.v, to.v))) return;
-    executor.post([this, from, to, life, m = std::move(message)]() mutable {
+    executor.post([this, from, to, life, sender, m = std::move(message)]() mutable {
       Node& node = *nodes_[to.v];
-      if (!node.rank || node.life != life) return;
+      // What was on its way when either side died is lost with the connection.
+      if (!node.rank || node.life != life || nodes_[from.v]->life != sender) return;
       if (cut_.contains(std::minmax<size_t>(from.v, to.v))) return;
       delivered.push_back(m);
       node.rank->receive(from, std::move(m));
