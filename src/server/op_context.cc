@@ -35,6 +35,9 @@ std::optional<Stop> OpContext::hindrance(const Dir& dir) const {
   return std::nullopt;
 }
 
+bool OpContext::is_marked(Ino ino) const {
+  return rank_.gates_ > 0 && rank_.two_party_->busy(ino, {}, two_party_);
+}
 bool OpContext::is_alone() const { return rank_.is_alone(); }
 const Prepared* OpContext::prepared() const {
   return two_party_ ? rank_.two_party_->prepared(two_party_) : nullptr;
@@ -122,6 +125,8 @@ Found<Dentry*> OpContext::entry(Dir& dir, std::string_view name) {
     if (auto need = rank_.two_party_->busy(dir.ino(), name, two_party_)) return missing(std::move(*need));
   NameHash hash = name_hash(name);
   Dentry* e = rank_.cache_.find_entry(dir, hash, name);
+  if (e && e->kind == EntryKind::primary && rank_.gates_ > 0) [[unlikely]]
+    if (auto need = rank_.two_party_->busy(e->ino, {}, two_party_)) return missing(std::move(*need));
   if (e) return e->kind == EntryKind::null ? nullptr : e;
   if (dir.knows(hash)) return nullptr;
   Need need{Need::entry, dir.ino(), std::string(name), 0};

@@ -129,6 +129,8 @@ class OpContext {
   // reply waits as the volume's durability demands. dir(), inode(), entry() call it by themselves.
   void shows(const Dir& dir);
 
+  // Another rank's operation is about to change the inode, or to leave it.
+  bool is_marked(Ino ino) const;
   // Next free ino; ENOSPC where ranges are used up and none could be had, or a Stop that waits.
   Found<Ino> new_ino();
   // The rank's hidden directories.

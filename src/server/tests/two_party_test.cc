@@ -281,7 +281,7 @@ TEST(TwoParty, AParticipantDiesWhileItAsks) {
     Request request = t.request(LinkArgs{t.file, t.a, "link"});
     {
       Killer killer(std::string(kC) + site);
-      EXPECT_THROW(t.run(0, request), fault::Killed);
+      EXPECT_THROW({ t.run(0, request); t.ranks.settle(kSecond); }, fault::Killed);
       t.ranks.kill(0);
     }
     ASSERT_EQ(t.ranks.rank(1).state().prepared.size(), 1u);
