@@ -16,6 +16,7 @@ using ops::may;
 struct Build {
   OpContext& cx;
   Change& change;
+  RankId coordinator;
   bool check;
   uint32_t& phase;
 
@@ -81,7 +82,13 @@ Outcome take_name(Build& b, const Intent& intent, IntentValue& value, const Entr
   }
   if (put) {
     b.change.put(*dir, intent.name, *put);
-    if (put->kind == EntryKind::dir_link) links++;
+    if (put->kind == EntryKind::dir_link) {
+      links++;
+      // It is the coordinator's, or was until now.
+      b.change.map({.kind = MapChange::bound_add, .root = put->ino,
+                    .within = import_of(b.state(), *dir),
+                    .bound = {.parent = dir->ino(), .rank = b.coordinator}});
+    }
   } else {
     b.change.remove(*dir, intent.name);
   }
@@ -147,7 +154,6 @@ Outcome drop_dir(Build& b, const Intent& intent, IntentValue& value) {
   return {};
 }
 
-// The directory hangs somewhere else from now on. One that was inside of an import becomes a root.
 Outcome hang(Build& b, const Intent& intent, IntentValue& value) {
   b.phase = kResolve;
   GET(Dir * dir, b.cx.dir(intent.ino));
@@ -156,33 +162,16 @@ Outcome hang(Build& b, const Intent& intent, IntentValue& value) {
     b.phase = kMay;
     if (int err = may(b.cx, dir->inode(), ops::kMayWrite)) return stop(err);
   }
-  b.change.edit_dir(*dir).at = {intent.dir, intent.name};
-  const auto own = b.state().imports.find(intent.ino);
-  MapChange change{.kind = MapChange::path, .root = intent.ino};
-  if (own != b.state().imports.end()) {
-    change.import = own->second;
-    change.import.above.clear();
-  } else {
-    change.kind = MapChange::import_add;
-    change.import.root = intent.ino;
-    const Ino around = import_of(b.state(), *dir);
-    const Import& outer = b.state().imports.at(around);
-    for (Ino ino : bounds_below(b.cx.rank().cache(), outer, *dir)) {
-      change.import.bounds[ino] = outer.bounds.at(ino);
-      b.change.map({.kind = MapChange::bound_remove, .root = ino, .within = around});
-    }
-  }
-  change.import.path.clear();  // it will be told
-  change.import.parent = intent.dir;
-  b.change.map(std::move(change));
+  hang_elsewhere(b.cx.rank(), b.change, *dir, intent.dir, intent.name);
   return {};
 }
 
 }  // namespace
 
-Outcome build(OpContext& cx, Change& change, const std::vector<Intent>& intents, bool check,
-              std::vector<IntentValue>& values, uint32_t& phase) {
-  Build b{cx, change, check, phase};
+Outcome build(OpContext& cx, Change& change, RankId coordinator,
+              const std::vector<Intent>& intents, bool check, std::vector<IntentValue>& values,
+              uint32_t& phase) {
+  Build b{cx, change, coordinator, check, phase};
   values.assign(intents.size(), {});
   for (size_t i = 0; i < intents.size(); ++i) {
     const Intent& intent = intents[i];
@@ -209,6 +198,29 @@ std::vector<Mark> marks_of(const std::vector<Intent>& intents) {
     if (i.ino) marks.push_back({i.ino, {}});
   }
   return marks;
+}
+
+void hang_elsewhere(const Rank& rank, Change& change, Dir& dir, Ino parent,
+                    std::string_view name) {
+  const RankState& state = rank.state();
+  change.edit_dir(dir).at = {parent, std::string(name)};
+  MapChange map{.kind = MapChange::path, .root = dir.ino()};
+  if (state.is_root(dir.ino())) {
+    map.import = state.imports.at(dir.ino());
+    map.import.above.clear();
+  } else {
+    map.kind = MapChange::import_add;
+    map.import.root = dir.ino();
+    const Ino around = import_of(state, dir);
+    const Import& outer = state.imports.at(around);
+    for (Ino ino : bounds_below(rank.cache(), outer, dir)) {
+      map.import.bounds[ino] = outer.bounds.at(ino);
+      change.map({.kind = MapChange::bound_remove, .root = ino, .within = around});
+    }
+  }
+  map.import.path.clear();  // it will be told
+  map.import.parent = parent;
+  change.map(std::move(map));
 }
 
 void move_bounds(const Rank& rank, Change& change, const Dir& dir, Ino from, Ino to) {

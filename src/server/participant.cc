@@ -129,7 +129,7 @@ std::optional<Stop> TwoParty::try_prepare(RankId from, const msg::Prepare& m,
   OpContext cx(core_.rank(), request, absent, part.number, reply);
   Change change(cx, EventType::commit);
   std::vector<msg::IntentValue> values;
-  Outcome done = intents::build(cx, change, m.intents, true, values, phase);
+  Outcome done = intents::build(cx, change, from, m.intents, true, values, phase);
   if (done) done = change.ask_holders();
   if (!done) return done.error();
   KILL_POINT("two_party.participant.recalled");
@@ -222,11 +222,12 @@ std::optional<Stop> TwoParty::try_commit(RankId from, const ProtocolId& op, cons
                                          const std::vector<Absent>& absent) {
   Part& part = parts_.at(op);
   Reply reply;
-  OpContext cx(core_.rank(), request, absent, part.number, reply);
+  OpContext cx(core_.rank(), request, absent, kDecided, reply);
   Change change(cx, EventType::commit);
   std::vector<msg::IntentValue> values;
   uint32_t phase = 0;
-  Outcome done = intents::build(cx, change, part.promised.intents, false, values, phase);
+  Outcome done =
+      intents::build(cx, change, op.rank, part.promised.intents, false, values, phase);
   if (!done) return done.error();
   Lsn lsn = change.commit_part(op);
   KILL_POINT("two_party.participant.commit_logged");

@@ -96,6 +96,7 @@ void TwoParty::ended(uint64_t number) {
 }
 
 std::optional<Need> TwoParty::busy(Ino ino, std::string_view name, uint64_t self) const {
+  if (self == kDecided) return std::nullopt;
   auto op = marks_.find(ino, name, self);
   if (!op) return std::nullopt;
   return need_number(Need::busy, *op);
@@ -103,6 +104,7 @@ std::optional<Need> TwoParty::busy(Ino ino, std::string_view name, uint64_t self
 
 std::optional<Need> TwoParty::busy_names(const Dir& dir, uint64_t self) const {
   std::optional<Need> need;
+  if (self == kDecided) return need;
   marks_.for_each_name(dir.ino(), [&](uint64_t op) {
     // What this rank itself is about to change, it changes in one go.
     if (op != self && !ops_.contains(op)) need = need_number(Need::busy, op);

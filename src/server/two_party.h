@@ -37,6 +37,8 @@ class TwoParty {
   // The request was answered, or waits for something else: what it has not committed is aborted.
   void ended(uint64_t number);
 
+  // As `self`, of a part that is being carried out: nothing is in its way any more.
+  static constexpr uint64_t kDecided = UINT64_MAX;
   // Whether something is marked by another operation than `self`; by which.
   std::optional<Need> busy(Ino ino, std::string_view name, uint64_t self) const;
   // Whether another rank's operation is about to change a name in it.

@@ -29,6 +29,8 @@ struct Between {
   const IntentValue* taken = nullptr;  // where it is not; null: not known yet
   std::optional<NamedTarget> there;  // at the new name
 
+  bool exchange = false;
+
   bool known() const { return here || taken; }
   Ino ino() const { return here ? here->entry->ino : taken->value.ino; }
   uint32_t type() const { return here ? here->entry->type : taken->value.type; }
@@ -43,6 +45,14 @@ RankId home_of_moved(OpContext& cx, const Between& b) {
   return b.taken->stat.ino ? b.source : kNobody;
 }
 
+// What another rank puts at the old name: the new one's. Nothing that it is not.
+EntryValue exchanged_value(const Between& b) {
+  EntryValue value{.kind = b.there->entry->kind, .ino = b.there->entry->ino};
+  value.type = b.there->entry->type;
+  if (value.kind == EntryKind::primary) value.kind = EntryKind::remote_link;
+  return value;
+}
+
 bool leaves_import(OpContext& cx, const Between& b) {
   const RankState& state = cx.rank().state();
   return !b.dir || import_of(state, *b.dir) != import_of(state, *b.new_dir);
@@ -53,7 +63,8 @@ std::vector<Asked> what_to_ask(OpContext& cx, const RenameArgs& args, const Betw
   std::vector<Asked> asked;
   if (!b.dir) {
     Asked take{.at = b.source};
-    take.intent.kind = IntentKind::take_name;
+    take.intent.kind = b.exchange ? IntentKind::swap_name : IntentKind::take_name;
+    if (b.exchange) take.intent.value = exchanged_value(b);
     take.intent.dir = args.dir;
     take.intent.name = args.name;
     if (b.moves_dir()) take.intent.ino = b.ino();
@@ -63,8 +74,18 @@ std::vector<Asked> what_to_ask(OpContext& cx, const RenameArgs& args, const Betw
     asked.push_back(mark_name(cx, *b.dir, args.name));
   }
   asked.push_back(mark_name(cx, *b.new_dir, args.new_name));
+  const bool meets_moving = b.exchange && b.known() && b.meets_dir();
+  if ((b.moves_dir() || meets_moving) && leaves_import(cx, b))
+    asked.push_back({.intent = {.kind = IntentKind::token}});
+  if (meets_moving) {
+    Asked hang{.at = b.there->remote ? b.there->home : cx.rank().id()};
+    hang.intent.kind = IntentKind::hang;
+    hang.intent.ino = b.there->entry->ino;
+    hang.intent.dir = args.dir;
+    hang.intent.name = args.name;
+    asked.push_back(std::move(hang));
+  }
   if (b.moves_dir()) {
-    if (leaves_import(cx, b)) asked.push_back({.intent = {.kind = IntentKind::token}});
     Asked hang{.at = home_of_moved(cx, b)};
     hang.intent.kind = IntentKind::hang;
     hang.intent.ino = b.ino();
@@ -72,7 +93,7 @@ std::vector<Asked> what_to_ask(OpContext& cx, const RenameArgs& args, const Betw
     hang.intent.name = args.new_name;
     asked.push_back(std::move(hang));
   }
-  if (b.there && b.there->remote && b.meets_dir() == b.moves_dir())
+  if (!b.exchange && b.there && b.there->remote && b.meets_dir() == b.moves_dir())
     asked.push_back(b.meets_dir() ? ask_drop_dir(*b.there) : ask_drop_link(*b.there));
   return asked;
 }
@@ -90,7 +111,19 @@ int check_old_name(OpContext& cx, const Between& b) {
 }
 
 int check_new_name(OpContext& cx, const Between& b) {
-  if (!b.there) {
+  if (b.exchange) {
+    if (!b.there) return ENOENT;
+    // Where its rank is a third one, nobody could say at the old name whose it is.
+    if (b.there->remote && b.meets_dir() && !b.dir) return EXDEV;
+    if (b.there->remote) {
+      if (int err = may_take_remote(cx, *b.new_dir, *b.there, b.meets_dir())) return err;
+      if (is_sticky(cx.cred(), b.new_dir->inode(), Inode{})) return EPERM;
+    } else {
+      const Inode& other = b.there->target.inode();
+      if (int err = may_remove(cx, *b.new_dir, other, b.meets_dir())) return err;
+      if (int err = b.meets_dir() && b.dir != b.new_dir ? may(cx, other, kMayWrite) : 0) return err;
+    }
+  } else if (!b.there) {
     if (int err = may_add(cx, *b.new_dir)) return err;
   } else if (b.there->remote) {
     if (int err = may_take_remote(cx, *b.new_dir, *b.there, b.moves_dir())) return err;
@@ -105,6 +138,9 @@ int check_new_name(OpContext& cx, const Between& b) {
 
 // What this rank knows without asking anybody; the rest is climbed for.
 int check_loop(const Between& b) {
+  if (b.exchange && b.meets_dir() && !b.there->remote && b.dir &&
+      Cache::is_below(b.dir, b.there->target.dir))
+    return EINVAL;
   if (!b.moves_dir() || !b.here || b.here->remote) return 0;
   return Cache::is_below(b.new_dir, b.here->target.dir) ? EINVAL : 0;
 }
@@ -118,6 +154,7 @@ std::optional<Need> busy_above(OpContext& cx, const Dir& dir) {
 
 Found<Between> resolve(OpContext& cx, const RenameArgs& args) {
   Between b;
+  b.exchange = args.flags & RENAME_EXCHANGE;
   auto from = resolve_parent(cx, args.dir, args.name);
   if (!from && !from.error().ask) return std::unexpected(from.error());
   GET(b.new_dir, resolve_parent(cx, args.new_dir, args.new_name));
@@ -128,7 +165,8 @@ Found<Between> resolve(OpContext& cx, const RenameArgs& args) {
   } else {
     b.source = *from.error().ask;
     const Prepared* known = cx.prepared();
-    if (known && known->asked[0].intent.kind == IntentKind::take_name) b.taken = &known->values[0];
+    if (known && !known->asked.empty() && known->asked[0].at != cx.rank().id())
+      b.taken = &known->values[0];
   }
   GET(Dentry * there, cx.entry(*b.new_dir, args.new_name));
   if (there) {
@@ -137,17 +175,17 @@ Found<Between> resolve(OpContext& cx, const RenameArgs& args) {
   return b;
 }
 
-// The name's new value. A file's inode comes along only where both directories are ours.
-EntryValue moved_value(Change& change, const Between& b) {
-  EntryValue value{.kind = EntryKind::remote_link, .ino = b.ino(), .type = b.type()};
-  if (b.moves_dir()) value.kind = EntryKind::dir_link;
-  if (!b.here || b.here->remote || b.moves_dir()) return value;
-  if (b.here->entry->kind == EntryKind::primary) {
+// A name's new value. A file's inode comes along only where both directories are ours.
+EntryValue value_of(Change& change, Ino ino, uint32_t type, const NamedTarget* here) {
+  EntryValue value{.kind = EntryKind::remote_link, .ino = ino, .type = type};
+  if (type == S_IFDIR) value.kind = EntryKind::dir_link;
+  if (!here || here->remote || type == S_IFDIR) return value;
+  if (here->entry->kind == EntryKind::primary) {
     value.kind = EntryKind::primary;
-    value.inode = b.here->target.inode();
+    value.inode = here->target.inode();
     value.inode.ctime = change.now();
   } else {
-    change.edit(b.here->target).ctime = change.now();
+    change.edit(here->target).ctime = change.now();
   }
   return value;
 }
@@ -174,6 +212,36 @@ void move_dir(OpContext& cx, Change& change, const Between& b, const RenameArgs&
   change.map({.kind = MapChange::import_remove, .root = b.ino()});
 }
 
+// Exchange: what was at the new name goes to the old one.
+Outcome move_back(OpContext& cx, Change& change, const Between& b, const RenameArgs& args,
+                  Dir& linked) {
+  const RankState& state = cx.rank().state();
+  const NamedTarget& there = *b.there;
+  const Ino ino = there.entry->ino;
+  if (b.dir) {
+    change.put(*b.dir, args.name, value_of(change, ino, there.entry->type, &there));
+    if (!b.meets_dir()) return {};
+    if (there.remote) {
+      drop_bound(cx, change, *b.new_dir, ino);
+      add_bound(cx, change, *b.dir, ino, there.home);
+      return {};
+    }
+    change.edit_dir(*there.target.dir).at = {args.dir, args.name};
+    const Ino from = import_of(state, *b.new_dir), to = import_of(state, *b.dir);
+    if (from != to) intents::move_bounds(cx.rank(), change, *there.target.dir, from, to);
+    return {};
+  }
+  if (b.meets_dir()) {
+    intents::hang_elsewhere(cx.rank(), change, *there.target.dir, args.dir, args.name);
+  } else if (there.entry->kind == EntryKind::primary) {
+    EntryValue value{.kind = EntryKind::primary, .ino = ino};
+    value.inode = there.target.inode();
+    value.inode.ctime = change.now();
+    change.put(linked, hidden_name(ino), std::move(value));
+  }
+  return {};
+}
+
 const msg::IntentValue* dropped(const Prepared& others) {
   if (auto* value = others.find(IntentKind::drop_link)) return value;
   return others.find(IntentKind::drop_dir);
@@ -186,9 +254,9 @@ Outcome carry_out(OpContext& cx, const RenameArgs& args, const Between& b,
   RankId home = b.dir ? cx.rank().id() : b.source;
   if (b.moves_dir())
     for (const Asked& asked : others.asked)
-      if (asked.intent.kind == IntentKind::hang) home = asked.at;
+      if (asked.intent.kind == IntentKind::hang && asked.intent.ino == b.ino()) home = asked.at;
   if (b.moves_dir() && !b.here && home == cx.rank().id()) {
-    GET([[maybe_unused]] Dir * moved, cx.dir(b.ino()));
+    GET([[maybe_unused]] Target moved, cx.inode(b.ino()));
   }
   const Ino moved = b.ino();
   const uint32_t type = b.type();
@@ -200,21 +268,24 @@ Outcome carry_out(OpContext& cx, const RenameArgs& args, const Between& b,
   if (b.dir) {
     DirHeader& from = change.touch(*b.dir);
     if (b.moves_dir()) from.inode.nlink--;
+    if (b.exchange && b.meets_dir()) from.inode.nlink++;
   }
   DirHeader& to = change.touch(*b.new_dir);
   if (b.moves_dir()) to.inode.nlink++;
   if (b.meets_dir()) to.inode.nlink--;
-  EntryValue value = moved_value(change, b);
+  EntryValue value = value_of(change, moved, type, b.here ? &*b.here : nullptr);
   if (b.moves_dir()) move_dir(cx, change, b, args, home);
   bool orphan_elsewhere = false;
-  if (b.there && !b.there->remote) {
+  if (b.exchange) {
+    if (auto done = move_back(cx, change, b, args, *linked); !done) return done;
+  } else if (b.there && !b.there->remote) {
     change.drop_link(*b.there, *orphans, *linked);
   } else if (b.there) {
     if (b.meets_dir()) drop_bound(cx, change, *b.new_dir, there);
     orphan_elsewhere = b.meets_dir() || dropped(others)->stat.nlink == 1;
     cx.reply().orphaned = orphan_elsewhere;
   }
-  if (b.dir) change.remove(*b.dir, args.name);
+  if (b.dir && !b.exchange) change.remove(*b.dir, args.name);
   change.put(*b.new_dir, args.new_name, std::move(value));
   if (auto done = change.commit(orphan_elsewhere ? there : moved); !done) return done;
 
@@ -232,8 +303,8 @@ Outcome carry_out(OpContext& cx, const RenameArgs& args, const Between& b,
 }  // namespace
 
 Outcome rename_between(OpContext& cx, const RenameArgs& args) {
-  if (args.flags & RENAME_EXCHANGE) return stop(EXDEV);
   GET(Between b, resolve(cx, args));
+  if (b.exchange && !b.there) return stop(ENOENT);
   if (b.known()) {
     // The new name's errors come behind the old one's.
     if (b.there && (args.flags & RENAME_NOREPLACE)) return stop(EEXIST);
@@ -244,14 +315,14 @@ Outcome rename_between(OpContext& cx, const RenameArgs& args) {
                  : reply_stat(cx, b.there->target.inode());
     if (int err = check_old_name(cx, b)) return stop(err);
     if (int err = check_new_name(cx, b)) return stop(err);
-    if (b.moves_dir())
+    if (b.moves_dir() || (b.exchange && b.meets_dir()))
       if (auto need = busy_above(cx, *b.new_dir))
         return std::unexpected(Stop{0, std::move(*need), {}, {}});
   }
   std::vector<Asked> asked = what_to_ask(cx, args, b);
   GET(const Prepared* others, cx.others(std::move(asked)));
   if (!b.taken && !b.dir) b.taken = &others->values[0];
-  if (b.there && b.there->remote) {
+  if (!b.exchange && b.there && b.there->remote) {
     if (int err = may_remove_stat(cx, *b.new_dir, dropped(*others)->stat, b.moves_dir()))
       return stop(err);
   }

@@ -182,6 +182,25 @@ const Operation kOperations[] = {
                            !t.ranks.rank(0).state().is_root(t.dir)});
      },
      {}, 1},
+    {"exchange_files", [](Tree&) {},
+     [](Tree& t) -> Args { return RenameArgs{t.c, "file", t.a, "near", RENAME_EXCHANGE}; }, 0,
+     [](Tree& t) {
+       if (t.links(1, t.file) != 1 || t.links(0, t.near) != 1) return 0;
+       return all_or_none({t.ranks.call(1, LookupArgs{t.c, "file"}).stat.ino == t.file,
+                           t.ranks.call(0, LookupArgs{t.a, "near"}).stat.ino == t.near});
+     },
+     {}},
+    {"exchange_dirs", [](Tree& t) { t.ranks.create(0, t.dir, "in"); },
+     [](Tree& t) -> Args { return RenameArgs{t.b, "c", t.a, "dir", RENAME_EXCHANGE}; }, 0,
+     [](Tree& t) {
+       if (!t.exists(0, t.dir, "in") || !t.exists(1, t.c, "file")) return 0;
+       if (t.links(0, t.a) != 4 || t.links(1, t.b) != 3) return 0;
+       return all_or_none({t.ranks.call(1, LookupArgs{t.b, "c"}).stat.ino == t.c,
+                           t.ranks.call(0, LookupArgs{t.a, "dir"}).stat.ino == t.dir,
+                           !t.ranks.rank(1).state().is_root(t.c),
+                           !t.ranks.rank(0).state().is_root(t.dir)});
+     },
+     {}},
 };
 
 class TwoPartyKill
