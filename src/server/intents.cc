@@ -185,7 +185,9 @@ Outcome build(OpContext& cx, Change& change, RankId coordinator,
       case IntentKind::drop_dir: done = drop_dir(b, intent, values[i]); break;
       case IntentKind::hang: done = hang(b, intent, values[i]); break;
     }
-    if (!done) return done;
+    if (done) continue;
+    if (done.error().ask) phase = static_cast<uint32_t>(i);  // which of them is somebody else's
+    return done;
   }
   return {};
 }

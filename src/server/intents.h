@@ -9,6 +9,7 @@ namespace graftfs::intents {
 
 // An error, and at which of the checks: where several parties refuse, the lowest phase is the
 // operation's answer.
+// (Of what is another rank's, `phase` says which intent that is.)
 inline constexpr uint32_t kResolve = 0, kMay = 1, kPosix = 2;
 
 // Builds this rank's part of the operation; nothing is logged. `check`: whether it may be done, too

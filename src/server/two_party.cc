@@ -238,11 +238,10 @@ void TwoParty::on_refused(RankId from, const msg::Refused& m) {
   auto part = op->parts.find(from);
   if (part == op->parts.end()) return;
   if (homes_.size() > kHomes) homes_.clear();
-  for (size_t i : part->second) {
-    const Ino key = key_of(op->what.asked[i].intent);
-    homes_.erase(key);
-    if (m.home != kNobody && m.home != from) homes_[key] = m.home;
-  }
+  if (m.phase >= part->second.size()) return retry(*op);
+  const Ino key = key_of(op->what.asked[part->second[m.phase]].intent);
+  homes_.erase(key);
+  if (m.home != kNobody && m.home != from) homes_[key] = m.home;
   const size_t ranks = core_.peers()->ranks().size();
   if (m.home == kNobody && ++op->wrong_homes > static_cast<int>(2 * ranks))
     return refuse(*op, ESTALE);
@@ -302,8 +301,15 @@ void TwoParty::climbed(const msg::AncestryIs& is) {
   if (it == ops_.end()) return;
   Op& op = it->second;
   if (!is.known) {
-    if (++op.hops > kHops || is.rank == kNobody || is.rank == core_.id()) return retry(op);
+    if (++op.hops > kHops) return retry(op);
     op.guide = is.rank;
+    if (is.rank == kNobody || is.rank == core_.id()) {
+      // Who serves it knows; one after the other is asked.
+      std::vector<RankId> others = core_.peers()->ranks();
+      std::erase(others, core_.id());
+      if (others.empty()) return retry(op);
+      op.guide = others[static_cast<size_t>(op.hops) % others.size()];
+    }
     return core_.send(op.guide, msg::Ancestry{op.id.number, op.here});
   }
   if (loops(op, is.chain)) return refuse(op, EINVAL);
