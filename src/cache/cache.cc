@@ -197,9 +197,9 @@ void Cache::set_parent(Dir& dir, Dir* parent) {
 
 void Cache::attach(Dir& dir) {
   auto it = dirs_.find(dir.header.at.parent.v);
-  // An import of ours may hang in another rank's subtree: its root dangles.
-  const bool hangs = dir.header.at.parent && it != dirs_.end() && !it->second->is_foreign();
-  set_parent(dir, hangs ? it->second : nullptr);
+  // Not below a stub: what hangs in another rank's directory is a root here.
+  const bool known = dir.header.at.parent && it != dirs_.end() && !it->second->is_foreign();
+  set_parent(dir, known ? it->second : nullptr);
 }
 
 void Cache::attach_all() {

@@ -2,6 +2,7 @@
 #include "server/leases.h"
 #include "server/op_context.h"
 #include "server/rank.h"
+#include "server/two_party.h"
 
 namespace graftfs {
 
@@ -116,7 +117,16 @@ void Change::drop_link(const NamedTarget& named, Dir& orphans, Dir& linked) {
     put(orphans, hidden_name(target.ino()), std::move(link));
     return;
   }
-  if (named.entry->kind == EntryKind::remote_link && target.inode().nlink > 1) {
+  drop_file(target, named.entry->kind == EntryKind::remote_link ? &linked : nullptr, orphans);
+}
+
+void Change::drop_remote_link(const Target& target, Dir& orphans) {
+  drop_file(target, target.dentry->dir, orphans);
+}
+
+// `linked`: where it lives, if it may have more names.
+void Change::drop_file(const Target& target, Dir* linked, Dir& orphans) {
+  if (linked && target.inode().nlink > 1) {
     Inode& inode = edit(target);
     inode.nlink--;
     inode.ctime = now_;
@@ -126,16 +136,33 @@ void Change::drop_link(const NamedTarget& named, Dir& orphans, Dir& linked) {
   Inode inode = target.inode();
   inode.nlink = 0;
   inode.ctime = now_;
-  if (named.entry->kind == EntryKind::remote_link) remove(linked, hidden_name(inode.ino));
+  if (linked) remove(*linked, hidden_name(inode.ino));
   orphan(std::move(inode), orphans);
 }
 
+Outcome Change::ask_holders() {
+  if (cx_.rank_.leases_->idle()) return {};
+  auto items = cx_.rank_.leases_->conflicts(cx_.session(), event_);
+  if (items.empty()) return {};
+  return std::unexpected(Stop{0, cx_.rank_.leases_->recall(std::move(items)), {}, {}});
+}
+
+Lsn Change::commit_part(const ProtocolId& op) {
+  event_.type = EventType::commit;
+  Commit commit;
+  commit.op = op;
+  commit.map = std::move(map_);
+  Lsn lsn = cx_.rank_.log(event_, &commit);
+  if (!orphan_) return lsn;
+  // Whoever has no session here cannot have it open.
+  cx_.rank_.add_hold(orphan_, cx_.session(), 1);
+  if (!cx_.rank_.state_.sessions.contains(cx_.session()))
+    cx_.rank_.drop_hold(orphan_, cx_.session(), 1);
+  return lsn;
+}
+
 Outcome Change::commit(Ino result) {
-  if (!cx_.rank_.leases_->idle()) {
-    auto items = cx_.rank_.leases_->conflicts(cx_.session(), event_);
-    if (!items.empty())
-      return std::unexpected(Stop{0, cx_.rank_.leases_->recall(std::move(items)), {}, {}});
-  }
+  if (auto free = ask_holders(); !free) return free;
   event_.result = result;
   if (orphan_) {
     event_.result = orphan_;
@@ -143,7 +170,10 @@ Outcome Change::commit(Ino result) {
     cx_.rank_.add_hold(orphan_, cx_.session(), 1);
   }
   if (cx_.reply().created) event_.result_flags |= kResultCreated;
-  Lsn lsn = cx_.rank_.log(event_);
+  if (cx_.reply().orphaned) event_.result_flags |= kResultOrphaned;
+  CHECK(map_.empty() || cx_.with_others_);
+  Lsn lsn = cx_.with_others_ ? cx_.rank_.two_party_->commit(cx_.two_party_, event_, std::move(map_))
+                             : cx_.rank_.log(event_);
   cx_.logged_ = lsn;
   cx_.show_written_ = std::max(cx_.show_written_, lsn);
   if (cx_.rank_.options_.durability == Durability::strict)

@@ -47,7 +47,7 @@ void Rank::fetch(Need need, PendingPtr pending) {
   tasks_.spawn(fetch_task(std::move(need)));
 }
 
-Task<void> Rank::fetch_task(Need need) {
+Task<Result<Place>> Rank::fetch_need(Need need) {
   Result<Place> found = Place{Place::ours};
   Result<bool> here = true;
   switch (need.kind) {
@@ -73,6 +73,12 @@ Task<void> Rank::fetch_task(Need need) {
     found = std::unexpected(here.error());
   else if (!*here)
     found = Place{Place::absent};
+  co_return found;
+}
+
+Task<void> Rank::fetch_task(Need need) {
+  Need piece = need;
+  Result<Place> found = co_await fetch_need(std::move(piece));
   auto node = fetching_.extract(need);
   for (PendingPtr& pending : node.mapped()) {
     if (!found) {

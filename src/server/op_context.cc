@@ -30,10 +30,14 @@ std::optional<Stop> OpContext::hindrance(const Dir& dir) const {
     return Stop{0, Need{Need::frozen, dir.ino(), {}, 0}, {}, {}};  // it is about to be ours
   }
   if (auto need = rank_.migrations_->parks(dir)) return Stop{0, std::move(*need), {}, {}};
-  if (auto need = rank_.two_party_->busy(dir.ino())) return Stop{0, std::move(*need), {}, {}};
+  if (auto need = rank_.two_party_->busy(dir.ino(), {}, two_party_))
+    return Stop{0, std::move(*need), {}, {}};
   return std::nullopt;
 }
 
+bool OpContext::is_marked(Ino ino) const {
+  return rank_.gates_ > 0 && rank_.two_party_->busy(ino, {}, two_party_);
+}
 bool OpContext::is_alone() const { return rank_.is_alone(); }
 bool OpContext::is_rank(RankId rank) const {
   if (!rank_.peers_) return rank == rank_.id();
@@ -44,8 +48,18 @@ void OpContext::pinned(Ino dir) { rank_.migrations_->pinned(dir); }
 const Prepared* OpContext::prepared() const {
   return two_party_ ? rank_.two_party_->prepared(two_party_) : nullptr;
 }
-std::unexpected<Stop> OpContext::need_two_party(std::vector<msg::Intent> intents) {
-  return std::unexpected(rank_.two_party_->begin(request_, std::move(intents)));
+Found<const Prepared*> OpContext::others(std::vector<Asked> asked) {
+  if (const Prepared* known = prepared(); known && known->asked == asked) {
+    with_others_ = true;
+    return known;
+  }
+  return std::unexpected(rank_.two_party_->begin(request_, two_party_, std::move(asked)));
+}
+
+const msg::IntentValue* Prepared::find(msg::IntentKind kind) const {
+  for (size_t i = 0; i < asked.size(); ++i)
+    if (asked[i].intent.kind == kind) return &values[i];
+  return nullptr;
 }
 
 void OpContext::shows(const Dir& dir) {
@@ -93,7 +107,7 @@ Found<Target> OpContext::inode(Ino ino) {
   if (Dentry* e = rank_.cache_.find_inode(ino)) {
     if (rank_.gates_ > 0) [[unlikely]] {
       if (auto hindered = hindrance(*e->dir)) return std::unexpected(std::move(*hindered));
-      if (auto need = rank_.two_party_->busy(ino)) return missing(std::move(*need));
+      if (auto need = rank_.two_party_->busy(ino, {}, two_party_)) return missing(std::move(*need));
     }
     shows(*e->dir);
     return Target{nullptr, e};
@@ -101,6 +115,9 @@ Found<Target> OpContext::inode(Ino ino) {
   if (is_hidden_dir(ino)) return stop(ESTALE);
   if (rank_.cache_.find_dir(ino)) {
     GET(Dir * d, any_dir(ino));
+    // Its attributes tell of its names.
+    if (rank_.gates_ > 0) [[unlikely]]
+      if (auto need = rank_.two_party_->busy_names(*d, two_party_)) return missing(std::move(*need));
     return Target{d, nullptr};
   }
   Need need{Need::inode, ino, {}, 0};
@@ -111,9 +128,11 @@ Found<Target> OpContext::inode(Ino ino) {
 Found<Dentry*> OpContext::entry(Dir& dir, std::string_view name) {
   shows(dir);
   if (rank_.gates_ > 0) [[unlikely]]
-    if (auto need = rank_.two_party_->busy(dir, name)) return missing(std::move(*need));
+    if (auto need = rank_.two_party_->busy(dir.ino(), name, two_party_)) return missing(std::move(*need));
   NameHash hash = name_hash(name);
   Dentry* e = rank_.cache_.find_entry(dir, hash, name);
+  if (e && e->kind == EntryKind::primary && rank_.gates_ > 0) [[unlikely]]
+    if (auto need = rank_.two_party_->busy(e->ino, {}, two_party_)) return missing(std::move(*need));
   if (e) return e->kind == EntryKind::null ? nullptr : e;
   if (dir.knows(hash)) return nullptr;
   Need need{Need::entry, dir.ino(), std::string(name), 0};
@@ -141,6 +160,8 @@ Found<NamedTarget> OpContext::lookup_any(Dir& dir, std::string_view name) {
 
 Found<NameHash> OpContext::range(Dir& dir, NameHash from) {
   shows(dir);
+  if (rank_.gates_ > 0) [[unlikely]]
+    if (auto need = rank_.two_party_->busy_names(dir, two_party_)) return missing(std::move(*need));
   if (dir.knows(from)) return dir.known_to;
   return missing({Need::range, dir.ino(), {}, from});
 }

@@ -12,6 +12,7 @@
 
 #include "cache/cache.h"
 #include "events/event.h"
+#include "events/two_party.h"
 #include "types/wire.h"
 
 namespace graftfs {
@@ -74,7 +75,22 @@ struct NamedTarget {
   RankId home = kNobody;    // whose, as far as it is known
 };
 
-struct Prepared;  // server/two_party.h
+// What an operation asks of another rank, or (`at` this one) marks here. `at` is a hint; kNobody:
+// whoever it is; of the token nothing is said.
+struct Asked {
+  RankId at = kNobody;
+  msg::Intent intent;
+  friend bool operator==(const Asked& a, const Asked& b) { return a.intent == b.intent; }
+};
+
+// What was asked, and what the answers were, in that order. (Of one's own there are none.)
+struct Prepared {
+  std::vector<Asked> asked;
+  std::vector<msg::IntentValue> values;
+
+  // Of the first intent of that kind; null: there is none.
+  const msg::IntentValue* find(msg::IntentKind kind) const;
+};
 
 class OpContext {
  public:
@@ -113,16 +129,19 @@ class OpContext {
   // reply waits as the volume's durability demands. dir(), inode(), entry() call it by themselves.
   void shows(const Dir& dir);
 
+  // Another rank's operation is about to change the inode, or to leave it.
+  bool is_marked(Ino ino) const;
   // Next free ino; ENOSPC where ranges are used up and none could be had, or a Stop that waits.
   Found<Ino> new_ino();
   // The rank's hidden directories.
   Found<Dir*> linked_dir();
   Found<Dir*> orphans_dir();
 
-  // What participants have answered; null: they were not asked yet.
+  // What participants have answered to what was asked last; null: nothing yet.
   const Prepared* prepared() const;
-  // The operation waits until they have, or ends with an error.
-  std::unexpected<Stop> need_two_party(std::vector<msg::Intent> intents);
+  // The same for exactly these: the operation waits until they have, or ends with an error. From
+  // now on its Change is one of all of them.
+  Found<const Prepared*> others(std::vector<Asked> asked);
   bool is_alone() const;  // there are no other ranks
   bool is_rank(RankId rank) const;  // there is one of that number
   // The directory has been given a place where it is to be.
@@ -149,6 +168,7 @@ class OpContext {
   const Request& request_;
   const std::vector<Absent>& absent_;  // what was fetched for this request and is not there
   uint64_t two_party_;
+  bool with_others_ = false;  // what is changed, is changed by all that have prepared
   Reply& reply_;
   Lsn logged_;
   Lsn show_written_, show_durable_;  // the reply waits until the journal is there
@@ -173,6 +193,8 @@ class Change {
   // The inode as it will be: a directory's (as edit_dir, but ctime is the caller's) or a file's,
   // in the entry that embeds it (the directory's times do not change).
   Inode& edit(const Target& target);
+  // The inode that this change puts at a name.
+  Inode& inode_in(Dir& dir, std::string_view name) { return entry_item(dir, name).value.inode; }
   // Sets or removes a name. Keeps the directory's number of entries. Call touch() for its times.
   void put(Dir& dir, std::string_view name, EntryValue value);
   void remove(Dir& dir, std::string_view name);
@@ -182,13 +204,23 @@ class Change {
   // ~orphans and is noted in the reply (orphaned), the session holding it once. A directory
   // (which must be empty) loses all its links and is linked from ~orphans.
   void drop_link(const NamedTarget& named, Dir& orphans, Dir& linked);
+  // The same for a file in a ~linked directory, whose name is another rank's.
+  void drop_remote_link(const Target& target, Dir& orphans);
+  // What the operation does to the map of subtrees. Only in operations on several authorities.
+  void map(MapChange change) { map_.push_back(std::move(change)); }
 
   // Logs and applies. The reply's stat is left to the caller (the cache now has the new state).
   // `result`: the inode the answer to a resent request tells about. Where others have to be asked
   // first it stops, having done nothing.
   [[nodiscard]] Outcome commit(Ino result);
 
+  // For a participant: first that nobody else holds anything of it, then, with the decision, the
+  // event.
+  [[nodiscard]] Outcome ask_holders();
+  Lsn commit_part(const ProtocolId& op);
+
  private:
+  void drop_file(const Target& target, Dir* linked, Dir& orphans);
   uint32_t dir_index(Dir& dir);
   EntryItem& entry_item(Dir& dir, std::string_view name);
   void orphan(Inode inode, Dir& orphans);
@@ -196,6 +228,7 @@ class Change {
   OpContext& cx_;
   TreeEvent& event_;
   absl::InlinedVector<Dir*, 8> touched_;  // parallel to event_.dirs; null: a new directory
+  std::vector<MapChange> map_;
   Timespec now_;
   Ino orphan_;
 };

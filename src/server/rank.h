@@ -188,6 +188,7 @@ class Rank final : public MetadataService, private JournalHooks {
   // fetch.cc
   void fetch(Need need, PendingPtr pending);
   Task<void> fetch_task(Need need);
+  Task<Result<Place>> fetch_need(Need need);
   Task<Result<Place>> fetch_dir(Ino ino);
   Task<Result<Place>> fetch_inode(Ino ino);
   Task<Result<Place>> hang(std::vector<DirHeader> way);

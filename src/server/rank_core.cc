@@ -43,6 +43,7 @@ void RankCore::wake(const Need& need) { rank_.wake(need); }
 void RankCore::add_gate(int change) { rank_.gates_ += change; }
 Task<Result<Place>> RankCore::find_dir(Ino ino) { return rank_.fetch_dir(ino); }
 Task<Result<Place>> RankCore::find_inode(Ino ino) { return rank_.fetch_inode(ino); }
+Task<Result<Place>> RankCore::fetch(Need need) { return rank_.fetch_need(std::move(need)); }
 
 std::vector<std::pair<SessionId, uint32_t>> RankCore::holds(Ino ino) const {
   std::vector<std::pair<SessionId, uint32_t>> out;

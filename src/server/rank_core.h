@@ -55,6 +55,9 @@ class RankCore {
   // Brings a directory (its way up included) into the cache, and says whose it is.
   Task<Result<Place>> find_dir(Ino ino);
   Task<Result<Place>> find_inode(Ino ino);
+  // What an operation lacks (a kind below Need::frozen).
+  Task<Result<Place>> fetch(Need need);
+  Rank& rank() { return rank_; }
   // Holds of nameless inodes, as they are handed over.
   std::vector<std::pair<SessionId, uint32_t>> holds(Ino ino) const;
   void add_hold(Ino ino, SessionId session, uint32_t count);

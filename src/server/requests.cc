@@ -4,6 +4,7 @@
 #include "base/fault.h"
 #include "server/ops/ops.h"
 #include "server/rank.h"
+#include "server/two_party.h"
 
 namespace graftfs {
 namespace {
@@ -108,7 +109,12 @@ void Rank::run(PendingPtr pending) {
 // A piece is fetched; for everything else somebody calls wake().
 void Rank::park(Need need, PendingPtr pending) {
   if (need.kind < Need::frozen) return fetch(std::move(need), std::move(pending));
-  if (need.kind == Need::two_party) pending->two_party = need.from;
+  if (need.kind == Need::two_party) {
+    pending->two_party = need.from;
+  } else if (pending->two_party && need.kind != Need::recall) {
+    // Who has asked others to be ready does not wait for what somebody else has marked.
+    two_party_->ended(std::exchange(pending->two_party, 0));
+  }
   pending->runs = 0;  // what it waits for is no piece that it does not get
   parked_[std::move(need)].push_back(std::move(pending));
   if (ending_) fail_waiting(EIO);
@@ -166,6 +172,7 @@ bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, ui
   } else if (!reply.partial) {
     reply.home = options_.rank;
   }
+  if (two_party) two_party_->ended(two_party);
   reply.lsn = context.logged();
   if (options_.executed && !completed && reply.err != kAskRank) options_.executed(request, reply, context.logged());
   answer(context.show_written(), context.show_durable(), std::move(reply), std::move(done));

@@ -1,11 +1,38 @@
 #include "server/ops/ops.h"
 #include "server/ops/permission.h"
 #include "server/ops/reply.h"
+#include "server/ops/with_others.h"
 
 namespace graftfs::ops {
+namespace {
+
+// The inode is another rank's, and gets a name here.
+Outcome link_remote(OpContext& cx, const LinkArgs& args, RankId home) {
+  GET(Dir * dir, resolve_parent(cx, args.dir, args.name));
+  GET(Dentry * there, cx.entry(*dir, args.name));
+  if (there) return stop(EEXIST);
+  if (int err = may_add(cx, *dir)) return stop(err);
+  if (cx.out_of_space()) return stop(ENOSPC);
+  Asked add{.at = home};
+  add.intent.kind = msg::IntentKind::add_link;
+  add.intent.ino = args.ino;
+  std::vector<Asked> asked = {mark_name(cx, *dir, args.name), std::move(add)};
+  GET(const Prepared* others, cx.others(std::move(asked)));
+  const uint32_t type = others->values[1].stat.mode & S_IFMT;
+
+  Change change(cx, EventType::link);
+  change.touch(*dir);
+  change.put(*dir, args.name, {.kind = EntryKind::remote_link, .ino = args.ino, .type = type});
+  if (auto done = change.commit(args.ino); !done) return done;
+  return reply_elsewhere(cx, args.ino, type, home);
+}
+
+}  // namespace
 
 Outcome link(OpContext& cx, const LinkArgs& args) {
-  GET(Target target, cx.inode(args.ino));
+  auto found = cx.inode(args.ino);
+  if (!found && found.error().ask) return link_remote(cx, args, *found.error().ask);
+  GET(Target target, std::move(found));
   GET(Dir * dir, resolve_parent(cx, args.dir, args.name));
   GET(Dentry * there, cx.entry(*dir, args.name));
   if (there) return stop(EEXIST);

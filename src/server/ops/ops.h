@@ -18,6 +18,8 @@ Outcome link(OpContext& cx, const LinkArgs& args);
 Outcome unlink(OpContext& cx, const UnlinkArgs& args);
 Outcome rmdir(OpContext& cx, const RmdirArgs& args);
 Outcome rename(OpContext& cx, const RenameArgs& args);
+// Where other ranks have a part in it.
+Outcome rename_between(OpContext& cx, const RenameArgs& args);
 Outcome open(OpContext& cx, const OpenArgs& args);
 Outcome release(OpContext& cx, const ReleaseArgs& args);
 Outcome wrote(OpContext& cx, const WroteArgs& args);

@@ -10,7 +10,7 @@ namespace {
 // Attributes of what is cached; the client looks up the rest. Fetching the header of every child
 // directory would make a page of a listing wait for as many reads.
 std::optional<Stat> stat_at_hand(OpContext& cx, const Dentry& entry) {
-  if (entry.kind == EntryKind::primary) return entry.inode;
+  if (entry.kind == EntryKind::primary && !cx.is_marked(entry.ino)) return entry.inode;
   auto target = cx.inode(entry.ino);
   if (!target) return std::nullopt;
   return target->inode();

@@ -5,6 +5,8 @@
 #include "server/ops/ops.h"
 #include "server/ops/permission.h"
 #include "server/ops/reply.h"
+#include "server/rank.h"
+#include "server/two_party.h"
 
 namespace graftfs::ops {
 namespace {
@@ -38,6 +40,21 @@ Found<Names> resolve(OpContext& cx, const RenameArgs& args) {
     GET(n.there, cx.lookup(*n.new_dir, args.new_name));
   }
   return n;
+}
+
+// A directory goes from one subtree to another: for that there is a lock.
+bool leaves_import(OpContext& cx, const Names& n) {
+  const RankState& state = cx.rank().state();
+  const bool goes = n.moves_dir() || (n.exchange && n.meets_dir());
+  return goes && import_of(state, *n.dir) != import_of(state, *n.new_dir);
+}
+
+// Another rank is moving a directory above one of the two, and has looked for loops.
+std::optional<Need> busy_above(OpContext& cx, const Names& n) {
+  for (const Dir* below : {n.dir, n.new_dir})
+    for (const Dir* d = below->parent; d; d = d->parent)
+      if (auto need = cx.rank().two_party().busy(d->ino(), {}, 0)) return need;
+  return std::nullopt;
 }
 
 // A directory can neither go below itself nor be replaced by what it holds.
@@ -110,7 +127,13 @@ void move_parent_links(Change& change, const Names& n) {
 }  // namespace
 
 Outcome rename(OpContext& cx, const RenameArgs& args) {
-  GET(Names n, resolve(cx, args));
+  auto names = resolve(cx, args);
+  if (!names && (names.error().ask || names.error().err == EXDEV)) return rename_between(cx, args);
+  GET(Names n, std::move(names));
+  if (n.changes_parent() && (n.moves_dir() || n.meets_dir()) && !cx.is_alone()) {
+    if (leaves_import(cx, n)) return rename_between(cx, args);
+    if (auto need = busy_above(cx, n)) return std::unexpected(Stop{0, std::move(*need), {}, {}});
+  }
   if (int err = check_loop(n)) return stop(err);
   const Ino moved = n.moved.target.ino();
   if (n.there && n.there->target.ino() == moved) return reply_stat(cx, moved);
