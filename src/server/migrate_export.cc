@@ -266,19 +266,7 @@ bool Migrations::is_quiet(const Exporting& e) const {
   if (e.copy->in_use()) return false;
   const Dir* root = core_.cache().find_dir(e.root);
   if (!root) return false;
-  for (const Dir* dir : migration::subtree_of(core_.cache(), core_.state(), *root))
-    if (core_.two_party().busy(dir->ino())) return false;
-  for (const auto& [op, prepared] : core_.state().prepared) {
-    for (const msg::Intent& intent : prepared.intents) {
-      for (Ino ino : {intent.ino, intent.dir}) {
-        const Dir* dir = core_.cache().find_dir(ino);
-        const Dentry* file = dir ? nullptr : core_.cache().find_inode(ino);
-        if (file) dir = file->dir;
-        if (dir && Cache::is_below(dir, root)) return false;
-      }
-    }
-  }
-  return true;
+  return !core_.two_party().busy_below(*root);
 }
 
 void Migrations::thaw(Exporting& e) {

@@ -2,6 +2,7 @@
 // Several ranks, their clients, one store, a network, and what goes wrong.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -106,6 +107,9 @@ class Cluster {
   Task<Result<void>> give(Node& from, Node& to, Ino root);
   void start_clients();
   Task<void> work(ClientNode& client, uint64_t seed);
+  // The rank and the import that serve an inode; nothing where it is not known at the moment.
+  std::optional<std::pair<RankId, Ino>> place(Ino ino) const;
+  bool together(Ino a, Ino b) const;
   Promised<Reply> ask(ClientNode& client, Args args);
   Task<void> look_at_everything();
   Task<void> trouble();
