@@ -56,8 +56,11 @@ class Client::Held {
 
 namespace {
 
-// An operating error as a caller of the file system sees it: damage is an I/O error.
-int visible(const Error& error) { return error.is_damage() ? EIO : error.code; }
+// An operating error as a caller of the file system sees it: damage is an I/O error, and so is a
+// disk that has become read-only below a mount that is not (ext4 after an error or a shutdown).
+int visible(const Error& error) {
+  return error.is_damage() || error.code == EROFS ? EIO : error.code;
+}
 
 bool past_end_of_sizes(uint64_t offset, uint64_t length) {
   return offset > static_cast<uint64_t>(kMaxFileSize) ||
