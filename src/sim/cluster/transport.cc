@@ -136,17 +136,6 @@ bool SimNet::break_one() {
   return true;
 }
 
-void SimNet::cut(int a, int b) {
-  cut_.insert(std::minmax(a, b));
-  for (const auto& weak : wires_) {
-    auto wire = weak.lock();
-    if (wire && std::minmax(wire->ends[0].node->id(), wire->ends[1].node->id()) == std::minmax(a, b))
-      break_wire(wire, options_.break_after, "the network is cut");
-  }
-}
-
-void SimNet::heal(int a, int b) { cut_.erase(std::minmax(a, b)); }
-
 Result<std::unique_ptr<net::Listener>> SimTransport::listen(const net::Address& address,
                                                             net::Doorman doorman,
                                                             net::AcceptFn accept) {
@@ -166,7 +155,7 @@ void SimTransport::connect(const net::Address& address, net::Identity identity,
   auto answer = std::make_shared<net::ConnectFn>(std::move(done));
   node_.post_after(net_.latency(), [net = &net_, node = &node_, address, identity, answer] {
     auto at = net->doors_.find(address.text);
-    if (at == net->doors_.end() || net->is_cut(node->id(), at->second->node->id()))
+    if (at == net->doors_.end())
       return (*answer)(fail(ECONNREFUSED, address.text + " does not answer"));
     const SimNet::Door& door = *at->second;
     if (identity.volume != door.doorman.volume)

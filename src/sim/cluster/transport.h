@@ -1,5 +1,5 @@
 #pragma once
-// A network for simulated nodes: messages take time, connections break, nodes are cut off.
+// A network for simulated nodes: messages take time, and connections break.
 
 #include <deque>
 #include <map>
@@ -31,10 +31,6 @@ class SimNet {
   void node_died(const NodeExecutor& node);
   // Breaks one connection, whichever; false: there is none.
   bool break_one();
-  // Between nodes that are cut apart nothing is delivered and connections break.
-  void cut(int a, int b);
-  void heal(int a, int b);
-  bool is_cut(int a, int b) const { return cut_.contains(std::minmax(a, b)); }
   // When what is sent now arrives.
   Nanos latency();
   EventQueue& queue() { return queue_; }
@@ -68,7 +64,6 @@ class SimNet {
   SimNetOptions options_;
   std::map<std::string, std::shared_ptr<Door>> doors_;
   std::vector<std::weak_ptr<Wire>> wires_;
-  std::set<std::pair<int, int>> cut_;
   uint64_t messages_ = 0;
 };
 
