@@ -97,8 +97,8 @@ Report run_fuse(const Context& context) {
   std::vector<Target*> all = {subject.get()};
   for (unsigned threads : kClientThreads) {
     unsigned best = fastest_null_threads(context, threads);
-    references[threads] = std::make_unique<NullFsTarget>(
-        context, fmt::format("reference-{}", threads), best);
+    references[threads] =
+        std::make_unique<NullFsTarget>(context, fmt::format("reference-{}", threads), best);
     bare[threads] =
         std::make_unique<NullFsTarget>(context, fmt::format("bare-{}", threads), best, false);
     all.push_back(references[threads].get());
@@ -129,11 +129,10 @@ Report run_fuse(const Context& context) {
           measure(*sides[side], files[side], threads, phase, series);
           shortest_s = std::min(shortest_s, series.shortest_s);
         }
-        progress(fmt::format("fuse, round {} of {}: {}: {} {:.0f}/s, {} {:.0f}/s, bare {:.0f}/s",
-                             round + 1, rounds, name, sides[0]->name(),
-                             results[kSubject][name].speed.back(), sides[1]->name(),
-                             results[kReference][name].speed.back(),
-                             results[kBare][name].speed.back()));
+        progress(fmt::format(
+            "fuse, round {} of {}: {}: {} {:.0f}/s, {} {:.0f}/s, bare {:.0f}/s", round + 1, rounds,
+            name, sides[0]->name(), results[kSubject][name].speed.back(), sides[1]->name(),
+            results[kReference][name].speed.back(), results[kBare][name].speed.back()));
       }
     }
   }

@@ -30,8 +30,8 @@ Measured measure(const Context& context, TracePolicy policy, const char* name) {
   e.call(SyncArgs{});
   const TraceStats& after = e.rank().trace_stats();
   Measured m;
-  m.bytes_per_create = static_cast<double>(e.rank().journal().live_bytes() - before) /
-                       static_cast<double>(creates);
+  m.bytes_per_create =
+      static_cast<double>(e.rank().journal().live_bytes() - before) / static_cast<double>(creates);
   m.clean_dirty_ratio = static_cast<double>(after.clean_bytes - stats.clean_bytes) /
                         static_cast<double>(after.dirty_bytes - stats.dirty_bytes);
   e.stop();

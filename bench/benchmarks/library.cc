@@ -53,8 +53,10 @@ Rates drive(Embedded& e, size_t total, size_t depth, Make make) {
 }
 
 Json to_json(const Rates& r) {
-  return {{"per_second", r.per_second}, {"per_busy_core", r.per_core},
-          {"busy_cores", r.busy_cores}, {"p50_us", r.p50_us},
+  return {{"per_second", r.per_second},
+          {"per_busy_core", r.per_core},
+          {"busy_cores", r.busy_cores},
+          {"p50_us", r.p50_us},
           {"p99_us", r.p99_us}};
 }
 
@@ -92,9 +94,8 @@ Report run_library(const Context& context) {
     Rates one_create = drive(e, singles, 1, [&](size_t i) -> Args {
       return MknodArgs{dir[i % dirs], fmt::format("one{:08}", i), S_IFREG | 0644, 0, 0};
     });
-    Rates one_lookup = drive(e, singles, 1, [&](size_t i) -> Args {
-      return LookupArgs{dir[i % dirs], file_name(i)};
-    });
+    Rates one_lookup = drive(
+        e, singles, 1, [&](size_t i) -> Args { return LookupArgs{dir[i % dirs], file_name(i)}; });
     create_rates.push_back(create.per_core);
     lookup_rates.push_back(lookup.per_core);
     map_rates.push_back(map_creates_per_second(creates));

@@ -58,33 +58,18 @@ std::vector<Step> steps_for(const RealTree& real) {
          // The archive comes from the page cache for every target.
          run({"cat", real.archive});
        },
-       [=](Target& target) {
-         run_or_throw({"tar", "-C", tree(target), "-xf", real.archive});
-       }},
+       [=](Target& target) { run_or_throw({"tar", "-C", tree(target), "-xf", real.archive}); }},
       {"find", true, [](Target& target) { target.drop_caches(); },
-       [=](Target& target) {
-         run({"find", tree(target)});
-       }},
+       [=](Target& target) { run({"find", tree(target)}); }},
       {"ls -lR, cold", true, [](Target& target) { target.drop_caches(); },
-       [=](Target& target) {
-         run({"ls", "-lR", tree(target)});
-       }},
+       [=](Target& target) { run({"ls", "-lR", tree(target)}); }},
       // The others' cold turns may have dropped what this one had cached.
-      {"ls -lR, warm", true,
-       [=](Target& target) {
-         run({"ls", "-lR", tree(target)});
-       },
-       [=](Target& target) {
-         run({"ls", "-lR", tree(target)});
-       }},
+      {"ls -lR, warm", true, [=](Target& target) { run({"ls", "-lR", tree(target)}); },
+       [=](Target& target) { run({"ls", "-lR", tree(target)}); }},
       {"cp -a", true, nothing,
-       [=](Target& target) {
-         run_or_throw({"cp", "-a", tree(target), target.path() / "copy"});
-       }},
+       [=](Target& target) { run_or_throw({"cp", "-a", tree(target), target.path() / "copy"}); }},
       {"rm -rf", true, nothing,
-       [=](Target& target) {
-         run_or_throw({"rm", "-rf", target.path() / "copy"});
-       }},
+       [=](Target& target) { run_or_throw({"rm", "-rf", target.path() / "copy"}); }},
       {"git init, add, commit", false, nothing,
        [=](Target& target) {
          git(tree(target), {"init", "-q"});
@@ -92,12 +77,8 @@ std::vector<Step> steps_for(const RealTree& real) {
          git(tree(target), {"commit", "-q", "-m", "all"});
        }},
       {"git checkout", false,
-       [=](Target& target) {
-         run_or_throw({"rm", "-rf", tree(target) / "usr"});
-       },
-       [=](Target& target) {
-         git(tree(target), {"checkout", "-q", "--", "."});
-       }},
+       [=](Target& target) { run_or_throw({"rm", "-rf", tree(target) / "usr"}); },
+       [=](Target& target) { git(tree(target), {"checkout", "-q", "--", "."}); }},
   };
 }
 

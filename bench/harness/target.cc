@@ -138,7 +138,8 @@ void GraftFsTarget::format() {
 }
 
 void GraftFsTarget::mount() {
-  std::vector<std::string> command = {binary_, "mount", volume_, path_, "--durability", durability_};
+  std::vector<std::string> command = {binary_, "mount",        volume_,
+                                      path_,   "--durability", durability_};
   command.insert(command.end(), mount_options_.begin(), mount_options_.end());
   run_or_throw(command);
   mounted_ = true;

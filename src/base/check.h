@@ -19,9 +19,8 @@ void throw_failed_checks(bool on);
 
 }  // namespace graftfs
 
-#define CHECK(condition, ...)                                                        \
-  do {                                                                               \
-    if (!(condition)) [[unlikely]]                                                   \
-      ::graftfs::check_failed(__FILE__, __LINE__, #condition,                        \
-                              ::fmt::format("" __VA_ARGS__));                        \
+#define CHECK(condition, ...)                                                                 \
+  do {                                                                                        \
+    if (!(condition)) [[unlikely]]                                                            \
+      ::graftfs::check_failed(__FILE__, __LINE__, #condition, ::fmt::format("" __VA_ARGS__)); \
   } while (false)

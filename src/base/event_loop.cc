@@ -131,7 +131,7 @@ void EventLoop::watch_signals(std::vector<int> signals, Fn fn) {
     uint64_t count;
     if (::read(signal_fd, &count, sizeof count) == sizeof count) fn();
   });
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int) {
     int saved = errno;
     uint64_t one = 1;

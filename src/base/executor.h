@@ -29,7 +29,7 @@ class Executor {
   virtual void post(Fn fn) = 0;
   // Runs `fn` once `delay` has passed. From the executor's own thread only.
   virtual void post_after(Nanos delay, Fn fn) = 0;
-  virtual Nanos now() const = 0;       // monotonic
+  virtual Nanos now() const = 0;          // monotonic
   virtual Timespec wall_now() const = 0;  // for the times of inodes
 };
 

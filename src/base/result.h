@@ -42,23 +42,23 @@ std::string describe(const Error& error);
 // TRY(expr): returns the error of a failed Result from the enclosing function.
 // TRY_ASSIGN(decl, expr): binds the value, or returns the error.
 // CO_TRY, CO_TRY_ASSIGN: the same inside a coroutine (expr may contain co_await).
-#define TRY(expr)                                                         \
-  do {                                                                    \
-    auto try_result_ = (expr);                                            \
+#define TRY(expr)                                                             \
+  do {                                                                        \
+    auto try_result_ = (expr);                                                \
     if (!try_result_) return std::unexpected(std::move(try_result_).error()); \
   } while (false)
-#define TRY_ASSIGN_(tmp, decl, expr)                          \
-  auto tmp = (expr);                                          \
-  if (!tmp) return std::unexpected(std::move(tmp).error());   \
+#define TRY_ASSIGN_(tmp, decl, expr)                        \
+  auto tmp = (expr);                                        \
+  if (!tmp) return std::unexpected(std::move(tmp).error()); \
   decl = std::move(*tmp)
 #define TRY_ASSIGN(decl, expr) TRY_ASSIGN_(GRAFTFS_CONCAT(try_, __LINE__), decl, expr)
-#define CO_TRY(expr)                                                         \
-  do {                                                                       \
-    auto try_result_ = (expr);                                               \
+#define CO_TRY(expr)                                                             \
+  do {                                                                           \
+    auto try_result_ = (expr);                                                   \
     if (!try_result_) co_return std::unexpected(std::move(try_result_).error()); \
   } while (false)
-#define CO_TRY_ASSIGN_(tmp, decl, expr)                          \
-  auto tmp = (expr);                                             \
-  if (!tmp) co_return std::unexpected(std::move(tmp).error());   \
+#define CO_TRY_ASSIGN_(tmp, decl, expr)                        \
+  auto tmp = (expr);                                           \
+  if (!tmp) co_return std::unexpected(std::move(tmp).error()); \
   decl = std::move(*tmp)
 #define CO_TRY_ASSIGN(decl, expr) CO_TRY_ASSIGN_(GRAFTFS_CONCAT(try_, __LINE__), decl, expr)

@@ -10,8 +10,8 @@
 #include <memory>
 #include <optional>
 #include <utility>
-#include <vector>
 #include <variant>
+#include <vector>
 
 #include "base/check.h"
 #include "base/executor.h"

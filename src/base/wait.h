@@ -27,7 +27,8 @@ T wait_for(Task<T> task, Step&& step) {
   return std::move(*out);
 }
 
-// The same with an executor that has run_one(), such as the EventLoop, from the thread that runs it.
+// The same with an executor that has run_one(), such as the EventLoop, from the thread that runs
+// it.
 template <class T, class Loop>
   requires requires(Loop& loop) { loop.run_one(); }
 T wait_for(Loop& loop, Task<T> task) {

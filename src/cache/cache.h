@@ -32,8 +32,8 @@ class Cache {
   Cache& operator=(const Cache&) = delete;
 
   // -- looking -------------------------------------------------------------------------------
-  Dir* find_dir(Ino ino) const;         // null: not cached
-  Dentry* find_inode(Ino ino) const;    // the entry that embeds the file; null: not cached
+  Dir* find_dir(Ino ino) const;       // null: not cached
+  Dentry* find_inode(Ino ino) const;  // the entry that embeds the file; null: not cached
   // The entry (of any kind, also null), or nullptr where the cache has none of that name.
   Dentry* find_entry(const Dir& dir, NameHash hash, std::string_view name) const;
   Dentry* find_entry(const Dir& dir, std::string_view name) const {

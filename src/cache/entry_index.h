@@ -29,9 +29,7 @@ class EntryIndex {
     at->second = entry;
     looked_ = {hash, at, true};
   }
-  void erase(NameHash hash) {
-    looked_ = {hash, map_.erase(where(hash)), true};
-  }
+  void erase(NameHash hash) { looked_ = {hash, map_.erase(where(hash)), true}; }
 
   bool empty() const { return map_.empty(); }
   size_t size() const { return map_.size(); }  // different hashes

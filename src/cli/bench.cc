@@ -22,8 +22,9 @@ std::string bench_program() {
 Result<int> bench_command(const std::vector<std::string>& args) {
   std::string program = bench_program();
   if (program.empty())
-    return fail(ENOENT, "the program graftfs-bench is not beside this one; build it with './dev "
-                        "build', or run './dev bench'");
+    return fail(ENOENT,
+                "the program graftfs-bench is not beside this one; build it with './dev "
+                "build', or run './dev bench'");
   std::vector<std::string> words = args;
   words.insert(words.begin(), program);
   std::vector<char*> argv;

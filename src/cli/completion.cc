@@ -7,7 +7,7 @@ namespace graftfs::cli {
 namespace {
 
 struct Entry {
-  std::string path;  // "graftfs journal dump"
+  std::string path;                                        // "graftfs journal dump"
   std::vector<std::pair<std::string, std::string>> words;  // with what they are for
 };
 
@@ -116,8 +116,9 @@ void add_completion(CLI::App& app) {
   on_run(command, [shell, &app]() -> Result<int> {
     std::vector<Entry> entries;
     collect(app, "graftfs", entries);
-    std::string text = *shell == "bash" ? bash(entries) : *shell == "zsh" ? zsh(entries)
-                                                                         : fish(entries);
+    std::string text = *shell == "bash"  ? bash(entries)
+                       : *shell == "zsh" ? zsh(entries)
+                                         : fish(entries);
     fmt::print("{}", text);
     return 0;
   });

@@ -43,8 +43,8 @@ std::string known_names() {
 Result<std::string> read_file(const std::string& path) {
   int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0)
-    return fail(errno, fmt::format("cannot open the config file {}: {}", path,
-                                   std::strerror(errno)));
+    return fail(errno,
+                fmt::format("cannot open the config file {}: {}", path, std::strerror(errno)));
   std::string text(kMaxConfigBytes + 1, '\0');
   size_t size = 0;
   ssize_t n = 0;
@@ -53,8 +53,8 @@ Result<std::string> read_file(const std::string& path) {
   int error = errno;
   ::close(fd);
   if (n < 0)
-    return fail(error, fmt::format("cannot read the config file {}: {}", path,
-                                   std::strerror(error)));
+    return fail(error,
+                fmt::format("cannot read the config file {}: {}", path, std::strerror(error)));
   if (size > kMaxConfigBytes)
     return fail(EFBIG, fmt::format("{} is longer than {} and cannot be a config file; name another "
                                    "one with --config",
@@ -78,8 +78,8 @@ size_t refused_line(std::string_view text) {
     }
     return false;
   };
-  auto first = std::partition_point(ends.begin(), ends.end(),
-                                    [&](size_t end) { return !refused(end); });
+  auto first =
+      std::partition_point(ends.begin(), ends.end(), [&](size_t end) { return !refused(end); });
   return static_cast<size_t>(first - ends.begin()) + 1;
 }
 
@@ -91,9 +91,10 @@ Result<void> apply_config(std::string_view text, const std::string& shown, Setti
   for (size_t i = 0; i < text.size(); ++i) {
     auto c = static_cast<unsigned char>(text[i]);
     if ((c >= 0x20 && c < 0x7f) || c == '\n' || c == '\t' || c == '\r') continue;
-    return fail(EINVAL, fmt::format("{}, line {}: byte {:#04x} is not plain ASCII text; write other "
-                                    "characters of a string as \\uXXXX",
-                                    shown, 1 + std::count(text.begin(), text.begin() + i, '\n'), c));
+    return fail(EINVAL,
+                fmt::format("{}, line {}: byte {:#04x} is not plain ASCII text; write other "
+                            "characters of a string as \\uXXXX",
+                            shown, 1 + std::count(text.begin(), text.begin() + i, '\n'), c));
   }
   toml::table table;
   try {
@@ -113,8 +114,8 @@ Result<void> apply_config(std::string_view text, const std::string& shown, Setti
                                       line, key.str(), known_names()));
     std::string value = flag_text(node);
     if (value.empty())
-      return fail(EINVAL, fmt::format("{}, line {}: '{}' needs a single value", shown, line,
-                                      key.str()));
+      return fail(EINVAL,
+                  fmt::format("{}, line {}: '{}' needs a single value", shown, line, key.str()));
     if (auto set = setting->set(settings, value); !set)
       return fail(EINVAL, fmt::format("{}, line {}: {}: {}", shown, line, key.str(),
                                       describe(set.error())));

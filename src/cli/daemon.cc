@@ -17,7 +17,7 @@ namespace graftfs::cli {
 namespace {
 
 constexpr int kPoolThreads = 4;
-constexpr Nanos kFindPatience = 5 * kSecond;  // for a cluster that is starting
+constexpr Nanos kFindPatience = 5 * kSecond;               // for a cluster that is starting
 constexpr uint32_t kSyncEverything = 0, kSyncJournal = 1;  // flags of the shutdown ioctl
 
 }  // namespace
@@ -52,13 +52,13 @@ Result<void> Daemon::open() {
   // Before the log, which would be made in a directory that is not a volume.
   TRY(local::read_volume_file(options_.volume));
   if (!options_.foreground || !options_.settings.log.empty()) {
-    std::string path = options_.settings.log.empty() ? options_.volume + "/graftfs.log"
-                                                     : options_.settings.log;
+    std::string path =
+        options_.settings.log.empty() ? options_.volume + "/graftfs.log" : options_.settings.log;
     TRY_ASSIGN(log_, Log::open(path));
   }
   pool_ = std::make_unique<BlockingPool>("graftfs-io", kPoolThreads);
-  TRY_ASSIGN(store_, LocalStore::open(loop_, *pool_, options_.volume,
-                                      store_options(options_.settings)));
+  TRY_ASSIGN(store_,
+             LocalStore::open(loop_, *pool_, options_.volume, store_options(options_.settings)));
   return {};
 }
 
@@ -107,8 +107,8 @@ Task<Result<void>> Daemon::bring_up() {
                           options_.mountpoint, rank_->recovered().events,
                           static_cast<double>(start_took_) / kSecond));
   } else {
-    log_.line(fmt::format("mounted {}, which others serve, on {}", options_.volume,
-                          options_.mountpoint));
+    log_.line(
+        fmt::format("mounted {}, which others serve, on {}", options_.volume, options_.mountpoint));
   }
   notifier_.ready();
   co_return Result<void>{};
@@ -139,9 +139,8 @@ Task<Result<void>> Daemon::join_cluster() {
       loop_, store_->state(), volume_number(store_->volume_file().uuid), std::move(secret));
   Result<void> found = co_await finder_->start(kFindPatience);
   if (!found)
-    co_return fail(found.error().code,
-                   fmt::format("{}; start one with 'graftfs serve {}'", describe(found.error()),
-                               options_.volume));
+    co_return fail(found.error().code, fmt::format("{}; start one with 'graftfs serve {}'",
+                                                   describe(found.error()), options_.volume));
   router_ = std::make_unique<Router>(
       loop_,
       [this](RankId rank, net::ConnectFn done) {
@@ -181,9 +180,10 @@ Task<void> Daemon::bring_down() {
   Result<void> stopped;
   if (rank_) stopped = co_await rank_->stop();
   if (!stopped && !shut_down_) {
-    log_.line(fmt::format("the volume was not closed cleanly: {}; nothing acknowledged is lost, and "
-                          "the next mount recovers it",
-                          describe(stopped.error())));
+    log_.line(
+        fmt::format("the volume was not closed cleanly: {}; nothing acknowledged is lost, and "
+                    "the next mount recovers it",
+                    describe(stopped.error())));
     exit_code_ = 1;
   }
   log_.line(shut_down_ ? "ended after a shutdown" : "unmounted");
@@ -199,18 +199,16 @@ void Daemon::shut_down(uint32_t flags, std::function<void(int)> done) {
     done(err);
   };
   if (flags != kSyncEverything && flags != kSyncJournal) return stop(0);
-  client_->sync_all(Credentials{}, [stop](Result<uint64_t> synced) {
-    stop(synced ? 0 : synced.error().code);
-  });
+  client_->sync_all(Credentials{},
+                    [stop](Result<uint64_t> synced) { stop(synced ? 0 : synced.error().code); });
 }
 
 void Daemon::tell_progress(const RecoveryProgress& p) {
   Nanos now = loop_.now();
   if (now - began_ < kSecond || now - told_at_ < kSecond) return;
   told_at_ = now;
-  double done = p.bytes_total
-                    ? static_cast<double>(p.bytes_done) / static_cast<double>(p.bytes_total)
-                    : 1;
+  double done =
+      p.bytes_total ? static_cast<double>(p.bytes_done) / static_cast<double>(p.bytes_total) : 1;
   notifier_.say(fmt::format("recovering: {} events, {:.0f} % of {}, about {:.1f} s left",
                             p.events_done, 100 * done, show_size(p.bytes_total),
                             static_cast<double>(p.left) / kSecond));
@@ -224,8 +222,8 @@ void Daemon::fail_start(const Error& error) {
 
 std::string Daemon::status() {
   if (!rank_) {
-    return nlohmann::json{{"pid", ::getpid()}, {"mountpoint", options_.mountpoint},
-                          {"served_by_others", true}}
+    return nlohmann::json{
+        {"pid", ::getpid()}, {"mountpoint", options_.mountpoint}, {"served_by_others", true}}
         .dump();
   }
   return describe_rank(*rank_, *store_, options_.mountpoint, options_.settings,

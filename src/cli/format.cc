@@ -20,10 +20,10 @@ namespace graftfs::cli {
 namespace {
 
 // What a volume's directory may hold; --force removes these and nothing else.
-constexpr const char* kOurs[] = {local::kVolumeFile, "graftfs.volume.new", "dirs", "journal",
-                                 "data",             "lock",               kConfigName,
-                                 kSocketName,        "graftfs.log", "cluster", "key",
-                                 "key.new",          kSocketsDir};
+constexpr const char* kOurs[] = {
+    local::kVolumeFile, "graftfs.volume.new", "dirs",        "journal", "data", "lock",
+    kConfigName,        kSocketName,          "graftfs.log", "cluster", "key",  "key.new",
+    kSocketsDir};
 
 // Empties a volume that nobody uses.
 Result<void> clear_volume(const std::string& volume) {
@@ -35,8 +35,9 @@ Result<void> clear_volume(const std::string& volume) {
     bool ours = name == "lost+found";
     for (const char* known : kOurs) ours |= name == known;
     if (!ours)
-      return fail(ENOTEMPTY, fmt::format("{} holds '{}', which is not GraftFS's; move it away first",
-                                         volume, name));
+      return fail(
+          ENOTEMPTY,
+          fmt::format("{} holds '{}', which is not GraftFS's; move it away first", volume, name));
   }
   int lock = ::open((volume + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (lock < 0 || ::flock(lock, LOCK_EX | LOCK_NB) != 0) {
@@ -58,8 +59,7 @@ Result<void> clear_volume(const std::string& volume) {
 
 Result<void> write_config(const std::string& volume, const SettingFlags& flags) {
   std::string text = "# Settings of this volume: the flags of 'graftfs mount', as keys.\n";
-  for (const auto& [name, value] : flags.given())
-    text += fmt::format("{} = \"{}\"\n", name, value);
+  for (const auto& [name, value] : flags.given()) text += fmt::format("{} = \"{}\"\n", name, value);
   std::string path = volume + "/" + kConfigName;
   std::ofstream out(path, std::ios::trunc);
   out << text;
@@ -116,10 +116,11 @@ void add_format(CLI::App& app) {
     SettingFlags flags;
   };
   auto args = std::make_shared<Args>();
-  CLI::App* command = add_command(app, "format", "Make an empty volume in a directory",
-                                  "  graftfs format /srv/v\n"
-                                  "  graftfs format /srv/v --segment-size 4MiB\n"
-                                  "  graftfs format /srv/v --force    # throws away what is in it\n");
+  CLI::App* command =
+      add_command(app, "format", "Make an empty volume in a directory",
+                  "  graftfs format /srv/v\n"
+                  "  graftfs format /srv/v --segment-size 4MiB\n"
+                  "  graftfs format /srv/v --force    # throws away what is in it\n");
   command->add_option("VOLUME", args->volume, "a new or empty directory")->required();
   command->add_flag("--force", args->force, "empty a volume that is there already");
   args->flags.add_to(command, true);

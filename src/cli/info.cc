@@ -16,10 +16,8 @@ using nlohmann::json;
 Result<json> describe_volume(const std::string& volume) {
   TRY_ASSIGN(auto open, OpenVolume::open(volume));
   const local::VolumeFile& file = open->store().volume_file();
-  json out = {{"volume", volume},
-              {"uuid", file.uuid},
-              {"format", file.format},
-              {"created", file.created}};
+  json out = {
+      {"volume", volume}, {"uuid", file.uuid}, {"format", file.format}, {"created", file.created}};
   TRY_ASSIGN(StoreUsage usage, open->wait(open->store().usage()));
   out["disk"] = {{"bytes", usage.blocks * usage.block_size},
                  {"free_bytes", usage.blocks_available * usage.block_size}};
@@ -71,8 +69,7 @@ void print_info(const json& info) {
 Result<int> info_command(const std::string& name, bool as_json) {
   std::string path = absolute_path(name);
   std::string volume = path;
-  if (auto there = find_mount(path); there && there->type == "fuse.graftfs")
-    volume = there->source;
+  if (auto there = find_mount(path); there && there->type == "fuse.graftfs") volume = there->source;
   TRY_ASSIGN(json info, describe_volume(volume));
   auto served = ask_daemon(volume);
   info["mounted"] = served.has_value();
@@ -81,8 +78,10 @@ Result<int> info_command(const std::string& name, bool as_json) {
     if (status.is_object()) info.merge_patch(status);
     info["pid"] = served->pid;
   }
-  if (as_json) fmt::print("{}\n", info.dump(2));
-  else print_info(info);
+  if (as_json)
+    fmt::print("{}\n", info.dump(2));
+  else
+    print_info(info);
   return 0;
 }
 

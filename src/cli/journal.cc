@@ -68,8 +68,9 @@ Result<int> inspect(const std::string& name, uint64_t segment, bool as_json) {
   }
   fmt::print("{} events, the last is number {}; {} of traces for {} of changes; {}\n", events,
              view.scan.last.v, show_size(clean), show_size(dirty),
-             view.scan.clean ? "ended cleanly"
-                             : source.journal.served ? "being written" : "not ended cleanly");
+             view.scan.clean         ? "ended cleanly"
+             : source.journal.served ? "being written"
+                                     : "not ended cleanly");
   return 0;
 }
 
@@ -85,8 +86,11 @@ Result<int> verify(const std::string& name, bool as_json) {
     bytes += s.bytes;
   }
   if (as_json) {
-    json out = {{"sound", !bad}, {"frames", frames}, {"bytes", bytes},
-                {"cut_events", view.cut}, {"damage", json::array()}};
+    json out = {{"sound", !bad},
+                {"frames", frames},
+                {"bytes", bytes},
+                {"cut_events", view.cut},
+                {"damage", json::array()}};
     for (const auto& d : damage) out["damage"].push_back(tools::to_json(d));
     fmt::print("{}\n", out.dump(2));
     return bad ? kExitError : 0;
@@ -148,7 +152,9 @@ Result<int> explain(const std::string& name, const std::string& target, bool as_
   TRY_ASSIGN(Ino ino, parse_target(source, *journal, target, gone));
   auto events = tools::explain(*journal, ino);
   if (as_json) {
-    json out = {{"ino", ino.v}, {"gone", gone}, {"events", json::array()},
+    json out = {{"ino", ino.v},
+                {"gone", gone},
+                {"events", json::array()},
                 {"now", tools::describe_now(*journal, ino)}};
     for (const auto& e : events) out["events"].push_back(tools::to_json(e));
     fmt::print("{}\n", out.dump(2, ' ', false, json::error_handler_t::replace));
@@ -160,9 +166,10 @@ Result<int> explain(const std::string& name, const std::string& target, bool as_
     fmt::print("  event {} ({}, segment {}, offset {}): {}\n", e.lsn.v, e.type, e.segment.v,
                e.offset, e.words);
   if (events.empty())
-    fmt::print("  the journal says nothing of it: it has not changed since event {}, where the "
-               "journal begins\n",
-               segments.empty() ? 0 : segments.front().first.v);
+    fmt::print(
+        "  the journal says nothing of it: it has not changed since event {}, where the "
+        "journal begins\n",
+        segments.empty() ? 0 : segments.front().first.v);
   else
     fmt::print("  now {}\n", tools::describe_now(*journal, ino));
   return 0;
@@ -174,8 +181,8 @@ Result<int> replay(const std::string& name, bool tree, bool as_json) {
   double seconds = static_cast<double>(journal->took) / kSecond;
   const CacheUsage& usage = journal->cache.usage();
   if (as_json) {
-    json out = {{"events", journal->events}, {"seconds", seconds}, {"dirs", usage.dirs},
-                {"entries", usage.entries}, {"dirty", usage.dirty}, {"bytes", usage.bytes}};
+    json out = {{"events", journal->events}, {"seconds", seconds},   {"dirs", usage.dirs},
+                {"entries", usage.entries},  {"dirty", usage.dirty}, {"bytes", usage.bytes}};
     fmt::print("{}\n", out.dump(2));
     return 0;
   }
@@ -188,9 +195,10 @@ Result<int> replay(const std::string& name, bool tree, bool as_json) {
           fmt::print("{}/{}{}\n", path == "/" ? "" : path, e->name,
                      e->kind == EntryKind::null ? " (removed)" : "");
     });
-  fmt::print("{} events replayed in {:.3f} s into {} directories and {} entries, of which {} are "
-             "not in the store yet\n",
-             journal->events, seconds, usage.dirs, usage.entries, usage.dirty);
+  fmt::print(
+      "{} events replayed in {:.3f} s into {} directories and {} entries, of which {} are "
+      "not in the store yet\n",
+      journal->events, seconds, usage.dirs, usage.entries, usage.dirty);
   return 0;
 }
 

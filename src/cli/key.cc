@@ -17,7 +17,9 @@ using nlohmann::json;
 
 constexpr char kIssued[] = "cluster/keys/issued-", kRevoked[] = "cluster/keys/revoked-";
 
-std::string today() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }
+std::string today() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+}
 
 Result<int> issue(const std::string& name, const net::KeyLimits& limits) {
   std::string volume = absolute_path(name);
@@ -45,8 +47,8 @@ Result<int> issue(const std::string& name, const net::KeyLimits& limits) {
 Result<std::string> name_of(const std::string& text) {
   if (auto key = net::parse_key(text)) return net::name_of_key(key->id);
   if (text.size() == 16 && text.find_first_not_of("0123456789abcdef") == text.npos) return text;
-  return fail(EINVAL, fmt::format("'{}' is neither a key nor a key's name; see 'graftfs key list'",
-                                  text));
+  return fail(EINVAL,
+              fmt::format("'{}' is neither a key nor a key's name; see 'graftfs key list'", text));
 }
 
 Result<int> revoke(const std::string& volume_name, const std::string& text) {
@@ -109,10 +111,10 @@ void add_key(CLI::App& app) {
                                 "  graftfs key revoke /srv/v 0123456789abcdef\n");
   group->require_subcommand(1);
 
-  CLI::App* make = add_command(
-      *group, "issue", "Print a new key",
-      "  graftfs key issue /srv/v > client.key && chmod 600 client.key\n"
-      "  graftfs key issue /srv/v --path /projects --read-only --label ci\n");
+  CLI::App* make =
+      add_command(*group, "issue", "Print a new key",
+                  "  graftfs key issue /srv/v > client.key && chmod 600 client.key\n"
+                  "  graftfs key issue /srv/v --path /projects --read-only --label ci\n");
   make->add_option("VOLUME", args->volume, "the volume's directory")->required();
   make->add_option("--path", args->limits.path, "nothing outside of this directory (/)")
       ->type_name("PATH");

@@ -26,8 +26,8 @@ Result<Log> Log::open(const std::string& path) {
   Log log;
   log.fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (log.fd_ < 0)
-    return fail(errno, fmt::format("cannot open the log {}: {}; name another file with --log",
-                                   path, std::strerror(errno)));
+    return fail(errno, fmt::format("cannot open the log {}: {}; name another file with --log", path,
+                                   std::strerror(errno)));
   ::dup2(log.fd_, STDERR_FILENO);
   return log;
 }

@@ -21,9 +21,9 @@ Result<void> check_mountpoint(const std::string& dir) {
       return fail(error, fmt::format("{0} is a mount whose process has died; remove it with "
                                      "'graftfs umount {0}' and try again",
                                      dir));
-    return fail(error, fmt::format("cannot mount on {}: {}{}", dir, std::strerror(error),
-                                   error == ENOENT ? fmt::format("; make it with 'mkdir {}'", dir)
-                                                   : ""));
+    return fail(error,
+                fmt::format("cannot mount on {}: {}{}", dir, std::strerror(error),
+                            error == ENOENT ? fmt::format("; make it with 'mkdir {}'", dir) : ""));
   }
   if (!S_ISDIR(st.st_mode))
     return fail(ENOTDIR, fmt::format("cannot mount on {}: it is not a directory", dir));
@@ -49,14 +49,14 @@ void add_mount(CLI::App& app) {
     SettingFlags flags;
   };
   auto args = std::make_shared<Args>();
-  CLI::App* command = add_command(
-      app, "mount", "Mount a volume on a directory; returns when it is ready",
-      "  graftfs mount /srv/v /mnt\n"
-      "  graftfs mount /srv/v /mnt --durability strict\n"
-      "  graftfs mount /srv/v /mnt --recovery-target 500ms --memory 4GiB\n"
-      "  graftfs mount /srv/v /mnt --foreground       # for a service manager\n"
-      "\nEvery flag can be a key of VOLUME/graftfs.toml (or of --config FILE):\n"
-      "  durability = \"strict\"\n");
+  CLI::App* command =
+      add_command(app, "mount", "Mount a volume on a directory; returns when it is ready",
+                  "  graftfs mount /srv/v /mnt\n"
+                  "  graftfs mount /srv/v /mnt --durability strict\n"
+                  "  graftfs mount /srv/v /mnt --recovery-target 500ms --memory 4GiB\n"
+                  "  graftfs mount /srv/v /mnt --foreground       # for a service manager\n"
+                  "\nEvery flag can be a key of VOLUME/graftfs.toml (or of --config FILE):\n"
+                  "  durability = \"strict\"\n");
   command->add_option("VOLUME", args->volume, "the volume's directory")->required();
   command->add_option("DIR", args->dir, "where to mount it")->required();
   command->add_option("--config", args->config, "a TOML file instead of VOLUME/graftfs.toml")
@@ -73,8 +73,7 @@ void add_mount(CLI::App& app) {
     TRY(local::read_volume_file(options.volume));
     TRY(load_config(args->config, options.volume, options.settings));
     TRY(args->flags.apply(options.settings));
-    if (!options.settings.log.empty())
-      options.settings.log = absolute_path(options.settings.log);
+    if (!options.settings.log.empty()) options.settings.log = absolute_path(options.settings.log);
     TRY(check_mountpoint(options.mountpoint));
     if (options.foreground) return run_daemon(Notifier(), &options);
     return daemonize(run_daemon, &options);

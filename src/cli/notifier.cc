@@ -93,8 +93,10 @@ void Notifier::send(char kind, std::string_view text) {
 }
 
 void Notifier::say(std::string_view line) {
-  if (foreground()) fmt::print(stderr, "graftfs: {}\n", line);
-  else send(kSay, line);
+  if (foreground())
+    fmt::print(stderr, "graftfs: {}\n", line);
+  else
+    send(kSay, line);
 }
 
 void Notifier::ready() {
@@ -103,8 +105,10 @@ void Notifier::ready() {
 }
 
 void Notifier::failed(std::string_view message) {
-  if (foreground()) fmt::print(stderr, "graftfs: {}\n", message);
-  else send(kFailed, message);
+  if (foreground())
+    fmt::print(stderr, "graftfs: {}\n", message);
+  else
+    send(kFailed, message);
   done_ = true;
 }
 

@@ -48,7 +48,8 @@ class Cluster {
       for (auto& [id, node] : c.nodes) {
         auto now = later.nodes.find(id);
         if (!c.is_here(node.record))
-          node.alive = node.alive || (now != later.nodes.end() && now->second.version != node.version);
+          node.alive =
+              node.alive || (now != later.nodes.end() && now->second.version != node.version);
         all = all && (node.alive || c.is_here(node.record));
       }
     }
@@ -133,8 +134,8 @@ json describe_cluster(const Cluster& c, const std::string& volume) {
       r["node"] = fmt::format("{:016x}", node->record.id);
       r["pid"] = node->record.pid;
       auto known = node->record.addresses.find(rank);
-      r["addresses"] = known == node->record.addresses.end() ? std::vector<std::string>()
-                                                             : known->second;
+      r["addresses"] =
+          known == node->record.addresses.end() ? std::vector<std::string>() : known->second;
     }
     ranks.push_back(std::move(r));
   }
@@ -174,7 +175,8 @@ Task<Result<void>> change(StateStore& state, std::function<Result<bool>(cluster:
 }
 
 // Until `done` says so, or the time is over.
-bool wait_until(OpenVolume& open, Nanos limit, const std::function<bool(const cluster::Table&)>& done) {
+bool wait_until(OpenVolume& open, Nanos limit,
+                const std::function<bool(const cluster::Table&)>& done) {
   const Nanos end = open.loop().now() + limit;
   for (;;) {
     auto found = open.wait(open.store().state().get(cluster::kTableKey));
@@ -186,16 +188,18 @@ bool wait_until(OpenVolume& open, Nanos limit, const std::function<bool(const cl
 }
 
 std::unexpected<Error> nobody_serves(const std::string& volume) {
-  return fail(EHOSTDOWN, fmt::format("no process serves {0} now; start one with 'graftfs serve {0}'",
-                                     volume));
+  return fail(EHOSTDOWN,
+              fmt::format("no process serves {0} now; start one with 'graftfs serve {0}'", volume));
 }
 
 Result<int> list_ranks(const std::string& name, bool as_json) {
   std::string volume = absolute_path(name);
   TRY_ASSIGN(auto open, OpenVolume::open(volume));
   TRY_ASSIGN(Cluster c, Cluster::read(*open));
-  if (as_json) fmt::print("{}\n", describe_cluster(c, volume).dump(2));
-  else print_cluster(c);
+  if (as_json)
+    fmt::print("{}\n", describe_cluster(c, volume).dump(2));
+  else
+    print_cluster(c);
   return 0;
 }
 
@@ -207,8 +211,9 @@ Result<int> add_one(const std::string& name, Nanos limit) {
   std::optional<RankId> made;
   auto add = [&made](cluster::Table& table) -> Result<bool> {
     made = table.add();
-    if (!made) return fail(ENOSPC, fmt::format("there are {} ranks, which is the most there can be",
-                                               cluster::kMaxRanks));
+    if (!made)
+      return fail(ENOSPC, fmt::format("there are {} ranks, which is the most there can be",
+                                      cluster::kMaxRanks));
     return true;
   };
   TRY(open->wait(change(open->store().state(), add)));
@@ -234,13 +239,15 @@ Result<int> remove_one(const std::string& name, uint16_t number, Nanos limit) {
   bool other = false;
   for (const auto& [r, line] : after.ranks) {
     const Known* node = c.node_of(line);
-    other = other || (r != rank && line.state != cluster::RankState::leaving && node && node->alive);
+    other =
+        other || (r != rank && line.state != cluster::RankState::leaving && node && node->alive);
   }
   if (c.living() == 0) return nobody_serves(volume);
   if (!other)
-    return fail(EHOSTDOWN, fmt::format("rank {} would leave what it has to a rank that is dead; see "
-                                       "'graftfs rank list {}'",
-                                       rank, volume));
+    return fail(EHOSTDOWN,
+                fmt::format("rank {} would leave what it has to a rank that is dead; see "
+                            "'graftfs rank list {}'",
+                            rank, volume));
   auto leave = [rank](cluster::Table& table) -> Result<bool> {
     TRY(table.leave(rank));
     return true;
@@ -248,9 +255,10 @@ Result<int> remove_one(const std::string& name, uint16_t number, Nanos limit) {
   TRY(open->wait(change(open->store().state(), leave)));
   auto gone = [&](const cluster::Table& table) { return !table.find(rank); };
   if (!wait_until(*open, limit, gone)) {
-    fmt::print("rank {} is handing over what it has, and goes when it is done; see 'graftfs rank "
-               "list {}'\n",
-               rank, volume);
+    fmt::print(
+        "rank {} is handing over what it has, and goes when it is done; see 'graftfs rank "
+        "list {}'\n",
+        rank, volume);
     return 0;
   }
   fmt::print("rank {} is gone\n", rank);
@@ -284,9 +292,10 @@ void add_rank(CLI::App& app) {
   list->add_flag("--json", args->json, "one JSON object");
   on_run(list, [args] { return list_ranks(args->volume, args->json); });
 
-  CLI::App* add = add_command(*group, "add", "Make one more rank, which a process that serves takes",
-                              "  graftfs rank add /srv/v\n"
-                              "  graftfs rank add /srv/v --wait 60s\n");
+  CLI::App* add =
+      add_command(*group, "add", "Make one more rank, which a process that serves takes",
+                  "  graftfs rank add /srv/v\n"
+                  "  graftfs rank add /srv/v --wait 60s\n");
   add->add_option("VOLUME", args->volume, "the volume's directory")->required();
   add->add_option("--wait", args->wait, "for how long at most (10s)")->type_name("TIME");
   on_run(add, [args]() -> Result<int> {
@@ -294,10 +303,10 @@ void add_rank(CLI::App& app) {
     return add_one(args->volume, limit);
   });
 
-  CLI::App* remove = add_command(
-      *group, "remove", "Have a rank hand over what it has, and go",
-      "  graftfs rank remove /srv/v 1\n"
-      "  graftfs rank remove /srv/v 1 --wait 0s       # it goes on by itself\n");
+  CLI::App* remove =
+      add_command(*group, "remove", "Have a rank hand over what it has, and go",
+                  "  graftfs rank remove /srv/v 1\n"
+                  "  graftfs rank remove /srv/v 1 --wait 0s       # it goes on by itself\n");
   remove->add_option("VOLUME", args->volume, "the volume's directory")->required();
   remove->add_option("RANK", args->rank, "its number")->required();
   remove->add_option("--wait", args->wait, "for how long at most (10s)")->type_name("TIME");

@@ -107,8 +107,8 @@ void remove_old_sockets(const std::string& dir) {
 Result<void> Server::open() {
   TRY(local::read_volume_file(options_.volume));
   if (!options_.foreground || !options_.settings.log.empty()) {
-    std::string path = options_.settings.log.empty() ? options_.volume + "/graftfs.log"
-                                                     : options_.settings.log;
+    std::string path =
+        options_.settings.log.empty() ? options_.volume + "/graftfs.log" : options_.settings.log;
     TRY_ASSIGN(log_, Log::open(path));
   }
   TRY_ASSIGN(volume_, LocalVolume::open(options_.volume, store_options(options_.settings)));
@@ -120,9 +120,10 @@ Result<void> Server::open() {
   if (options_.listen.empty()) {
     net::Address address{net::Address::unix_socket, fmt::format("{}/{}", sockets, ::getpid()), 0};
     if (address.text.size() > 100)
-      return fail(ENAMETOOLONG, fmt::format("{} is too long a name for a socket; give a shorter one "
-                                            "with --listen unix:PATH",
-                                            address.text));
+      return fail(ENAMETOOLONG,
+                  fmt::format("{} is too long a name for a socket; give a shorter one "
+                              "with --listen unix:PATH",
+                              address.text));
     options_.listen.push_back(address);
   }
   TRY_ASSIGN(socket_, StatusSocket::listen(
@@ -222,11 +223,12 @@ Task<void> Server::watch_status() {
                          {"recovery_seconds", s.recovery_seconds},
                          {"connected_ranks", peers}});
       }
-      status_ = json{{"pid", ::getpid()},
-                     {"node", fmt::format("{:016x}", node_->id())},
-                     {"standby", node_->is_standby()},
-                     {"ranks", ranks}}
-                    .dump();
+      status_ = json{
+          {"pid", ::getpid()},
+          {"node", fmt::format("{:016x}", node_->id())},
+          {"standby", node_->is_standby()},
+          {"ranks",
+           ranks}}.dump();
     }
     co_await sleep_for(loop_, kSecond / 2);
   }
@@ -254,15 +256,17 @@ void add_serve(CLI::App& app) {
       "  graftfs serve /srv/v --ranks 2 --listen tcp:10.0.0.1:4000\n"
       "  graftfs serve /srv/v --standby               # takes over when another one dies\n"
       "  graftfs serve /srv/v --foreground --lease 1s # for a service manager\n"
-      "\nSeveral of these may share a volume. Ranks that nobody runs are taken first; new ones are\n"
+      "\nSeveral of these may share a volume. Ranks that nobody runs are taken first; new ones "
+      "are\n"
       "made where there are not enough. Rank N listens at PATH.N, or at PORT+N.\n"
       "See 'graftfs rank list VOLUME' for who runs what.\n");
   command->add_option("VOLUME", args->volume, "the volume's directory")->required();
   command->add_option("--ranks", args->options.ranks, "how many to run (1)")
       ->type_name("N")
       ->check(CLI::Range(size_t{1}, kMostRanks));
-  command->add_option("--listen", args->listen,
-                      "unix:PATH or tcp:ADDRESS:PORT, may be given again (a socket in VOLUME)")
+  command
+      ->add_option("--listen", args->listen,
+                   "unix:PATH or tcp:ADDRESS:PORT, may be given again (a socket in VOLUME)")
       ->type_name("ADDRESS");
   command->add_flag("--standby", args->options.standby, "run none, and take the first to be left");
   command->add_flag("--no-rejoin", args->no_rejoin,

@@ -47,8 +47,8 @@ constexpr Setting kSettings[] = {
      [](Settings& s, std::string_view text) -> Result<void> {
        TRY_ASSIGN(Nanos time, parse_duration(text));
        if (time < 10 * kMillisecond || time > 3600 * kSecond)
-         return fail(EINVAL, fmt::format("it must lie between 10ms and 1h, so '{}' will not do",
-                                         text));
+         return fail(EINVAL,
+                     fmt::format("it must lie between 10ms and 1h, so '{}' will not do", text));
        s.recovery_target = time;
        return {};
      }},
@@ -103,8 +103,8 @@ constexpr Setting kSettings[] = {
 // The number at the front; `text` keeps what is behind it.
 Result<double> take_number(std::string_view& text, std::string_view what) {
   double number = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number,
-                                      std::chars_format::fixed);
+  auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
   if (error != std::errc{} || !std::isfinite(number) || number < 0)
     return fail(EINVAL, fmt::format("'{}' is not {}", text, what));
   text.remove_prefix(static_cast<size_t>(end - text.data()));
@@ -145,12 +145,18 @@ Result<Nanos> parse_duration(std::string_view text) {
   std::string_view rest = text;
   TRY_ASSIGN(double number, take_number(rest, what));
   double unit = 0;
-  if (rest.empty() || rest == "s") unit = kSecond;
-  else if (rest == "ms") unit = kMillisecond;
-  else if (rest == "min") unit = 60.0 * kSecond;
-  else if (rest == "h") unit = 3600.0 * kSecond;
-  else if (rest == "d") unit = 86400.0 * kSecond;
-  else return fail(EINVAL, fmt::format("'{}' is not {}", text, what));
+  if (rest.empty() || rest == "s")
+    unit = kSecond;
+  else if (rest == "ms")
+    unit = kMillisecond;
+  else if (rest == "min")
+    unit = 60.0 * kSecond;
+  else if (rest == "h")
+    unit = 3600.0 * kSecond;
+  else if (rest == "d")
+    unit = 86400.0 * kSecond;
+  else
+    return fail(EINVAL, fmt::format("'{}' is not {}", text, what));
   if (number * unit > 9e18) return fail(EINVAL, fmt::format("'{}' is too long", text));
   return static_cast<Nanos>(number * unit);
 }

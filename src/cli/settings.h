@@ -24,7 +24,7 @@ struct Settings {
   bool atime = true;
   uint64_t memory = uint64_t{1} << 30;  // bytes of cache
   Nanos recovery_target = kSecond;
-  uint64_t journal_cap = 0;  // bytes; 0: from recovery_target
+  uint64_t journal_cap = 0;      // bytes; 0: from recovery_target
   double write_back_from = 0.5;  // of the journal's cap
   uint64_t segment_size = uint64_t{1} << 20;
   TracePolicy trace = TracePolicy::chunked;

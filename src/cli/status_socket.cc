@@ -72,8 +72,8 @@ Result<std::unique_ptr<StatusSocket>> StatusSocket::listen(EventLoop& loop,
   sockaddr_un address = address_of(name);
   self->socket_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   mode_t mask = ::umask(0177);
-  bool bound = self->socket_ >= 0 && ::bind(self->socket_, reinterpret_cast<sockaddr*>(&address),
-                                            sizeof address) == 0;
+  bool bound = self->socket_ >= 0 &&
+               ::bind(self->socket_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
   int error = errno;
   ::umask(mask);
   if (bound && ::listen(self->socket_, SOMAXCONN) != 0) {

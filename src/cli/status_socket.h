@@ -47,8 +47,7 @@ struct Served {
   std::string status;  // JSON; empty where the daemon did not answer in time
 };
 // Nullopt: nobody does.
-std::optional<Served> ask_daemon(const std::string& volume,
-                                 const std::string& name = kSocketName);
+std::optional<Served> ask_daemon(const std::string& volume, const std::string& name = kSocketName);
 
 // Waits until the process is gone. False: it is still there after the time.
 bool wait_for_exit(pid_t pid, int timeout_ms);

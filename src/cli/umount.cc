@@ -64,8 +64,9 @@ Result<int> umount_command(const std::string& name, bool lazy) {
   // A dead daemon's mount is busy for nobody.
   TRY(unmount(dir, lazy || !served));
   if (!served) {
-    fmt::print(stderr, "graftfs: the process that served {} had died; the next mount recovers the "
-                       "volume\n",
+    fmt::print(stderr,
+               "graftfs: the process that served {} had died; the next mount recovers the "
+               "volume\n",
                dir);
     return 0;
   }

@@ -66,8 +66,7 @@ class Client {
              WriteOptions options, DataFn done);
   // fallocate(2): mode 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE with or without KEEP_SIZE;
   // EOPNOTSUPP for others.
-  void allocate(Credentials cred, Ino ino, int mode, uint64_t offset, uint64_t length,
-                DataFn done);
+  void allocate(Credentials cred, Ino ino, int mode, uint64_t offset, uint64_t length, DataFn done);
   // lseek(2) with SEEK_DATA or SEEK_HOLE.
   void seek(Credentials cred, Ino ino, uint64_t offset, bool data, DataFn done);
   // copy_file_range(2); at most kMaxCopy bytes at once.

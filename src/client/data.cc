@@ -265,11 +265,18 @@ Task<void> Client::run_allocate(Credentials cred, Ino ino, int mode, uint64_t of
   AllocateMode how = AllocateMode::allocate;
   switch (mode) {
     case 0:
-    case FALLOC_FL_KEEP_SIZE: break;
-    case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE: how = AllocateMode::punch_hole; break;
+    case FALLOC_FL_KEEP_SIZE:
+      break;
+    case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
+      how = AllocateMode::punch_hole;
+      break;
     case FALLOC_FL_ZERO_RANGE:
-    case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE: how = AllocateMode::zero_range; break;
-    default: done(fail(EOPNOTSUPP)); co_return;
+    case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE:
+      how = AllocateMode::zero_range;
+      break;
+    default:
+      done(fail(EOPNOTSUPP));
+      co_return;
   }
   if (length == 0) {
     done(fail(EINVAL));
@@ -331,9 +338,7 @@ Task<void> Client::run_copy(Credentials cred, CopyRange range, DataFn done) {
   }
   uint64_t length = std::min(range.length, kMaxCopy);
   auto clip = [&] {
-    length = range.from_offset >= from->size
-                 ? 0
-                 : std::min(length, from->size - range.from_offset);
+    length = range.from_offset >= from->size ? 0 : std::min(length, from->size - range.from_offset);
   };
   clip();
   if (past_end_of_sizes(range.to_offset, length)) {

@@ -63,8 +63,8 @@ struct FileState {
 
   SizeLock lock;
   int users = 0;
-  bool known = false;      // size, blocks: from the rank, and since then from this client's writes
-  uint64_t size = 0;       // with what is written and not yet told to the rank
+  bool known = false;  // size, blocks: from the rank, and since then from this client's writes
+  uint64_t size = 0;   // with what is written and not yet told to the rank
   uint64_t blocks = 0;
   bool atime_due = false;  // a read would change atime, as relatime has it
 };

@@ -89,8 +89,8 @@ void Remote::on_attached(const msg::Attached& a) {
     MARK("remote.evicted");
     fail_all();
   }
-  // All in order, as they were sent first. Where something is to be done again, whatever follows may
-  // rest on it, and so each waits for the one before.
+  // All in order, as they were sent first. Where something is to be done again, whatever follows
+  // may rest on it, and so each waits for the one before.
   again_.clear();
   one_by_one_ = false;
   for (uint64_t number = first_; number < first_ + slots_.size(); ++number) {
@@ -281,9 +281,7 @@ void Remote::received(Message message) {
   if (told) told(std::move(body));
 }
 
-bool Remote::lease_valid() const {
-  return state_ == up && executor_.now() - heard_ < lease_;
-}
+bool Remote::lease_valid() const { return state_ == up && executor_.now() - heard_ < lease_; }
 
 void Remote::beat() {
   if (closed_) return;

@@ -53,7 +53,7 @@ class Remote final : public net::ConnectionEvents {
     ReplyFn done;
     bool sent = false;
     bool answered = false;
-    Lsn lsn;        // of its event; 0: it changed nothing
+    Lsn lsn;               // of its event; 0: it changed nothing
     bool redoing = false;  // answered before, and sent again
   };
 
@@ -92,7 +92,7 @@ class Remote final : public net::ConnectionEvents {
   uint64_t last_seq_ = 0;
   std::deque<uint64_t> again_;  // to be sent again, and then Resent
   bool one_by_one_ = false;
-  bool evicted_ = false;        // the session is a new one
+  bool evicted_ = false;  // the session is a new one
   size_t unanswered_ = 0;
   std::map<Ino, uint32_t> holds_;
   struct Finding {

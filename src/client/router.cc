@@ -125,7 +125,8 @@ void Router::redirected(RankId rank, PendingPtr pending, RankId home) {
     });
   }
   note_home(key, home);
-  if (pending->redirects <= kQuickRedirects && home != rank) return run_at(home, std::move(pending));
+  if (pending->redirects <= kQuickRedirects && home != rank)
+    return run_at(home, std::move(pending));
   // It is on its way from one to the other.
   MARK("router.paused");
   int doublings = std::min(std::max(pending->redirects - kQuickRedirects, 0), 5);

@@ -67,7 +67,8 @@ class Router final : public MetadataService {
   std::function<RankMap()> map_;
   SessionId session_;
   std::map<RankId, std::unique_ptr<Remote>> remotes_;
-  // Two generations: what is used is in the young one, and the old one is dropped when that is full.
+  // Two generations: what is used is in the young one, and the old one is dropped when that is
+  // full.
   absl::flat_hash_map<Ino, RankId> young_, old_;
   uint64_t redirects_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -70,12 +70,12 @@ class Session {
   uint32_t refs_ = 0;
   bool closed_ = false;
   bool resending_ = false;
-  uint16_t generation_ = 0;   // of the service, so that an old one's answers are told apart
+  uint16_t generation_ = 0;  // of the service, so that an old one's answers are told apart
   uint64_t last_seq_ = 0;
-  uint64_t oldest_ = 1;       // every seq below it was answered
+  uint64_t oldest_ = 1;           // every seq below it was answered
   uint64_t begin_ = 0, end_ = 0;  // indexes of the ring in use
   size_t waiting_ = 0;
-  std::vector<Slot> ring_;    // a power of two
+  std::vector<Slot> ring_;  // a power of two
 };
 
 // Whether a request changes something, so that the rank must know it when it comes again.

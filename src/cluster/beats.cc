@@ -89,9 +89,10 @@ Task<Result<void>> Beats::renew() {
     // It may have been given up, or raised, meanwhile.
     auto now = owned_.find(rank);
     if (now == owned_.end() || record.epoch <= now->second) continue;
-    co_return fail(ESTALE, fmt::format("rank {} was taken by node {:016x}, because this process was "
-                                       "not heard of for too long",
-                                       rank, record.node));
+    co_return fail(ESTALE,
+                   fmt::format("rank {} was taken by node {:016x}, because this process was "
+                               "not heard of for too long",
+                               rank, record.node));
   }
   co_return Result<void>{};
 }

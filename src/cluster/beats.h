@@ -85,7 +85,7 @@ class Beats {
   std::map<RankId, Epoch> owned_;
   std::map<NodeId, NodeRecord> nodes_;
   std::atomic<Nanos> lease_end_{0};
-  bool busy_ = false;      // a round is under way
+  bool busy_ = false;  // a round is under way
   bool stopped_ = false;
 };
 

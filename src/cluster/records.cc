@@ -24,9 +24,9 @@ bool Words::word(std::string_view& out) {
 std::string node_key(NodeId id) { return fmt::format("{}{:016x}", kNodePrefix, id); }
 
 std::string encode(const NodeRecord& r) {
-  std::string text = fmt::format(
-      "beat = {}\nlease_ms = {}\nstandby = {}\nmachine = {}\npid = {}\nstarted = {}\n", r.beat,
-      r.lease_ms, r.standby ? 1 : 0, r.machine, r.pid, r.started);
+  std::string text =
+      fmt::format("beat = {}\nlease_ms = {}\nstandby = {}\nmachine = {}\npid = {}\nstarted = {}\n",
+                  r.beat, r.lease_ms, r.standby ? 1 : 0, r.machine, r.pid, r.started);
   for (const auto& [rank, addresses] : r.addresses) {
     text += fmt::format("rank-{} =", rank);
     for (const std::string& address : addresses) text += " " + address;

@@ -51,7 +51,7 @@ struct NodeRecord {
   // The process, so that one that is stopped can be told from a later one of the same number.
   std::string machine;  // its boot id
   int32_t pid = 0;
-  uint64_t started = 0;  // from /proc/PID/stat
+  uint64_t started = 0;                                  // from /proc/PID/stat
   std::map<RankId, std::vector<std::string>> addresses;  // of the ranks that it runs
   friend bool operator==(const NodeRecord&, const NodeRecord&) = default;
 };

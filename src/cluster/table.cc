@@ -54,9 +54,10 @@ Result<void> Table::leave(RankId rank) {
   for (const auto& [other, line] : ranks)
     staying += other != rank && line.state != RankState::leaving;
   if (staying == 0)
-    return fail(EINVAL, fmt::format("rank {} is the last one and cannot be removed; add another one "
-                                    "first with 'graftfs rank add'",
-                                    rank));
+    return fail(EINVAL,
+                fmt::format("rank {} is the last one and cannot be removed; add another one "
+                            "first with 'graftfs rank add'",
+                            rank));
   it->second.state = RankState::leaving;
   return {};
 }
@@ -71,8 +72,8 @@ bool Table::remove(RankId rank) {
 std::string encode(const Table& table) {
   std::string text = fmt::format("root = {}\n", table.root);
   for (const auto& [rank, line] : table.ranks) {
-    text += fmt::format("rank = {} {} {:016x} {}\n", rank, line.epoch, line.node,
-                        name_of(line.state));
+    text +=
+        fmt::format("rank = {} {} {:016x} {}\n", rank, line.epoch, line.node, name_of(line.state));
   }
   return text;
 }
@@ -81,9 +82,10 @@ Result<Table> decode_table(std::string_view text) {
   Table table;
   if (text.empty()) return table;
   auto bad = [](std::string_view line) {
-    return damaged(fmt::format("the cluster's table has a line that makes no sense: '{}'; restore "
-                               "the volume's file cluster/table.* from a backup",
-                               line));
+    return damaged(
+        fmt::format("the cluster's table has a line that makes no sense: '{}'; restore "
+                    "the volume's file cluster/table.* from a backup",
+                    line));
   };
   bool rooted = false;
   for (LineReader lines(text); lines.next();) {

@@ -9,20 +9,19 @@ namespace graftfs {
 
 void encode_close(ByteWriter& w, const ProtocolId& op) { encode_id(w, op); }
 
-const EventKind kCloseEvent = {
-    EventType::close, "Close",
-    [](ReplayContext& context, Lsn, std::string_view payload) {
-      ByteReader r(payload);
-      ProtocolId op = decode_id(r);
-      if (!r.done()) return false;
-      context.state.committed.erase(op);
-      return true;
-    },
-    [](std::string_view payload, nlohmann::json& out) {
-      ByteReader r(payload);
-      ProtocolId op = decode_id(r);
-      out["operation"] = {op.rank.v, op.epoch.v, op.number};
-      return r.done();
-    }};
+const EventKind kCloseEvent = {EventType::close, "Close",
+                               [](ReplayContext& context, Lsn, std::string_view payload) {
+                                 ByteReader r(payload);
+                                 ProtocolId op = decode_id(r);
+                                 if (!r.done()) return false;
+                                 context.state.committed.erase(op);
+                                 return true;
+                               },
+                               [](std::string_view payload, nlohmann::json& out) {
+                                 ByteReader r(payload);
+                                 ProtocolId op = decode_id(r);
+                                 out["operation"] = {op.rank.v, op.epoch.v, op.number};
+                                 return r.done();
+                               }};
 
 }  // namespace graftfs

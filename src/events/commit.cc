@@ -78,8 +78,7 @@ void encode_commit(ByteWriter& w, const Commit& commit, std::string_view tree) {
 
 void apply_commit(RankState& state, const Commit& commit) {
   state.prepared.erase(commit.op);
-  if (!commit.participants.empty())
-    state.committed[commit.op].participants = commit.participants;
+  if (!commit.participants.empty()) state.committed[commit.op].participants = commit.participants;
   for (const MapChange& c : commit.map) {
     auto within = state.imports.find(c.within);
     auto import = state.imports.find(c.root);
@@ -122,8 +121,7 @@ const EventKind kCommitEvent = {
       Commit commit;
       if (!decode(r, commit)) return false;
       out["operation"] = {commit.op.rank.v, commit.op.epoch.v, commit.op.number};
-      for (const auto& [rank, intents] : commit.participants)
-        out["participants"].push_back(rank.v);
+      for (const auto& [rank, intents] : commit.participants) out["participants"].push_back(rank.v);
       return describe_tree(EventType::commit, r.raw(r.remaining()), out);
     }};
 

@@ -59,9 +59,9 @@ enum ResultFlags : uint8_t {
   kResultOrphaned = 2,
 };
 
-// Inode, Link, Unlink, Rename, InoRelease, and inside Commit: a change of the tree. `session` and `seq` name the
-// request it carries out (0: none), `result` and `result_flags` are what its answer needs; the
-// session has had the answers to all its requests below `oldest`.
+// Inode, Link, Unlink, Rename, InoRelease, and inside Commit: a change of the tree. `session` and
+// `seq` name the request it carries out (0: none), `result` and `result_flags` are what its answer
+// needs; the session has had the answers to all its requests below `oldest`.
 struct TreeEvent {
   EventType type = EventType::inode;
   SessionId session;

@@ -62,36 +62,36 @@ void encode_export(ByteWriter& w, const Export& e) {
   encode_inos(w, e.bounds);
 }
 
-const EventKind kExportEvent = {
-    EventType::export_, "Export",
-    [](ReplayContext& context, Lsn, std::string_view payload) {
-      Export e;
-      if (!decode(payload, e)) return false;
-      std::vector<Ino> below;
-      context.cache.for_each_dir([&](const Dir& dir) {
-        for (const Dir* d = &dir; d && !d->is_foreign(); d = d->parent) {
-          if (d->ino() == e.root) below.push_back(dir.ino());
-          if (context.state.is_root(d->ino())) break;
-        }
-      });
-      e.dirs.insert(e.dirs.end(), below.begin(), below.end());
-      for (Ino dir : e.dirs) {
-        MARK("events.export.discard");
-        context.cache.discard_dir(dir);
-      }
-      cut_out(context.state, e);
-      return true;
-    },
-    [](std::string_view payload, nlohmann::json& out) {
-      Export e;
-      if (!decode(payload, e)) return false;
-      out["root"] = e.root.v;
-      for (Ino dir : e.dirs) out["exported"].push_back(dir.v);
-      if (e.id != ProtocolId{}) {
-        out["to"] = e.to.v;
-        out["moves"] = e.moves;
-      }
-      return true;
-    }};
+const EventKind kExportEvent = {EventType::export_, "Export",
+                                [](ReplayContext& context, Lsn, std::string_view payload) {
+                                  Export e;
+                                  if (!decode(payload, e)) return false;
+                                  std::vector<Ino> below;
+                                  context.cache.for_each_dir([&](const Dir& dir) {
+                                    for (const Dir* d = &dir; d && !d->is_foreign();
+                                         d = d->parent) {
+                                      if (d->ino() == e.root) below.push_back(dir.ino());
+                                      if (context.state.is_root(d->ino())) break;
+                                    }
+                                  });
+                                  e.dirs.insert(e.dirs.end(), below.begin(), below.end());
+                                  for (Ino dir : e.dirs) {
+                                    MARK("events.export.discard");
+                                    context.cache.discard_dir(dir);
+                                  }
+                                  cut_out(context.state, e);
+                                  return true;
+                                },
+                                [](std::string_view payload, nlohmann::json& out) {
+                                  Export e;
+                                  if (!decode(payload, e)) return false;
+                                  out["root"] = e.root.v;
+                                  for (Ino dir : e.dirs) out["exported"].push_back(dir.v);
+                                  if (e.id != ProtocolId{}) {
+                                    out["to"] = e.to.v;
+                                    out["moves"] = e.moves;
+                                  }
+                                  return true;
+                                }};
 
 }  // namespace graftfs

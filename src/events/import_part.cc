@@ -46,22 +46,22 @@ bool decode(std::string_view payload, ProtocolId& id, std::string_view& items) {
 
 }  // namespace
 
-const EventKind kImportPartEvent = {
-    EventType::import_part, "ImportPart",
-    [](ReplayContext& context, Lsn lsn, std::string_view payload) {
-      ProtocolId id;
-      std::string_view items;
-      if (!decode(payload, id, items)) return false;
-      std::vector<StagedPart>& parts = context.state.staged[id];
-      if (parts.empty() || parts.back().lsn < lsn) parts.push_back({lsn, std::string(items)});
-      return true;
-    },
-    [](std::string_view payload, nlohmann::json& out) {
-      ProtocolId id;
-      std::string_view items;
-      if (!decode(payload, id, items)) return false;
-      out["migration"] = {id.rank.v, id.epoch.v, id.number};
-      return describe_tree(EventType::inode, items, out);
-    }};
+const EventKind kImportPartEvent = {EventType::import_part, "ImportPart",
+                                    [](ReplayContext& context, Lsn lsn, std::string_view payload) {
+                                      ProtocolId id;
+                                      std::string_view items;
+                                      if (!decode(payload, id, items)) return false;
+                                      std::vector<StagedPart>& parts = context.state.staged[id];
+                                      if (parts.empty() || parts.back().lsn < lsn)
+                                        parts.push_back({lsn, std::string(items)});
+                                      return true;
+                                    },
+                                    [](std::string_view payload, nlohmann::json& out) {
+                                      ProtocolId id;
+                                      std::string_view items;
+                                      if (!decode(payload, id, items)) return false;
+                                      out["migration"] = {id.rank.v, id.epoch.v, id.number};
+                                      return describe_tree(EventType::inode, items, out);
+                                    }};
 
 }  // namespace graftfs

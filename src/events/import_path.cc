@@ -22,23 +22,22 @@ bool decode(std::string_view payload, Ino& root, std::string& path) {
 
 }  // namespace
 
-const EventKind kImportPathEvent = {
-    EventType::import_path, "ImportPath",
-    [](ReplayContext& context, Lsn, std::string_view payload) {
-      Ino root;
-      std::string path;
-      if (!decode(payload, root, path)) return false;
-      auto it = context.state.imports.find(root);
-      if (it != context.state.imports.end()) it->second.path = path;
-      return true;
-    },
-    [](std::string_view payload, nlohmann::json& out) {
-      Ino root;
-      std::string path;
-      if (!decode(payload, root, path)) return false;
-      out["root"] = root.v;
-      out["path"] = path;
-      return true;
-    }};
+const EventKind kImportPathEvent = {EventType::import_path, "ImportPath",
+                                    [](ReplayContext& context, Lsn, std::string_view payload) {
+                                      Ino root;
+                                      std::string path;
+                                      if (!decode(payload, root, path)) return false;
+                                      auto it = context.state.imports.find(root);
+                                      if (it != context.state.imports.end()) it->second.path = path;
+                                      return true;
+                                    },
+                                    [](std::string_view payload, nlohmann::json& out) {
+                                      Ino root;
+                                      std::string path;
+                                      if (!decode(payload, root, path)) return false;
+                                      out["root"] = root.v;
+                                      out["path"] = path;
+                                      return true;
+                                    }};
 
 }  // namespace graftfs

@@ -7,13 +7,13 @@
 
 namespace graftfs {
 
-const EventKind kInoReleaseEvent = {
-    EventType::ino_release, "InoRelease",
-    [](ReplayContext& context, Lsn lsn, std::string_view payload) {
-      return replay_tree(context, EventType::ino_release, lsn, payload);
-    },
-    [](std::string_view payload, nlohmann::json& out) {
-      return describe_tree(EventType::ino_release, payload, out);
-    }};
+const EventKind kInoReleaseEvent = {EventType::ino_release, "InoRelease",
+                                    [](ReplayContext& context, Lsn lsn, std::string_view payload) {
+                                      return replay_tree(context, EventType::ino_release, lsn,
+                                                         payload);
+                                    },
+                                    [](std::string_view payload, nlohmann::json& out) {
+                                      return describe_tree(EventType::ino_release, payload, out);
+                                    }};
 
 }  // namespace graftfs

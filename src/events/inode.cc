@@ -6,13 +6,12 @@
 
 namespace graftfs {
 
-const EventKind kInodeEvent = {
-    EventType::inode, "Inode",
-    [](ReplayContext& context, Lsn lsn, std::string_view payload) {
-      return replay_tree(context, EventType::inode, lsn, payload);
-    },
-    [](std::string_view payload, nlohmann::json& out) {
-      return describe_tree(EventType::inode, payload, out);
-    }};
+const EventKind kInodeEvent = {EventType::inode, "Inode",
+                               [](ReplayContext& context, Lsn lsn, std::string_view payload) {
+                                 return replay_tree(context, EventType::inode, lsn, payload);
+                               },
+                               [](std::string_view payload, nlohmann::json& out) {
+                                 return describe_tree(EventType::inode, payload, out);
+                               }};
 
 }  // namespace graftfs

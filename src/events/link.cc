@@ -6,13 +6,12 @@
 
 namespace graftfs {
 
-const EventKind kLinkEvent = {
-    EventType::link, "Link",
-    [](ReplayContext& context, Lsn lsn, std::string_view payload) {
-      return replay_tree(context, EventType::link, lsn, payload);
-    },
-    [](std::string_view payload, nlohmann::json& out) {
-      return describe_tree(EventType::link, payload, out);
-    }};
+const EventKind kLinkEvent = {EventType::link, "Link",
+                              [](ReplayContext& context, Lsn lsn, std::string_view payload) {
+                                return replay_tree(context, EventType::link, lsn, payload);
+                              },
+                              [](std::string_view payload, nlohmann::json& out) {
+                                return describe_tree(EventType::link, payload, out);
+                              }};
 
 }  // namespace graftfs

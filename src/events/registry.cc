@@ -12,19 +12,23 @@ namespace {
 using nlohmann::json;
 
 constexpr const EventKind* kKinds[] = {
-    &kImportPathEvent, &kImportEvent, &kExportEvent, &kInoAllocEvent, &kInoReleaseEvent,
-    &kInodeEvent,      &kLinkEvent,   &kUnlinkEvent, &kRenameEvent,   &kSessionEvent,
-    &kPrepareEvent,    &kCommitEvent, &kAbortEvent,  &kCloseEvent,    &kImportPartEvent,
+    &kImportPathEvent, &kImportEvent,    &kExportEvent, &kInoAllocEvent, &kInoReleaseEvent,
+    &kInodeEvent,      &kLinkEvent,      &kUnlinkEvent, &kRenameEvent,   &kSessionEvent,
+    &kPrepareEvent,    &kCommitEvent,    &kAbortEvent,  &kCloseEvent,    &kImportPartEvent,
     &kImportEndEvent,  &kExportEndEvent,
 };
 
 std::string time_text(Timespec t) { return fmt::format("{}.{:09}", t.sec, t.nsec); }
 
 json inode_json(const Inode& i) {
-  json out = {{"ino", i.ino.v},           {"mode", fmt::format("{:o}", i.mode)},
-              {"uid", i.uid},             {"gid", i.gid},
-              {"nlink", i.nlink},         {"size", i.size},
-              {"mtime", time_text(i.mtime)}, {"ctime", time_text(i.ctime)}};
+  json out = {{"ino", i.ino.v},
+              {"mode", fmt::format("{:o}", i.mode)},
+              {"uid", i.uid},
+              {"gid", i.gid},
+              {"nlink", i.nlink},
+              {"size", i.size},
+              {"mtime", time_text(i.mtime)},
+              {"ctime", time_text(i.ctime)}};
   if (!i.symlink().empty()) out["symlink"] = i.symlink();
   for (const auto& [name, value] : i.xattrs()) out["xattrs"][name] = value.size();
   return out;

@@ -6,13 +6,12 @@
 
 namespace graftfs {
 
-const EventKind kRenameEvent = {
-    EventType::rename, "Rename",
-    [](ReplayContext& context, Lsn lsn, std::string_view payload) {
-      return replay_tree(context, EventType::rename, lsn, payload);
-    },
-    [](std::string_view payload, nlohmann::json& out) {
-      return describe_tree(EventType::rename, payload, out);
-    }};
+const EventKind kRenameEvent = {EventType::rename, "Rename",
+                                [](ReplayContext& context, Lsn lsn, std::string_view payload) {
+                                  return replay_tree(context, EventType::rename, lsn, payload);
+                                },
+                                [](std::string_view payload, nlohmann::json& out) {
+                                  return describe_tree(EventType::rename, payload, out);
+                                }};
 
 }  // namespace graftfs

@@ -6,13 +6,12 @@
 
 namespace graftfs {
 
-const EventKind kUnlinkEvent = {
-    EventType::unlink, "Unlink",
-    [](ReplayContext& context, Lsn lsn, std::string_view payload) {
-      return replay_tree(context, EventType::unlink, lsn, payload);
-    },
-    [](std::string_view payload, nlohmann::json& out) {
-      return describe_tree(EventType::unlink, payload, out);
-    }};
+const EventKind kUnlinkEvent = {EventType::unlink, "Unlink",
+                                [](ReplayContext& context, Lsn lsn, std::string_view payload) {
+                                  return replay_tree(context, EventType::unlink, lsn, payload);
+                                },
+                                [](std::string_view payload, nlohmann::json& out) {
+                                  return describe_tree(EventType::unlink, payload, out);
+                                }};
 
 }  // namespace graftfs

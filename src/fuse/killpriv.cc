@@ -64,7 +64,8 @@ bool kills_suidgid(const void* request, size_t size) {
       fuse_setattr_in in;
       return body_of(request, size, in) && in.valid & FATTR_KILL_SUIDGID;
     }
-    default: return false;
+    default:
+      return false;
   }
 }
 

@@ -20,10 +20,10 @@ struct MountOptions {
   // and every change goes through its kernel, so there is no reason to ask again soon.
   double entry_timeout_s = 86400;  // of names, also of those that do not exist
   double attr_timeout_s = 86400;
-  bool handle_signals = true;  // SIGINT, SIGTERM, SIGHUP unmount
-  bool debug = false;          // libfuse prints every request
-  size_t max_requests = 4096;          // under way at once; then the kernel waits
-  size_t max_data_bytes = 64u << 20;   // of file data in their buffers
+  bool handle_signals = true;         // SIGINT, SIGTERM, SIGHUP unmount
+  bool debug = false;                 // libfuse prints every request
+  size_t max_requests = 4096;         // under way at once; then the kernel waits
+  size_t max_data_bytes = 64u << 20;  // of file data in their buffers
   // The shutdown ioctl of XFS and ext4 (root only): stop as after a power cut. `flags` are
   // XFS's: 0 everything is made durable first, 1 the journal is, 2 nothing is. `done(errno)`
   // answers the caller. Everything fails with EIO afterwards. Unset: the ioctl is refused.

@@ -41,14 +41,14 @@ void write(fuse_req_t r, fuse_ino_t ino, const char* bytes, size_t size, off_t o
   // `bytes` lies in the buffer of the request, which must outlive the write.
   Buffer buffer = state.take_request_buffer(size);
   const bool tell = options.kill_suidgid && state.refs().privileged(ino_of(ino));
-  state.client().write(std::move(cred), ino_of(ino), static_cast<uint64_t>(offset),
-                       std::string_view(bytes, size), options,
-                       [req = std::move(req), buffer = std::move(buffer), ino,
-                        tell](Result<uint64_t> n) mutable {
-                         if (!n) return req.err(n.error().code);
-                         if (tell) req.state().mode_changed(ino_of(ino));
-                         req.written(*n);
-                       });
+  state.client().write(
+      std::move(cred), ino_of(ino), static_cast<uint64_t>(offset), std::string_view(bytes, size),
+      options,
+      [req = std::move(req), buffer = std::move(buffer), ino, tell](Result<uint64_t> n) mutable {
+        if (!n) return req.err(n.error().code);
+        if (tell) req.state().mode_changed(ino_of(ino));
+        req.written(*n);
+      });
 }
 
 DataFn answer_done(Req req) {

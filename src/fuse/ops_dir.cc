@@ -16,8 +16,12 @@ void opendir(fuse_req_t r, fuse_ino_t, fuse_file_info*) { fuse_reply_err(r, ENOS
 class Listing {
  public:
   Listing(Req req, Ino dir, size_t size, uint64_t cookie, bool plus)
-      : req_(std::move(req)), dir_(dir), cookie_(cookie), plus_(plus),
-        buffer_(req_.state().new_buffer(size)), size_(size) {}
+      : req_(std::move(req)),
+        dir_(dir),
+        cookie_(cookie),
+        plus_(plus),
+        buffer_(req_.state().new_buffer(size)),
+        size_(size) {}
 
   static void start(std::unique_ptr<Listing> l) {
     if (l->cookie_ < kDot) l->add_dot(".", l->dir_, kDot);
@@ -49,8 +53,7 @@ class Listing {
         }
       }
       // Something is there: the kernel comes back for more.
-      if (full || reply.end || reply.entries.empty() || l->used_ > l->size_ / 2)
-        return l->answer();
+      if (full || reply.end || reply.entries.empty() || l->used_ > l->size_ / 2) return l->answer();
       uint64_t last = reply.entries.back().cookie;
       page(std::move(l), last);
     });

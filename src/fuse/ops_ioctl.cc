@@ -25,8 +25,7 @@ void ioctl(fuse_req_t r, fuse_ino_t, unsigned cmd, void* arg, fuse_file_info*, u
   uint32_t flags = 0;
   iovec local{&flags, sizeof flags};
   iovec remote{arg, sizeof flags};
-  if (process_vm_readv(cred.pid, &local, 1, &remote, 1, 0) != sizeof flags)
-    return req.err(EFAULT);
+  if (process_vm_readv(cred.pid, &local, 1, &remote, 1, 0) != sizeof flags) return req.err(EFAULT);
   if (flags > kLastShutdownFlag) return req.err(EINVAL);
   auto shared = std::make_shared<Req>(std::move(req));
   state.options().shut_down(flags, [shared](int error) {

@@ -98,8 +98,7 @@ void unlink(fuse_req_t r, fuse_ino_t parent, const char* name) {
   State& state = req.state();
   Credentials cred = req.cred();
   UnlinkArgs args{ino_of(parent), name};
-  state.client().call(std::move(cred), std::move(args),
-                      answer_removal(std::move(req)));
+  state.client().call(std::move(cred), std::move(args), answer_removal(std::move(req)));
 }
 
 void rmdir(fuse_req_t r, fuse_ino_t parent, const char* name) {
@@ -107,8 +106,7 @@ void rmdir(fuse_req_t r, fuse_ino_t parent, const char* name) {
   State& state = req.state();
   Credentials cred = req.cred();
   RmdirArgs args{ino_of(parent), name};
-  state.client().call(std::move(cred), std::move(args),
-                      answer_removal(std::move(req)));
+  state.client().call(std::move(cred), std::move(args), answer_removal(std::move(req)));
 }
 
 void rename(fuse_req_t r, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,

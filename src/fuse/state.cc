@@ -3,10 +3,10 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fuse.h>
+#include <spawn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <spawn.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -76,7 +76,8 @@ Result<std::string> usable_mountpoint(const std::string& path) {
   if (::stat(path.c_str(), &st) != 0) {
     if (errno == ENOTCONN)
       return fail(ENOTCONN, fmt::format("{0}: a mount whose process has died is still there; "
-                                        "remove it with `umount {0}` and try again", path));
+                                        "remove it with `umount {0}` and try again",
+                                        path));
     if (errno == ENOENT)
       return fail(ENOENT, fmt::format("{0}: no such directory; make it with `mkdir {0}`", path));
     return fail(errno, fmt::format("{}: {}", path, std::strerror(errno)));
@@ -93,7 +94,7 @@ Result<std::string> usable_mountpoint(const std::string& path) {
 }  // namespace
 
 struct stat to_stat(const Stat& s) {
-  struct stat st {};
+  struct stat st{};
   st.st_ino = s.ino.v;
   st.st_mode = s.mode;
   st.st_uid = s.uid;
@@ -123,8 +124,8 @@ State::~State() {
 Result<void> State::mount() {
   TRY_ASSIGN(options_.mountpoint, usable_mountpoint(options_.mountpoint));
   const bool root = geteuid() == 0;
-  std::string o = fmt::format("default_permissions,fsname={},subtype=graftfs",
-                              escaped(options_.source));
+  std::string o =
+      fmt::format("default_permissions,fsname={},subtype=graftfs", escaped(options_.source));
   // libfuse adds nosuid and nodev unless it is told otherwise; only root may.
   if (root) o += ",suid,dev";
   if (root && options_.allow_other) o += ",allow_other";
@@ -146,8 +147,7 @@ Result<void> State::mount() {
   mount_log = &said;
   fuse_set_log_func(log_to_string);
   session_ = fuse_session_new(&args, &ops, sizeof ops, this);
-  const bool mounted =
-      session_ && fuse_session_mount(session_, options_.mountpoint.c_str()) == 0;
+  const bool mounted = session_ && fuse_session_mount(session_, options_.mountpoint.c_str()) == 0;
   const int error = errno;
   mount_log = nullptr;
   fuse_opt_free_args(&args);
@@ -255,8 +255,10 @@ bool State::refuse_after_shutdown() {
     case FUSE_INTERRUPT:
     case FUSE_RELEASE:
     case FUSE_RELEASEDIR:
-    case FUSE_DESTROY: return false;
-    default: break;
+    case FUSE_DESTROY:
+      return false;
+    default:
+      break;
   }
   fuse_out_header out{sizeof(fuse_out_header), -EIO, in.unique};
   return ::write(fuse_session_fd(session_), &out, sizeof out) == sizeof out;
@@ -269,8 +271,7 @@ void State::on_unmounted(Fn fn) {
 
 // Once nothing is under way, so that whoever hears it may take everything down.
 void State::announce_end() {
-  if (ended_ && requests_ == 0 && on_unmounted_)
-    loop_.post(std::exchange(on_unmounted_, nullptr));
+  if (ended_ && requests_ == 0 && on_unmounted_) loop_.post(std::exchange(on_unmounted_, nullptr));
 }
 
 void State::end() {
@@ -296,21 +297,21 @@ void State::end() {
 void State::unmount() {
   if (ended_ || unmounter_.joinable()) return;
   // In a helper thread, because this one must go on serving what the kernel writes back.
-  unmounter_ = std::thread([mountpoint = options_.mountpoint, &loop = loop_,
-                            weak = weak_from_this()] {
-    int fd = ::open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-      ::syncfs(fd);
-      ::close(fd);
-    }
-    detach(mountpoint);
-    loop.post([weak] {
-      if (auto self = weak.lock()) {
-        self->detached_ = true;
-        self->end();
-      }
-    });
-  });
+  unmounter_ =
+      std::thread([mountpoint = options_.mountpoint, &loop = loop_, weak = weak_from_this()] {
+        int fd = ::open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0) {
+          ::syncfs(fd);
+          ::close(fd);
+        }
+        detach(mountpoint);
+        loop.post([weak] {
+          if (auto self = weak.lock()) {
+            self->detached_ = true;
+            self->end();
+          }
+        });
+      });
 }
 
 Buffer State::take_request_buffer(size_t charged) {
@@ -449,7 +450,7 @@ void Req::offset(uint64_t value) {
 }
 
 void Req::statfs(const StatfsReply& reply) {
-  struct statvfs v {};
+  struct statvfs v{};
   v.f_bsize = v.f_frsize = reply.block_size;
   v.f_blocks = reply.blocks;
   v.f_bfree = reply.blocks_free;

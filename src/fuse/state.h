@@ -164,9 +164,7 @@ class State : public std::enable_shared_from_this<State> {
   std::thread unmounter_;
 };
 
-inline State& state_of(fuse_req_t req) {
-  return *static_cast<State*>(fuse_req_userdata(req));
-}
+inline State& state_of(fuse_req_t req) { return *static_cast<State*>(fuse_req_userdata(req)); }
 
 inline Ino ino_of(fuse_ino_t ino) { return Ino{ino}; }
 struct stat to_stat(const Stat& stat);

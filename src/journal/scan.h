@@ -63,11 +63,11 @@ struct Frame {
 struct JournalScan {
   std::vector<ScannedSegment> segments;  // contiguous, oldest first, the first one major
   Lsn last;                              // of the last frame that counts
-  Lsn safe;          // newest event whose file data, with that of all before it, is on disk
-  Lsn durable;       // newest event that is known to have been durable
-  Epoch epoch;       // newest seen
+  Lsn safe;              // newest event whose file data, with that of all before it, is on disk
+  Lsn durable;           // newest event that is known to have been durable
+  Epoch epoch;           // newest seen
   uint32_t commits = 0;  // write-backs that the directories must have, as barriers say; 0: unknown
-  SegmentId newest;  // newest id on the device (next one to use is above it)
+  SegmentId newest;      // newest id on the device (next one to use is above it)
   std::vector<JournalDamage> damage;
   bool clean = false;  // ended by close()
 };

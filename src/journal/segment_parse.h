@@ -32,7 +32,7 @@ struct Parsed {
   std::optional<SegmentStart> start;
   Epoch start_epoch;
   std::vector<Run> runs;
-  SegmentId oldest;  // the most that its frames say
+  SegmentId oldest;      // the most that its frames say
   uint32_t commits = 0;  // the same
 
   // Begins with a segment start that counts.

@@ -18,7 +18,8 @@ Task<Result<void>> Finder::read() {
   CO_TRY_ASSIGN(auto records, co_await state_.list(prefix));
   ClusterView view;
   view.root = table.root;
-  for (const auto& [rank, line] : table.ranks) view.ranks[rank] = {line.epoch, line.node, false, false, {}};
+  for (const auto& [rank, line] : table.ranks)
+    view.ranks[rank] = {line.epoch, line.node, false, false, {}};
   for (const auto& [name, value] : records) {
     auto node = cluster::decode_node(name, value.value);
     if (!node) continue;

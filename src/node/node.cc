@@ -74,8 +74,8 @@ Task<Result<void>> Node::start() {
   volume_->when_stuck(options_.lease, [this] { end_fenced_processes(); });
   co_await beats_->beat_now();
   if (!beats_->lease_valid())
-    co_return fail(EIO, fmt::format("cannot write the state of the cluster in {}/cluster",
-                                    volume_->path()));
+    co_return fail(
+        EIO, fmt::format("cannot write the state of the cluster in {}/cluster", volume_->path()));
   if (!options_.standby) {
     CO_TRY_ASSIGN(std::vector<RankId> taken, co_await choose_ranks());
     if (taken.empty())
@@ -173,8 +173,10 @@ Task<Result<void>> Node::take(RankId rank, OwnOptions own) {
   beats_->own(rank, *epoch, running->addresses());
   Epoch mine = *epoch;
   cluster::NodeId me = id_;
-  std::function<Result<bool>(cluster::Table&)> taken =
-      [rank, mine, me](cluster::Table& table) -> Result<bool> { return table.take(rank, mine, me); };
+  std::function<Result<bool>(cluster::Table&)> taken = [rank, mine,
+                                                        me](cluster::Table& table) -> Result<bool> {
+    return table.take(rank, mine, me);
+  };
   CO_TRY(co_await beats_->change_table(taken));
   KILL_POINT("cluster.take.table_set");
   beats_->set_standby(false);
@@ -270,7 +272,8 @@ void Node::looked() {
       continue;
     }
     Nanos now = options_.clock();
-    if (auto wait = not_before_.find(rank); wait != not_before_.end() && now < wait->second) continue;
+    if (auto wait = not_before_.find(rank); wait != not_before_.end() && now < wait->second)
+      continue;
     cluster::Orphan orphan{rank, vacant_since_.try_emplace(rank, now).first->second};
     if (!cluster::should_take(orphan, id_, beats_->living(), now, options_.lease)) continue;
     OwnOptions own = beats_->take_from(line);

@@ -19,7 +19,7 @@ struct NodeOptions {
   size_t ranks = 1;                  // to run; new ones are made where too few exist
   bool standby = false;              // run none, and take the first that somebody leaves
   Nanos lease = 2 * kSecond;
-  std::string secret;                // the volume's key; empty: no tcp
+  std::string secret;                           // the volume's key; empty: no tcp
   std::function<void(const std::string&)> log;  // any thread
   // For tests: what the clock of the lease shows.
   std::function<Nanos()> clock;
@@ -67,7 +67,9 @@ class Node {
   void publish();
   void lose(const std::string& why);
   void end_fenced_processes();
-  void say(const std::string& line) const { if (options_.log) options_.log(line); }
+  void say(const std::string& line) const {
+    if (options_.log) options_.log(line);
+  }
   Task<void> read_revoked();
 
   EventLoop& loop_;
@@ -96,7 +98,8 @@ class Node {
 // Ends processes of this machine that are recorded for nodes whose ranks were all taken from
 // them: stopped ones may hold locks of the volume. Returns how many. Any thread; blocks.
 int end_fenced(const std::vector<cluster::NodeRecord>& nodes,
-               const std::function<bool(RankId, cluster::NodeId)>& owns, const std::string& machine);
+               const std::function<bool(RankId, cluster::NodeId)>& owns,
+               const std::string& machine);
 
 // The machine's boot id, and when a process began (0: there is none).
 std::string this_machine();

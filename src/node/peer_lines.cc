@@ -30,8 +30,8 @@ class PeerLines::Line final : public net::ConnectionEvents {
   PeerLines& owner_;
 };
 
-PeerLines::PeerLines(Executor& executor, RankId me, DialFn dial,
-                     std::function<bool()> lease_valid, PeerEvents events)
+PeerLines::PeerLines(Executor& executor, RankId me, DialFn dial, std::function<bool()> lease_valid,
+                     PeerEvents events)
     : executor_(executor),
       me_(me),
       dial_(std::move(dial)),

@@ -38,8 +38,8 @@ uint64_t started_at(int32_t pid) {
   // The 20th field.
   for (int i = 0; i < 19; ++i) words.word(word);
   uint64_t started = 0;
-  return words.word(word) && std::from_chars(word.data(), word.data() + word.size(), started).ec ==
-                                 std::errc()
+  return words.word(word) &&
+                 std::from_chars(word.data(), word.data() + word.size(), started).ec == std::errc()
              ? started
              : 0;
 }

@@ -25,16 +25,16 @@ struct HostContext {
   std::shared_ptr<LocalVolume> volume;
   BlockingPool* pool = nullptr;
   net::LocalHub* hub = nullptr;
-  RankOptions rank;                    // but for its number, its owner and its peers
-  std::vector<net::Address> listen;    // of rank 0: see address_of()
+  RankOptions rank;                  // but for its number, its owner and its peers
+  std::vector<net::Address> listen;  // of rank 0: see address_of()
   uint64_t volume_number = 0;
   cluster::NodeId node = 0;
   uint32_t lease_ms = 2000;
-  std::string secret;                  // the volume's key; empty: no tcp
-  std::function<bool()> lease_valid;   // any thread
-  std::function<bool(std::string_view)> revoked;         // any thread
-  std::function<void(const std::string&)> log;           // any thread
-  std::function<void(RankId)> peer_lost;  // in the rank's thread: a connection broke
+  std::string secret;                             // the volume's key; empty: no tcp
+  std::function<bool()> lease_valid;              // any thread
+  std::function<bool(std::string_view)> revoked;  // any thread
+  std::function<void(const std::string&)> log;    // any thread
+  std::function<void(RankId)> peer_lost;          // in the rank's thread: a connection broke
 };
 
 // Where rank N listens, of a node that was told `base`: unix:PATH.N, tcp:ADDRESS:PORT+N. EINVAL

@@ -17,9 +17,10 @@ Result<std::string> volume_key(const std::string& volume) {
   for (;;) {
     auto key = local::read_small_file(dir.get(), "key", shown);
     if (key && key->size() != net::kSecretSize)
-      return damaged(fmt::format("{} has {} bytes and should have {}; restore it from a backup, or "
-                                 "remove it to have a new one made (all clients' keys end with it)",
-                                 shown, key->size(), net::kSecretSize));
+      return damaged(
+          fmt::format("{} has {} bytes and should have {}; restore it from a backup, or "
+                      "remove it to have a new one made (all clients' keys end with it)",
+                      shown, key->size(), net::kSecretSize));
     if (key || key.error().code != ENOENT) return key;
     // Under another name first, so that nobody sees half of it.
     std::string made = "key.new", bytes = net::random_bytes(net::kSecretSize);

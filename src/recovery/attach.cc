@@ -19,9 +19,10 @@ Task<Result<void>> attach(DirStore& store, Cache& cache, const RankState& state)
     KILL_POINT("recovery.attach.ask");
     CO_TRY_ASSIGN(auto bytes, co_await store.read_header(ino));
     if (!bytes)
-      co_return damaged(fmt::format("directory {:#x} is named as a parent in the journal, but the "
-                                    "store has no such directory; run 'graftfs fsck'",
-                                    ino.v));
+      co_return damaged(
+          fmt::format("directory {:#x} is named as a parent in the journal, but the "
+                      "store has no such directory; run 'graftfs fsck'",
+                      ino.v));
     CO_TRY_ASSIGN(DirHeader header, decode_dir_header(ino, *bytes));
     Dir* dir = cache.merge_header(header);
     if (!dir->parent && !state.is_root(ino)) dangling.push_back(header.at.parent);

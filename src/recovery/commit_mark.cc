@@ -41,9 +41,10 @@ Task<Result<uint64_t>> read_commit_mark(DirStore& store, RankId rank) {
   Mark mark{};
   if (bytes->size() == sizeof mark) std::memcpy(&mark, bytes->data(), sizeof mark);
   if (bytes->size() != sizeof mark || mark.rank != rank.v || mark.crc != crc_of(mark))
-    co_return damaged(fmt::format("the directories' own count of write-backs (object 0, rank-{}) is "
-                                  "not what was written",
-                                  rank));
+    co_return damaged(
+        fmt::format("the directories' own count of write-backs (object 0, rank-{}) is "
+                    "not what was written",
+                    rank));
   co_return mark.commits;
 }
 

@@ -24,20 +24,21 @@ Task<Result<uint64_t>> check_commits(DirStore& store, const JournalScan& scan, R
     const auto missing = static_cast<int32_t>(scan.commits - static_cast<uint32_t>(commits));
     if (scan.commits != 0 && missing > 0) {
       MARK("recovery.commits_lost");
-      wrong = fmt::format("the directories of the volume have lost the last {} of what the journal "
-                          "says was written to them (a disk that does not keep what it was asked "
-                          "to sync)",
-                          missing);
+      wrong = fmt::format(
+          "the directories of the volume have lost the last {} of what the journal "
+          "says was written to them (a disk that does not keep what it was asked "
+          "to sync)",
+          missing);
       commits += static_cast<uint64_t>(missing);
     }
   }
   if (wrong.empty()) co_return commits;
   if (!options.accept_loss)
-    co_return damaged(fmt::format("{}; run `graftfs fsck {}` to look, or `graftfs mount "
-                                  "--accept-loss` to go on without it",
-                                  wrong, options.volume_name));
-  out.messages.push_back(
-      fmt::format("{}; run `graftfs fsck {}` next", wrong, options.volume_name));
+    co_return damaged(
+        fmt::format("{}; run `graftfs fsck {}` to look, or `graftfs mount "
+                    "--accept-loss` to go on without it",
+                    wrong, options.volume_name));
+  out.messages.push_back(fmt::format("{}; run `graftfs fsck {}` next", wrong, options.volume_name));
   co_return std::max<uint64_t>(commits, scan.commits);
 }
 

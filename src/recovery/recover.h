@@ -32,9 +32,9 @@ struct RecoveryOptions {
   // after a sync that failed they may be clean in the page cache and not on the disk, and another
   // sync would not write them. For the journal's owner only.
   bool rewrite_doubtful = false;
-  bool must_exist = false;   // the volume has had a journal: finding none is damage
-  std::string volume_name;   // as the user named it, for messages
-  SegmentId from;            // replay from this major segment (tests); 0: from the oldest
+  bool must_exist = false;  // the volume has had a journal: finding none is damage
+  std::string volume_name;  // as the user named it, for messages
+  SegmentId from;           // replay from this major segment (tests); 0: from the oldest
   std::function<void(const RecoveryProgress&)> progress;  // about ten times a second; may be empty
 };
 

@@ -67,11 +67,11 @@ Task<Result<uint64_t>> replay(Executor& executor, JournalDevice& device, const J
     if (options.progress && now - told >= 100 * kMillisecond) {
       told = now;
       Nanos elapsed = now - began;
-      RecoveryProgress progress{walk.events, done, total, elapsed,
-                                done ? static_cast<Nanos>(static_cast<double>(elapsed) *
-                                                          static_cast<double>(total - done) /
-                                                          static_cast<double>(done))
-                                     : 0};
+      RecoveryProgress progress{
+          walk.events, done, total, elapsed,
+          done ? static_cast<Nanos>(static_cast<double>(elapsed) *
+                                    static_cast<double>(total - done) / static_cast<double>(done))
+               : 0};
       options.progress(progress);
     }
     // Other work of this loop gets its turn between segments.

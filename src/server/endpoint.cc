@@ -14,15 +14,13 @@ namespace {
 constexpr uint32_t kNobodysId = 65534;  // whom root becomes under a key that squashes it
 
 bool changes_something(const Args& args) {
-  return !(std::holds_alternative<LookupArgs>(args) ||
-           std::holds_alternative<LookupParentArgs>(args) ||
-           std::holds_alternative<GetattrArgs>(args) || std::holds_alternative<ReadlinkArgs>(args) ||
-           std::holds_alternative<OpenArgs>(args) || std::holds_alternative<ReleaseArgs>(args) ||
-           std::holds_alternative<ReaddirArgs>(args) ||
-           std::holds_alternative<GetxattrArgs>(args) ||
-           std::holds_alternative<ListxattrArgs>(args) ||
-           std::holds_alternative<AccessArgs>(args) || std::holds_alternative<StatfsArgs>(args) ||
-           std::holds_alternative<SyncArgs>(args));
+  return !(
+      std::holds_alternative<LookupArgs>(args) || std::holds_alternative<LookupParentArgs>(args) ||
+      std::holds_alternative<GetattrArgs>(args) || std::holds_alternative<ReadlinkArgs>(args) ||
+      std::holds_alternative<OpenArgs>(args) || std::holds_alternative<ReleaseArgs>(args) ||
+      std::holds_alternative<ReaddirArgs>(args) || std::holds_alternative<GetxattrArgs>(args) ||
+      std::holds_alternative<ListxattrArgs>(args) || std::holds_alternative<AccessArgs>(args) ||
+      std::holds_alternative<StatfsArgs>(args) || std::holds_alternative<SyncArgs>(args));
 }
 
 // What a read-only key may not do although the request reads.
@@ -93,7 +91,8 @@ void Endpoint::drop(Line& line, const std::string& why) {
   auto node = lines_.extract(line.id);
   if (node.empty()) return;
   if (!why.empty() && options_.log)
-    options_.log(fmt::format("a client was disconnected: {} {}", line.connection->peer().name, why));
+    options_.log(
+        fmt::format("a client was disconnected: {} {}", line.connection->peer().name, why));
   auto it = attached_.find(line.session);
   if (it != attached_.end() && it->second == line.id) attached_.erase(it);
   line.connection->set_events(nullptr);
@@ -176,8 +175,7 @@ bool Endpoint::send(SessionId session, Body body) {
 }
 
 void Endpoint::evict(SessionId session, const std::string& why) {
-  if (options_.log)
-    options_.log(fmt::format("session {:x} was evicted: {}", session.v, why));
+  if (options_.log) options_.log(fmt::format("session {:x} was evicted: {}", session.v, why));
   rank_.close_session(session);
   KILL_POINT("session.evict.logged");
   heard_.erase(session);
@@ -257,8 +255,7 @@ void Endpoint::answer(uint64_t id, uint64_t number, Reply reply) {
 void Endpoint::other(Line& line, Message message) {
   Body& body = message.body;
   if (auto* attach_to = std::get_if<msg::Attach>(&body)) return attach(line, std::move(*attach_to));
-  if (!line.attached)
-    return drop(line, fmt::format("says {} before Attach", message_name(body)));
+  if (!line.attached) return drop(line, fmt::format("says {} before Attach", message_name(body)));
   if (auto* called = std::get_if<msg::Call>(&body)) return call(line, std::move(*called));
   if (auto* beat = std::get_if<msg::Beat>(&body)) {
     // A node whose lease is over does not prolong anybody's.
@@ -273,11 +270,11 @@ void Endpoint::other(Line& line, Message message) {
     return drop(line, {});
   }
   if (auto* asked = std::get_if<msg::Find>(&body)) {
-    return rank_.find(asked->ino, [this, alive = alive_, id = line.id,
-                                   number = asked->number](RankId home) {
-      Line* line = *alive ? find(id) : nullptr;
-      if (line) tell(*line, msg::Found{number, home});
-    });
+    return rank_.find(asked->ino,
+                      [this, alive = alive_, id = line.id, number = asked->number](RankId home) {
+                        Line* line = *alive ? find(id) : nullptr;
+                        if (line) tell(*line, msg::Found{number, home});
+                      });
   }
   if (std::holds_alternative<msg::Recalled>(body) ||
       std::holds_alternative<msg::DataRecalled>(body) ||

@@ -16,8 +16,8 @@ struct EndpointOptions {
   Nanos lease = 2 * kSecond;
   // After a recovery: for so long, at most, only requests that are sent again are carried out.
   Nanos window = 0;
-  uint32_t in_flight = 4096;  // requests of one connection
-  Nanos forget_after = 3600 * kSecond;  // sessions that nobody speaks for
+  uint32_t in_flight = 4096;                    // requests of one connection
+  Nanos forget_after = 3600 * kSecond;          // sessions that nobody speaks for
   std::function<void(const std::string&)> log;  // for the operator, one line each
 };
 

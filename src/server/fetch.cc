@@ -147,9 +147,10 @@ Task<Result<Place>> Rank::fetch_dir(Ino ino) {
       } else if (!is_alone()) {
         co_return Place{Place::other, ask_root(), {}};
       } else {
-        co_return damaged(fmt::format("directory {:#x}, an ancestor of {:#x}, is not in the "
-                                      "store; run 'graftfs fsck {}'",
-                                      next.v, ino.v, options_.volume_name));
+        co_return damaged(
+            fmt::format("directory {:#x}, an ancestor of {:#x}, is not in the "
+                        "store; run 'graftfs fsck {}'",
+                        next.v, ino.v, options_.volume_name));
       }
     }
     if (d && d->is_foreign()) continue;  // since a moment ago
@@ -159,7 +160,8 @@ Task<Result<Place>> Rank::fetch_dir(Ino ino) {
     } else {
       way.push_back(header);
     }
-    if (state_.is_root(next) || (d && d->parent && (d->parent->parent || state_.is_root(d->parent->ino()))))
+    if (state_.is_root(next) ||
+        (d && d->parent && (d->parent->parent || state_.is_root(d->parent->ino()))))
       break;
     next = header.at.parent;
     if (!next && !is_alone()) co_return Place{Place::other, ask_root(), {}};
@@ -227,9 +229,10 @@ Task<Result<Place>> Rank::fetch_inode(Ino ino) {
     if (tried && tried->dir == location->dir && tried->key == location->key) co_return nowhere;
     auto key = split_entry_key(location->key);
     if (!key)
-      co_return damaged(fmt::format("the location of inode {:#x} is damaged; run 'graftfs fsck "
-                                    "{}'",
-                                    ino.v, options_.volume_name));
+      co_return damaged(
+          fmt::format("the location of inode {:#x} is damaged; run 'graftfs fsck "
+                      "{}'",
+                      ino.v, options_.volume_name));
     std::string name(key->name);
     CO_TRY_ASSIGN(Place dir, co_await fetch_dir(location->dir));
     if (dir.what == Place::other || dir.what == Place::frozen) co_return dir;
@@ -274,9 +277,11 @@ Task<Result<bool>> Rank::fetch_range(Ino ino, NameHash from) {
     std::vector<Ino> children;
     for (const DirEntryBytes& entry : page) {
       auto key = split_entry_key(entry.key);
-      if (!key) co_return damaged(fmt::format("an entry of directory {:#x} has a damaged key; run "
-                                              "'graftfs fsck {}'",
-                                              ino.v, options_.volume_name));
+      if (!key)
+        co_return damaged(
+            fmt::format("an entry of directory {:#x} has a damaged key; run "
+                        "'graftfs fsck {}'",
+                        ino.v, options_.volume_name));
       CO_TRY_ASSIGN(EntryValue value, decode_entry_value(ino, entry.key, entry.value));
       cache_.merge_entry(*d, key->hash, key->name, value);
       last = key->hash;

@@ -46,8 +46,8 @@ int may_take(Build& b, const Dir& dir, const NamedTarget& named) {
 // A name goes away, or something else stands there (`put`).
 Outcome take_name(Build& b, const Intent& intent, IntentValue& value, const EntryValue* put) {
   b.phase = kResolve;
-  GET(Dir * dir, b.check ? ops::resolve_parent(b.cx, intent.dir, intent.name)
-                         : b.cx.dir(intent.dir));
+  GET(Dir * dir,
+      b.check ? ops::resolve_parent(b.cx, intent.dir, intent.name) : b.cx.dir(intent.dir));
   if (b.check && b.cx.read_only()) return stop(EROFS);
   GET(NamedTarget named, b.cx.lookup_any(*dir, intent.name));
   const Ino ino = named.entry->ino;
@@ -74,8 +74,8 @@ Outcome take_name(Build& b, const Intent& intent, IntentValue& value, const Entr
     case EntryKind::dir_link:
       links--;
       if (named.remote)
-        b.change.map({.kind = MapChange::bound_remove, .root = ino,
-                      .within = import_of(b.state(), *dir)});
+        b.change.map(
+            {.kind = MapChange::bound_remove, .root = ino, .within = import_of(b.state(), *dir)});
       break;
     default:
       if (!named.remote) b.change.edit(named.target).ctime = b.change.now();
@@ -85,7 +85,8 @@ Outcome take_name(Build& b, const Intent& intent, IntentValue& value, const Entr
     if (put->kind == EntryKind::dir_link) {
       links++;
       // It is the coordinator's, or was until now.
-      b.change.map({.kind = MapChange::bound_add, .root = put->ino,
+      b.change.map({.kind = MapChange::bound_add,
+                    .root = put->ino,
                     .within = import_of(b.state(), *dir),
                     .bound = {.parent = dir->ino(), .rank = b.coordinator}});
     }
@@ -112,9 +113,9 @@ Outcome add_link(Build& b, const Intent& intent, IntentValue& value) {
   if (!is_hidden_dir(home.dir->ino())) {
     auto moved = move_to_linked(b, target);
     if (!moved) return moved;
-    b.change.put(*home.dir, home.name,
-                 {.kind = EntryKind::remote_link, .ino = intent.ino,
-                  .type = target.inode().mode & S_IFMT});
+    b.change.put(
+        *home.dir, home.name,
+        {.kind = EntryKind::remote_link, .ino = intent.ino, .type = target.inode().mode & S_IFMT});
     GET(Dir * linked, b.cx.linked_dir());
     Inode& inode = b.change.inode_in(*linked, hidden_name(intent.ino));
     inode.nlink++;
@@ -168,22 +169,34 @@ Outcome hang(Build& b, const Intent& intent, IntentValue& value) {
 
 }  // namespace
 
-Outcome build(OpContext& cx, Change& change, RankId coordinator,
-              const std::vector<Intent>& intents, bool check, std::vector<IntentValue>& values,
-              uint32_t& phase) {
+Outcome build(OpContext& cx, Change& change, RankId coordinator, const std::vector<Intent>& intents,
+              bool check, std::vector<IntentValue>& values, uint32_t& phase) {
   Build b{cx, change, coordinator, check, phase};
   values.assign(intents.size(), {});
   for (size_t i = 0; i < intents.size(); ++i) {
     const Intent& intent = intents[i];
     Outcome done;
     switch (intent.kind) {
-      case IntentKind::token: break;
-      case IntentKind::take_name: done = take_name(b, intent, values[i], nullptr); break;
-      case IntentKind::swap_name: done = take_name(b, intent, values[i], &intent.value); break;
-      case IntentKind::add_link: done = add_link(b, intent, values[i]); break;
-      case IntentKind::drop_link: done = drop_link(b, intent, values[i]); break;
-      case IntentKind::drop_dir: done = drop_dir(b, intent, values[i]); break;
-      case IntentKind::hang: done = hang(b, intent, values[i]); break;
+      case IntentKind::token:
+        break;
+      case IntentKind::take_name:
+        done = take_name(b, intent, values[i], nullptr);
+        break;
+      case IntentKind::swap_name:
+        done = take_name(b, intent, values[i], &intent.value);
+        break;
+      case IntentKind::add_link:
+        done = add_link(b, intent, values[i]);
+        break;
+      case IntentKind::drop_link:
+        done = drop_link(b, intent, values[i]);
+        break;
+      case IntentKind::drop_dir:
+        done = drop_dir(b, intent, values[i]);
+        break;
+      case IntentKind::hang:
+        done = hang(b, intent, values[i]);
+        break;
     }
     if (done) continue;
     if (done.error().ask) phase = static_cast<uint32_t>(i);  // which of them is somebody else's
@@ -202,8 +215,7 @@ std::vector<Mark> marks_of(const std::vector<Intent>& intents) {
   return marks;
 }
 
-void hang_elsewhere(const Rank& rank, Change& change, Dir& dir, Ino parent,
-                    std::string_view name) {
+void hang_elsewhere(const Rank& rank, Change& change, Dir& dir, Ino parent, std::string_view name) {
   const RankState& state = rank.state();
   change.edit_dir(dir).at = {parent, std::string(name)};
   MapChange map{.kind = MapChange::path, .root = dir.ino()};
@@ -229,8 +241,8 @@ void move_bounds(const Rank& rank, Change& change, const Dir& dir, Ino from, Ino
   const Import& import = rank.state().imports.at(from);
   for (Ino ino : bounds_below(rank.cache(), import, dir)) {
     change.map({.kind = MapChange::bound_remove, .root = ino, .within = from});
-    change.map({.kind = MapChange::bound_add, .root = ino, .within = to,
-                .bound = import.bounds.at(ino)});
+    change.map(
+        {.kind = MapChange::bound_add, .root = ino, .within = to, .bound = import.bounds.at(ino)});
   }
 }
 

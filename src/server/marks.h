@@ -30,7 +30,8 @@ class Marks {
   // Whose marks there are on names of the directory.
   template <class F>
   void for_each_name(Ino dir, F&& f) const {
-    for (auto it = marks_.upper_bound(Mark{dir, {}}); it != marks_.end() && it->first.ino == dir; ++it)
+    for (auto it = marks_.upper_bound(Mark{dir, {}}); it != marks_.end() && it->first.ino == dir;
+         ++it)
       f(it->second);
   }
   bool empty() const { return marks_.empty(); }

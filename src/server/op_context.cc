@@ -69,8 +69,8 @@ void OpContext::shows(const Dir& dir) {
     return;
   }
   show_written_ = std::max(show_written_, dir.last_lsn);
-  show_durable_ = std::max(show_durable_,
-                           dir.last_session == session() ? dir.other_lsn : dir.last_lsn);
+  show_durable_ =
+      std::max(show_durable_, dir.last_session == session() ? dir.other_lsn : dir.last_lsn);
 }
 
 Found<Dir*> OpContext::dir(Ino ino) {
@@ -117,7 +117,8 @@ Found<Target> OpContext::inode(Ino ino) {
     GET(Dir * d, any_dir(ino));
     // Its attributes tell of its names.
     if (rank_.gates_ > 0) [[unlikely]]
-      if (auto need = rank_.two_party_->busy_names(*d, two_party_)) return missing(std::move(*need));
+      if (auto need = rank_.two_party_->busy_names(*d, two_party_))
+        return missing(std::move(*need));
     return Target{d, nullptr};
   }
   Need need{Need::inode, ino, {}, 0};
@@ -128,11 +129,13 @@ Found<Target> OpContext::inode(Ino ino) {
 Found<Dentry*> OpContext::entry(Dir& dir, std::string_view name) {
   shows(dir);
   if (rank_.gates_ > 0) [[unlikely]]
-    if (auto need = rank_.two_party_->busy(dir.ino(), name, two_party_)) return missing(std::move(*need));
+    if (auto need = rank_.two_party_->busy(dir.ino(), name, two_party_))
+      return missing(std::move(*need));
   NameHash hash = name_hash(name);
   Dentry* e = rank_.cache_.find_entry(dir, hash, name);
   if (e && e->kind == EntryKind::primary && rank_.gates_ > 0) [[unlikely]]
-    if (auto need = rank_.two_party_->busy(e->ino, {}, two_party_)) return missing(std::move(*need));
+    if (auto need = rank_.two_party_->busy(e->ino, {}, two_party_))
+      return missing(std::move(*need));
   if (e) return e->kind == EntryKind::null ? nullptr : e;
   if (dir.knows(hash)) return nullptr;
   Need need{Need::entry, dir.ino(), std::string(name), 0};

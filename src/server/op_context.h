@@ -23,15 +23,20 @@ class Rank;
 // are done with something, for which it is parked until Rank::wake().
 struct Need {
   enum Kind : uint8_t {
-    none, dir, inode, entry, range, inos,
-    frozen,     // ino: the root of a subtree that is changing hands
-    busy,       // from: the operation that has marked what this one needs
-    recall,     // from: the recall that has to be answered
-    two_party,  // from: the number of this operation's part at other ranks
+    none,
+    dir,
+    inode,
+    entry,
+    range,
+    inos,
+    frozen,       // ino: the root of a subtree that is changing hands
+    busy,         // from: the operation that has marked what this one needs
+    recall,       // from: the recall that has to be answered
+    two_party,    // from: the number of this operation's part at other ranks
     remote_stat,  // ino: attributes that another rank was asked for
   } kind = none;
-  Ino ino;           // dir: the directory; inode: a file or directory; entry, range: in it
-  std::string name;  // entry
+  Ino ino;            // dir: the directory; inode: a file or directory; entry, range: in it
+  std::string name;   // entry
   NameHash from = 0;  // range: entries from this hash on; inos: a fresh range of inos; or a number
   friend auto operator<=>(const Need&, const Need&) = default;
 };
@@ -59,7 +64,7 @@ inline std::unexpected<Stop> ask_rank(Ino of, RankId home) {
 
 // An inode at hand: a directory, or the entry (in its directory or in ~linked) that embeds it.
 struct Target {
-  Dir* dir = nullptr;       // set if it is a directory
+  Dir* dir = nullptr;        // set if it is a directory
   Dentry* dentry = nullptr;  // set if it is not
 
   const Inode& inode() const { return dir ? dir->inode() : dentry->inode; }
@@ -142,7 +147,7 @@ class OpContext {
   // The same for exactly these: the operation waits until they have, or ends with an error. From
   // now on its Change is one of all of them.
   Found<const Prepared*> others(std::vector<Asked> asked);
-  bool is_alone() const;  // there are no other ranks
+  bool is_alone() const;            // there are no other ranks
   bool is_rank(RankId rank) const;  // there is one of that number
   // The directory has been given a place where it is to be.
   void pinned(Ino dir);
@@ -234,9 +239,9 @@ class Change {
 };
 
 // Bind the value, or leave the operation.
-#define GET_(tmp, decl, expr)                                 \
-  auto tmp = (expr);                                          \
-  if (!tmp) return std::unexpected(std::move(tmp).error());   \
+#define GET_(tmp, decl, expr)                               \
+  auto tmp = (expr);                                        \
+  if (!tmp) return std::unexpected(std::move(tmp).error()); \
   decl = std::move(*tmp)
 #define GET(decl, expr) GET_(GRAFTFS_CONCAT(get_, __LINE__), decl, expr)
 

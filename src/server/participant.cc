@@ -122,8 +122,8 @@ Task<std::optional<Stop>> TwoParty::get(Stop stop, std::vector<Absent>* absent) 
 
 // From the checks to the journal without a pause. Returns why not.
 std::optional<Stop> TwoParty::try_prepare(RankId from, const msg::Prepare& m,
-                                          const Request& request,
-                                          const std::vector<Absent>& absent, uint32_t& phase) {
+                                          const Request& request, const std::vector<Absent>& absent,
+                                          uint32_t& phase) {
   Part& part = parts_.at(m.op);
   Reply reply;
   OpContext cx(core_.rank(), request, absent, part.number, reply);
@@ -226,8 +226,7 @@ std::optional<Stop> TwoParty::try_commit(RankId from, const ProtocolId& op, cons
   Change change(cx, EventType::commit);
   std::vector<msg::IntentValue> values;
   uint32_t phase = 0;
-  Outcome done =
-      intents::build(cx, change, op.rank, part.promised.intents, false, values, phase);
+  Outcome done = intents::build(cx, change, op.rank, part.promised.intents, false, values, phase);
   if (!done) return done.error();
   Lsn lsn = change.commit_part(op);
   KILL_POINT("two_party.participant.commit_logged");

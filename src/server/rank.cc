@@ -77,8 +77,7 @@ Task<Result<void>> Rank::start() {
   // Until begin_fresh() has logged the imports there is nothing to checkpoint.
   JournalHooks& hooks = *this;
   journal_ = std::make_unique<Journal>(executor_, *device_, store_.data(), hooks, journal,
-                                       recovered_.last, recovered_.newest.next(),
-                                       recovered_.live);
+                                       recovered_.last, recovered_.newest.next(), recovered_.live);
   CO_TRY(co_await journal_->start());
   KILL_POINT("rank.start.journal_begun");
   if (!options_.read_only || recovered_.fresh) CO_TRY(co_await begin_fresh());
@@ -89,9 +88,10 @@ Task<Result<void>> Rank::start() {
   for (Ino root : roots) {
     CO_TRY_ASSIGN(Place place, co_await fetch_dir(root));
     if (place.what != Place::ours && !cache_.find_dir(root))
-      co_return damaged(fmt::format("directory {:#x}, the root of a subtree, is not in the store; "
-                                    "run 'graftfs fsck {}'",
-                                    root.v, options_.volume_name));
+      co_return damaged(
+          fmt::format("directory {:#x}, the root of a subtree, is not in the store; "
+                      "run 'graftfs fsck {}'",
+                      root.v, options_.volume_name));
   }
   CO_TRY(co_await fetch_bounds());
   // On a full disk there may be none: then nothing new can be made, and things can be removed.
@@ -201,9 +201,10 @@ Task<Result<void>> Rank::write_back_all() {
     if (!written) done = std::unexpected(written.error());
     resume_throttled();
     if (written && *written == 0 && only_damaged_dirty()) {
-      done = damaged(fmt::format("a directory is damaged, and changes to it are only in the "
-                                 "journal; run 'graftfs fsck {}'",
-                                 options_.volume_name));
+      done =
+          damaged(fmt::format("a directory is damaged, and changes to it are only in the "
+                              "journal; run 'graftfs fsck {}'",
+                              options_.volume_name));
       break;
     }
     // What is left is frozen by a purge.
@@ -285,8 +286,8 @@ Lsn Rank::log(const TreeEvent& event, const Commit* commit) {
 }
 
 Lsn Rank::log_raw(EventType type, const std::string& payload) {
-  Lsn lsn = journal_->append(static_cast<uint8_t>(type),
-                             [&](std::string& out) { out.append(payload); });
+  Lsn lsn =
+      journal_->append(static_cast<uint8_t>(type), [&](std::string& out) { out.append(payload); });
   ReplayContext context{cache_, state_, {}};
   bool applied = find_event(static_cast<uint8_t>(type))->replay(context, lsn, payload);
   CHECK(applied, "event {} of type {} cannot be applied", lsn.v, static_cast<int>(type));
@@ -318,7 +319,8 @@ void Rank::journal_progress() { release_replies(); }
 void Rank::journal_failed(const Error& error) {
   if (failed_) return;
   failed_ = error;
-  say(fmt::format("the journal cannot be written any more ({}); every operation fails with an "
+  say(
+      fmt::format("the journal cannot be written any more ({}); every operation fails with an "
                   "input/output error until the volume is unmounted and mounted again",
                   describe(error)));
   sayings_.clear();

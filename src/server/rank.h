@@ -46,16 +46,16 @@ struct RankOptions {
   bool read_only = false;
   bool accept_loss = false;
   bool journal_must_exist = false;
-  size_t memory_limit = size_t{1} << 30;   // bytes of cache
-  Nanos recovery_target = kSecond;         // what a recovery may take
-  uint64_t journal_cap = 0;                // bytes; 0: from recovery_target and measured speed
-  double write_back_from = 0.5;            // of the cap: from here on write-back does not wait
-  uint32_t max_dir_link = kMaxDirLink;     // EMLINK above
+  size_t memory_limit = size_t{1} << 30;  // bytes of cache
+  Nanos recovery_target = kSecond;        // what a recovery may take
+  uint64_t journal_cap = 0;               // bytes; 0: from recovery_target and measured speed
+  double write_back_from = 0.5;           // of the cap: from here on write-back does not wait
+  uint32_t max_dir_link = kMaxDirLink;    // EMLINK above
   uint32_t segment_events = 8192;
   uint32_t segments_per_major = 16;
-  Nanos write_back_after = 5 * kSecond;    // dirty items go to the store at the latest after this
-  size_t write_back_batch = 131072;        // items
-  Nanos reconnect_window = 0;              // after recovery, for sessions to claim what they hold
+  Nanos write_back_after = 5 * kSecond;  // dirty items go to the store at the latest after this
+  size_t write_back_batch = 131072;      // items
+  Nanos reconnect_window = 0;            // after recovery, for sessions to claim what they hold
   std::function<void(const RecoveryProgress&)> progress;
   std::function<void(const std::string&)> log;  // for the operator, one line each
   // For the simulator's oracle: the request was executed now, with this answer, and its event is
@@ -237,7 +237,7 @@ class Rank final : public MetadataService, private JournalHooks {
   uint64_t commits_ = 0;  // write-backs that were begun, ever
   std::optional<Error> failed_;
   bool serving_ = false;
-  bool ending_ = false;    // nothing waits for other ranks any more
+  bool ending_ = false;  // nothing waits for other ranks any more
   bool stopping_ = false;
   bool out_of_space_ = false;  // the store said ENOSPC
 
@@ -249,7 +249,7 @@ class Rank final : public MetadataService, private JournalHooks {
   std::map<Need, std::vector<PendingPtr>> fetching_;
   std::map<Need, std::vector<PendingPtr>> parked_;
   std::set<Ino> stubs_;  // in the cache
-  int gates_ = 0;  // reasons to look closer at each directory
+  int gates_ = 0;        // reasons to look closer at each directory
   std::deque<PendingPtr> throttled_;
   size_t running_ = 0;  // requests accepted and not answered
   Bell quieter_;        // a request was answered, or write-back or a purge has ended

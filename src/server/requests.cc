@@ -93,8 +93,7 @@ void Rank::resume_throttled() {
 
 void Rank::run(PendingPtr pending) {
   if (pending->runs++ > 0) stats_.retries++;
-  CHECK(pending->runs < kMaxRuns, "{} never gets what it needs",
-        op_name(pending->request.args));
+  CHECK(pending->runs < kMaxRuns, "{} never gets what it needs", op_name(pending->request.args));
   if (pending->runs == kHungryRuns) {
     MARK("rank.hungry");
     pending->hungry = true;
@@ -154,8 +153,7 @@ bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, ui
     auto session = state_.sessions.find(request.session);
     if (session != state_.sessions.end()) completed = session->second.find(request.seq);
   }
-  Outcome outcome =
-      completed ? answer_again(context, *completed) : dispatch(context, request.args);
+  Outcome outcome = completed ? answer_again(context, *completed) : dispatch(context, request.args);
   if (!outcome && outcome.error().ask) outcome = redirect(context, request, outcome.error());
   if (!outcome) {
     Stop& stop = outcome.error();
@@ -174,7 +172,8 @@ bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, ui
   }
   if (two_party) two_party_->ended(two_party);
   reply.lsn = context.logged();
-  if (options_.executed && !completed && reply.err != kAskRank) options_.executed(request, reply, context.logged());
+  if (options_.executed && !completed && reply.err != kAskRank)
+    options_.executed(request, reply, context.logged());
   answer(context.show_written(), context.show_durable(), std::move(reply), std::move(done));
   return true;
 }
@@ -190,33 +189,32 @@ Outcome Rank::redirect(OpContext& cx, const Request& request, const Stop& stop) 
 }
 
 Outcome Rank::dispatch(OpContext& cx, const Args& args) {
-  return std::visit(
-      Overload{[&](const LookupArgs& a) { return ops::lookup(cx, a); },
-               [&](const LookupParentArgs& a) { return ops::lookup_parent(cx, a); },
-               [&](const GetattrArgs& a) { return ops::getattr(cx, a); },
-               [&](const SetattrArgs& a) { return ops::setattr(cx, a); },
-               [&](const MknodArgs& a) { return ops::mknod(cx, a); },
-               [&](const MkdirArgs& a) { return ops::mkdir(cx, a); },
-               [&](const CreateArgs& a) { return ops::create(cx, a); },
-               [&](const SymlinkArgs& a) { return ops::symlink(cx, a); },
-               [&](const ReadlinkArgs& a) { return ops::readlink(cx, a); },
-               [&](const LinkArgs& a) { return ops::link(cx, a); },
-               [&](const UnlinkArgs& a) { return ops::unlink(cx, a); },
-               [&](const RmdirArgs& a) { return ops::rmdir(cx, a); },
-               [&](const RenameArgs& a) { return ops::rename(cx, a); },
-               [&](const OpenArgs& a) { return ops::open(cx, a); },
-               [&](const ReleaseArgs& a) { return ops::release(cx, a); },
-               [&](const WroteArgs& a) { return ops::wrote(cx, a); },
-               [&](const ReadArgs& a) { return ops::read(cx, a); },
-               [&](const ReaddirArgs& a) { return ops::readdir(cx, a); },
-               [&](const GetxattrArgs& a) { return ops::getxattr(cx, a); },
-               [&](const ListxattrArgs& a) { return ops::listxattr(cx, a); },
-               [&](const SetxattrArgs& a) { return ops::setxattr(cx, a); },
-               [&](const RemovexattrArgs& a) { return ops::removexattr(cx, a); },
-               [&](const AccessArgs& a) { return ops::access(cx, a); },
-               [&](const StatfsArgs&) -> Outcome { return graftfs::stop(EINVAL); },
-               [&](const SyncArgs&) -> Outcome { return graftfs::stop(EINVAL); }},
-      args);
+  return std::visit(Overload{[&](const LookupArgs& a) { return ops::lookup(cx, a); },
+                             [&](const LookupParentArgs& a) { return ops::lookup_parent(cx, a); },
+                             [&](const GetattrArgs& a) { return ops::getattr(cx, a); },
+                             [&](const SetattrArgs& a) { return ops::setattr(cx, a); },
+                             [&](const MknodArgs& a) { return ops::mknod(cx, a); },
+                             [&](const MkdirArgs& a) { return ops::mkdir(cx, a); },
+                             [&](const CreateArgs& a) { return ops::create(cx, a); },
+                             [&](const SymlinkArgs& a) { return ops::symlink(cx, a); },
+                             [&](const ReadlinkArgs& a) { return ops::readlink(cx, a); },
+                             [&](const LinkArgs& a) { return ops::link(cx, a); },
+                             [&](const UnlinkArgs& a) { return ops::unlink(cx, a); },
+                             [&](const RmdirArgs& a) { return ops::rmdir(cx, a); },
+                             [&](const RenameArgs& a) { return ops::rename(cx, a); },
+                             [&](const OpenArgs& a) { return ops::open(cx, a); },
+                             [&](const ReleaseArgs& a) { return ops::release(cx, a); },
+                             [&](const WroteArgs& a) { return ops::wrote(cx, a); },
+                             [&](const ReadArgs& a) { return ops::read(cx, a); },
+                             [&](const ReaddirArgs& a) { return ops::readdir(cx, a); },
+                             [&](const GetxattrArgs& a) { return ops::getxattr(cx, a); },
+                             [&](const ListxattrArgs& a) { return ops::listxattr(cx, a); },
+                             [&](const SetxattrArgs& a) { return ops::setxattr(cx, a); },
+                             [&](const RemovexattrArgs& a) { return ops::removexattr(cx, a); },
+                             [&](const AccessArgs& a) { return ops::access(cx, a); },
+                             [&](const StatfsArgs&) -> Outcome { return graftfs::stop(EINVAL); },
+                             [&](const SyncArgs&) -> Outcome { return graftfs::stop(EINVAL); }},
+                    args);
 }
 
 // The request was carried out, and its answer may have been lost: it is told the result, with the
@@ -326,8 +324,8 @@ Task<void> Rank::statfs_request(ReplyFn done) {
   auto usage = co_await store_.usage();
   Reply reply;
   if (usage) {
-    reply.statfs = {usage->block_size, usage->blocks, usage->blocks_free, usage->blocks_available,
-                    usage->files,      usage->files_free};
+    reply.statfs = {usage->block_size,       usage->blocks, usage->blocks_free,
+                    usage->blocks_available, usage->files,  usage->files_free};
   } else {
     reply.err = usage.error().code;
   }

@@ -128,9 +128,7 @@ void TwoParty::unmark(uint64_t number) {
 }
 
 // Requests that wait for the operation start over.
-void TwoParty::wake_request(uint64_t number) {
-  core_.wake(need_number(Need::two_party, number));
-}
+void TwoParty::wake_request(uint64_t number) { core_.wake(need_number(Need::two_party, number)); }
 
 // -- before the decision ------------------------------------------------------------------------
 
@@ -229,9 +227,12 @@ void TwoParty::on_refused(RankId from, const msg::Refused& m) {
   op->asked.erase(from);
   if (op->token == from) op->asked.insert(from);  // that part may stand
   switch (m.why) {
-    case msg::Refusal::busy: return retry(*op);
-    case msg::Refusal::error: return refuse(*op, m.err);
-    case msg::Refusal::ask_rank: break;
+    case msg::Refusal::busy:
+      return retry(*op);
+    case msg::Refusal::error:
+      return refuse(*op, m.err);
+    case msg::Refusal::ask_rank:
+      break;
   }
   // It is somebody else's: known, or to be found out.
   MARK("two_party.coordinator.wrong_rank");

@@ -52,8 +52,8 @@ class TwoParty {
   // An operation that this rank coordinates. Every try has a new id.
   struct Op {
     enum State : uint8_t {
-      begun,      // start() is about to be called
-      queued,     // for the token
+      begun,   // start() is about to be called
+      queued,  // for the token
       preparing,
       climbing,   // is it a loop?
       ready,      // the request may be carried out

@@ -195,7 +195,8 @@ Task<Result<size_t>> Rank::write_back_batch() {
         add_to_update(update, static_cast<Dentry&>(*item), options_.rank);
     }
     // Entries never stand in a directory without a header.
-    if (!update.header && !dirs[d]->dirty() && !update.put.empty() && dirs[d]->header.version.v <= 1)
+    if (!update.header && !dirs[d]->dirty() && !update.put.empty() &&
+        dirs[d]->header.version.v <= 1)
       update.header = encode_dir_header(update.dir, dirs[d]->header);
     updates.push_back(std::move(update));
   }
@@ -280,9 +281,8 @@ Task<Result<void>> Rank::trim() {
   }
   const auto& segments = journal_->segments();
   // A trim stops at a major segment; with none behind the tail, make one.
-  bool major_behind = std::any_of(segments.begin() + 1, segments.end(), [&](const SegmentState& s) {
-    return s.major && s.id <= keep;
-  });
+  bool major_behind = std::any_of(segments.begin() + 1, segments.end(),
+                                  [&](const SegmentState& s) { return s.major && s.id <= keep; });
   if (!major_behind && journal_->live_bytes() > soft_cap()) {
     MARK("write_back.trim.rolled");
     journal_->roll(true);

@@ -79,10 +79,9 @@ SimConfig script_config() {
 
 std::string describe(const SimConfig& c) {
   static constexpr const char* kTrouble[] = {"none", "full", "errors", "corruption", "lies"};
-  static constexpr const char* kLie[] = {"journal lost", "journal torn",
-                                         "journal misdirected", "journal sync",
-                                         "directories sync", "data lost", "data torn",
-                                         "data sync", "data bit"};
+  static constexpr const char* kLie[] = {"journal lost", "journal torn",     "journal misdirected",
+                                         "journal sync", "directories sync", "data lost",
+                                         "data torn",    "data sync",        "data bit"};
   return fmt::format(
       "seed {} {} {} {} trouble {}{} clients {} workers {} operations {} crashes {} "
       "segment-events {} major {} capacity {} memory {} batch {} write-back-after {} latency {}"
@@ -94,18 +93,20 @@ std::string describe(const SimConfig& c) {
       c.clients, c.workers, c.operations, c.crashes, c.segment_events, c.segments_per_major,
       c.segment_capacity, c.memory_limit, c.write_back_batch, c.write_back_after, c.latency_max,
       std::string(c.deep ? " deep" : "") +
-      (c.commit_stall_ppm ? " slow write-back" : c.commit_eio_ppm ? " failing write-back" : "") +
-      (c.crash_at_kill_point || c.crash_at_step
-          ? fmt::format(" crash at kill point {} step {} ({})", c.crash_at_kill_point,
-                        c.crash_at_step,
-                        c.crash_kind == CrashKind::power_cut ? "power cut" : "process death")
-          : std::string()) +
-      (c.recovery_kill_point || c.recovery_step
-          ? fmt::format(" and in recovery at kill point {} step {} ({})", c.recovery_kill_point,
-                        c.recovery_step,
-                        c.recovery_crash_kind == CrashKind::power_cut ? "power cut"
-                                                                      : "process death")
-          : std::string()));
+          (c.commit_stall_ppm ? " slow write-back"
+           : c.commit_eio_ppm ? " failing write-back"
+                              : "") +
+          (c.crash_at_kill_point || c.crash_at_step
+               ? fmt::format(" crash at kill point {} step {} ({})", c.crash_at_kill_point,
+                             c.crash_at_step,
+                             c.crash_kind == CrashKind::power_cut ? "power cut" : "process death")
+               : std::string()) +
+          (c.recovery_kill_point || c.recovery_step
+               ? fmt::format(
+                     " and in recovery at kill point {} step {} ({})", c.recovery_kill_point,
+                     c.recovery_step,
+                     c.recovery_crash_kind == CrashKind::power_cut ? "power cut" : "process death")
+               : std::string()));
 }
 
 }  // namespace graftfs::sim

@@ -22,7 +22,7 @@ enum class Lie : uint8_t {
   data_lost,            // as of the journal, of file data
   data_torn,
   data_sync,
-  data_bit,             // a bit of file data flips at rest
+  data_bit,  // a bit of file data flips at rest
 };
 inline constexpr int kLies = 9;
 inline bool lies_about_data(Lie lie) { return lie >= Lie::data_lost; }
@@ -45,9 +45,9 @@ struct SimConfig {
   Lie lie = Lie::journal_lost;  // where the trouble is lies
 
   int clients = 3;
-  int workers = 2;    // of each client, one request at a time each
+  int workers = 2;  // of each client, one request at a time each
   int operations = 150;
-  int crashes = 3;    // at most, at random points
+  int crashes = 3;             // at most, at random points
   bool print = false;          // every request, crash and message of the rank
   bool checks_inside = false;  // what-if crashes every few steps
 

@@ -22,8 +22,7 @@ const FrameHeader* frame_at(std::string_view bytes, size_t at, uint64_t volume, 
                             FrameHeader& h) {
   std::memcpy(&h, bytes.data() + at, sizeof h);
   if (h.magic != journal::kFrameMagic || h.volume != volume || h.rank != 0 ||
-      h.segment != static_cast<uint32_t>(id.v) ||
-      h.length > bytes.size() - at - sizeof h)
+      h.segment != static_cast<uint32_t>(id.v) || h.length > bytes.size() - at - sizeof h)
     return nullptr;
   size_t size = journal::frame_size(h.length);
   if (size > bytes.size() - at) return nullptr;
@@ -41,7 +40,8 @@ Lsn evidence_on(const MemoryDisk& disk, uint64_t volume, CrashKind kind) {
   };
   std::vector<Cut> cuts;
   std::vector<std::pair<SegmentId, std::string>> segments;
-  for (SegmentId id : disk.segments(RankId{0})) segments.emplace_back(id, disk.journal_bytes(RankId{0}, id));
+  for (SegmentId id : disk.segments(RankId{0}))
+    segments.emplace_back(id, disk.journal_bytes(RankId{0}, id));
   for (const auto& [id, bytes] : segments) {
     for (size_t at = 0; at + sizeof(FrameHeader) <= bytes.size(); at += journal::kFrameAlign) {
       FrameHeader h;

@@ -29,7 +29,7 @@ struct Look {
   enum Kind : uint8_t { live, after_death, after_power_cut } kind = live;
   uint64_t began = 0;  // of the read
   uint64_t ended = 0;
-  Lsn last;            // after a crash: the last event that was recovered
+  Lsn last;  // after a crash: the last event that was recovered
 };
 
 // One regular file. A value. One client writes to a file, so operations that overlap in the file

@@ -257,8 +257,8 @@ std::string compare_names(const Image& image, const Model& model, const std::set
                           bool settled) {
   std::set<Ino> seen;
   // From the root down, both at once.
-  std::function<std::string(Ino, const std::string&)> walk = [&](Ino dir, const std::string& path)
-      -> std::string {
+  std::function<std::string(Ino, const std::string&)> walk =
+      [&](Ino dir, const std::string& path) -> std::string {
     const ModelNode* want = model.find(dir);
     auto names = image.entries.find(dir);
     static const std::map<std::string, EntryValue> kNone;
@@ -336,8 +336,8 @@ std::string compare_trees(const Image& a, const Image& b) {
   for (const auto& [ino, names] : a.entries) {
     auto it = b.entries.find(ino);
     size_t n = it == b.entries.end() ? 0 : it->second.size();
-    if (names.size() != n) return fmt::format("directory {:#x} has {} entries, not {}", ino.v, n,
-                                              names.size());
+    if (names.size() != n)
+      return fmt::format("directory {:#x} has {} entries, not {}", ino.v, n, names.size());
     for (const auto& [name, value] : names) {
       auto e = it->second.find(name);
       if (e == it->second.end() || e->second.ino != value.ino || e->second.kind != value.kind ||

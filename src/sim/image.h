@@ -17,8 +17,8 @@ namespace graftfs::sim {
 struct Image {
   std::map<Ino, DirHeader> dirs;
   std::map<Ino, std::map<std::string, EntryValue>> entries;
-  std::map<Ino, Location> locations;   // of embedded inodes, as the store's index has it
-  std::map<Ino, std::string> data;     // bytes of every file that has any, up to its size
+  std::map<Ino, Location> locations;  // of embedded inodes, as the store's index has it
+  std::map<Ino, std::string> data;    // bytes of every file that has any, up to its size
   std::vector<Ino> data_inos;
   RankState state;
   Recovered recovered;
@@ -27,8 +27,8 @@ struct Image {
 struct ImageOptions {
   uint64_t volume = 0;
   RankId rank;
-  SegmentId from;       // replay from this major segment
-  bool twice = false;   // replay, and replay again into the same cache
+  SegmentId from;      // replay from this major segment
+  bool twice = false;  // replay, and replay again into the same cache
 };
 
 // Reads a copy of the disk; `disk` itself is not touched.

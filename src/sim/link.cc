@@ -34,10 +34,10 @@ void Link::send(Request request, ReplyFn done) {
       if (world->rank_failed()) return;
       world->oracle().released(id, request, reply);
       if (*alive != generation) return;
-      client->post_after(world->latency(), [answer, alive, generation,
-                                            reply = std::move(reply)]() mutable {
-        if (*alive == generation && *answer) (*answer)(std::move(reply));
-      });
+      client->post_after(world->latency(),
+                         [answer, alive, generation, reply = std::move(reply)]() mutable {
+                           if (*alive == generation && *answer) (*answer)(std::move(reply));
+                         });
     });
   };
   world_.rank_node().post_after(next_due(), std::move(message));

@@ -533,27 +533,25 @@ void Model::run(Call&, const SyncArgs&) {}
 
 std::string describe_stat(const Stat& s) {
   auto t = [](Timespec x) { return fmt::format("{}.{:09}", x.sec, x.nsec); };
-  return fmt::format("ino {:#x} mode {:o} uid {} gid {} nlink {} size {} rdev {} atime {} mtime {} "
-                     "ctime {} btime {}",
-                     s.ino.v, s.mode, s.uid, s.gid, s.nlink, s.size, s.rdev, t(s.atime),
-                     t(s.mtime), t(s.ctime), t(s.btime));
+  return fmt::format(
+      "ino {:#x} mode {:o} uid {} gid {} nlink {} size {} rdev {} atime {} mtime {} "
+      "ctime {} btime {}",
+      s.ino.v, s.mode, s.uid, s.gid, s.nlink, s.size, s.rdev, t(s.atime), t(s.mtime), t(s.ctime),
+      t(s.btime));
 }
 
 std::string difference(const Expected& e, const Reply& actual, bool logged) {
   if (actual.err == ESTALE && e.may_be_stale) return {};
   if (actual.err == ENOSPC && e.may_be_full) return {};
   if (actual.err != e.err) return fmt::format("errno {} instead of {}", actual.err, e.err);
-  if (logged != e.logs)
-    return logged ? "an event was logged for nothing" : "no event was logged";
+  if (logged != e.logs) return logged ? "an event was logged for nothing" : "no event was logged";
   if (e.err) return {};
   if (e.has_stat) {
     Stat s = actual.stat;
     s.blocks = 0;
-    if (s != e.stat)
-      return "got  " + describe_stat(s) + "\n    want " + describe_stat(e.stat);
+    if (s != e.stat) return "got  " + describe_stat(s) + "\n    want " + describe_stat(e.stat);
   }
-  if (actual.data != e.data)
-    return fmt::format("data '{}' instead of '{}'", actual.data, e.data);
+  if (actual.data != e.data) return fmt::format("data '{}' instead of '{}'", actual.data, e.data);
   if (actual.created != e.created) return "`created` is wrong";
   if (actual.orphaned != e.orphaned) return "`orphaned` is wrong";
   return {};

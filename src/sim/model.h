@@ -31,12 +31,12 @@ struct Expected {
   Stat stat;
   std::string data;
   bool created = false, orphaned = false;
-  bool logs = false;               // an event must have been logged
-  std::vector<Ino> shown;          // inodes whose state the reply reveals
-  std::vector<Ino> changed;        // inodes whose state it changed
-  bool may_be_stale = false;       // the inode may be purged already: ESTALE is right, too
-  bool may_be_full = false;        // ENOSPC is right, too, when the disk is small
-  bool atime_skipped = false;      // atime should have moved and did not: right on a full disk only
+  bool logs = false;           // an event must have been logged
+  std::vector<Ino> shown;      // inodes whose state the reply reveals
+  std::vector<Ino> changed;    // inodes whose state it changed
+  bool may_be_stale = false;   // the inode may be purged already: ESTALE is right, too
+  bool may_be_full = false;    // ENOSPC is right, too, when the disk is small
+  bool atime_skipped = false;  // atime should have moved and did not: right on a full disk only
 };
 
 // A value: copies are snapshots. All callers are root (permissions are tested elsewhere).

@@ -61,7 +61,8 @@ void Oracle::executed(int32_t call, const Request& request, const Reply& reply, 
   }
   if (wrong.empty() && reply.err == ENOSPC && e.err != ENOSPC && !options_.small_disk)
     wrong = "there is space, and the answer is ENOSPC";
-  if (wrong.empty() && reply.err == 0 && e.atime_skipped && !options_.small_disk) wrong = "atime did not move";
+  if (wrong.empty() && reply.err == 0 && e.atime_skipped && !options_.small_disk)
+    wrong = "atime did not move";
   if (!wrong.empty()) return fail(what() + ": " + wrong);
 
   Record& record = records_[call];
@@ -142,7 +143,8 @@ void Oracle::data_read(Ino ino, uint64_t began, uint64_t offset, const std::stri
                      static_cast<uint8_t>(bytes[*at - offset]), file.explain(*at)));
 }
 
-// -- crashes ----------------------------------------------------------------------------------------
+// -- crashes
+// ----------------------------------------------------------------------------------------
 
 Model Oracle::at(Lsn last) const {
   Model model = *base_;
@@ -284,8 +286,7 @@ void Oracle::what_if(const MemoryDisk& disk, CrashKind kind, Random& random) {
   bool cut = kind == CrashKind::power_cut;
   const char* how = cut ? "power cut" : "process death";
   auto image = read_image(*copy, options);
-  if (!image)
-    return fail(fmt::format("after a {} here: {}", how, describe(image.error())));
+  if (!image) return fail(fmt::format("after a {} here: {}", how, describe(image.error())));
   Lsn last = image->recovered.last;
   Lsn required = cut || options_.faults ? must_durable_ : must_written_;
   if (last < required && options_.print) {
@@ -295,10 +296,11 @@ void Oracle::what_if(const MemoryDisk& disk, CrashKind kind, Random& random) {
     fmt::print("       of {} on the disk\n", copy->segments(RankId{0}).size());
   }
   if (last < required)
-    return fail(fmt::format("after a {} here events up to {} are left, and {} was promised ({} "
-                            "events were cut off, of {} in {} segments)",
-                            how, last.v, required.v, image->recovered.cut,
-                            image->recovered.events, image->recovered.live.size()));
+    return fail(
+        fmt::format("after a {} here events up to {} are left, and {} was promised ({} "
+                    "events were cut off, of {} in {} segments)",
+                    how, last.v, required.v, image->recovered.cut, image->recovered.events,
+                    image->recovered.live.size()));
   Look look{cut ? Look::after_power_cut : Look::after_death, queue_.steps(), queue_.steps(), last};
   std::string wrong = check(*copy, at(last), look, !cut, false, nullptr);
   if (!wrong.empty() && options_.print)

@@ -59,8 +59,8 @@ class Oracle {
   void recovered(const MemoryDisk& disk, const Recovered& recovered);
   // Bits were flipped at rest: recovery and requests may refuse, but never show anything wrong.
   void disk_is_damaged() { damaged_ = options_.faults = true; }
-  // The disk has told lies. Of what was promised, only what something on it still vouches for can be
-  // asked of recovery: at least up to `evidence`, or a refusal.
+  // The disk has told lies. Of what was promised, only what something on it still vouches for can
+  // be asked of recovery: at least up to `evidence`, or a refusal.
   void disk_has_lied(Lsn evidence) {
     lied_ = true;
     required_ = std::min(required_, evidence);
@@ -86,7 +86,7 @@ class Oracle {
     Lsn lsn;
     Timespec now;
   };
-  struct Record {  // of a call
+  struct Record {          // of a call
     Lsn written, durable;  // what must be before the reply may leave
     int err = 0;
   };

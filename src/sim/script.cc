@@ -53,22 +53,31 @@ Task<void> sync_all(SimClient& c) {
 Task<void> script_names(SimClient& c, Ino a, Ino b) {
   Ino f = co_await make_file(c, a, "f", 700);
   Ino g = co_await make_file(c, b, "g", 0);
-  std::vector<Args> list1 = {LinkArgs{f, b, "f2"}, LinkArgs{f, a, "f3"}, LookupArgs{b, "f2"},
-                      SymlinkArgs{a, "s", "../b/f2"}, LookupArgs{a, "s"},
-                      MknodArgs{a, "fifo", S_IFIFO | 0600, 0, 0},
-                      MknodArgs{a, "null", S_IFCHR | 0666, 0, 0x103}};
+  std::vector<Args> list1 = {LinkArgs{f, b, "f2"},
+                             LinkArgs{f, a, "f3"},
+                             LookupArgs{b, "f2"},
+                             SymlinkArgs{a, "s", "../b/f2"},
+                             LookupArgs{a, "s"},
+                             MknodArgs{a, "fifo", S_IFIFO | 0600, 0, 0},
+                             MknodArgs{a, "null", S_IFCHR | 0666, 0, 0x103}};
   co_await do_all(c, std::move(list1));
-  std::vector<Args> list2 = {RenameArgs{a, "f", b, "f", 0}, RenameArgs{b, "f2", b, "f", 0},
-                      RenameArgs{b, "g", a, "g", 1}, RenameArgs{a, "g", b, "f", 2},
-                      RenameArgs{a, "s", a, "fifo", 0}, RenameArgs{a, "fifo", b, "t", 0}};
+  std::vector<Args> list2 = {RenameArgs{a, "f", b, "f", 0},    RenameArgs{b, "f2", b, "f", 0},
+                             RenameArgs{b, "g", a, "g", 1},    RenameArgs{a, "g", b, "f", 2},
+                             RenameArgs{a, "s", a, "fifo", 0}, RenameArgs{a, "fifo", b, "t", 0}};
   co_await do_all(c, std::move(list2));
   Ino d = co_await make_dir(c, a, "d");
   Ino e = co_await make_dir(c, d, "e");
   Ino other = co_await make_dir(c, b, "other");
-  std::vector<Args> list3 = {RenameArgs{a, "d", b, "other", 0}, RenameArgs{b, "other", b, "e", 0},
-                      RenameArgs{b, "e", e, "loop", 0}, RmdirArgs{d, "e"}, RmdirArgs{b, "e"},
-                      LookupParentArgs{other}, RenameArgs{kRootIno, "a", b, "a", 2},
-                      UnlinkArgs{a, "f3"}, UnlinkArgs{b, "f"}, GetattrArgs{f}};
+  std::vector<Args> list3 = {RenameArgs{a, "d", b, "other", 0},
+                             RenameArgs{b, "other", b, "e", 0},
+                             RenameArgs{b, "e", e, "loop", 0},
+                             RmdirArgs{d, "e"},
+                             RmdirArgs{b, "e"},
+                             LookupParentArgs{other},
+                             RenameArgs{kRootIno, "a", b, "a", 2},
+                             UnlinkArgs{a, "f3"},
+                             UnlinkArgs{b, "f"},
+                             GetattrArgs{f}};
   co_await do_all(c, std::move(list3));
   co_await read_file(c, f, 0, 1000);
   if (g) co_await release(c, g);
@@ -96,8 +105,7 @@ Task<void> script_data(SimClient& c, Ino dir) {
   if (copy) {
     Promised<int> copied(c.executor);
     CopyRange range{f, 0, copy, 5, 1200};
-    c.client->copy(Credentials{}, range,
-                   [copied](Result<uint64_t>) { copied.set(0); });
+    c.client->copy(Credentials{}, range, [copied](Result<uint64_t>) { copied.set(0); });
     co_await copied;
     co_await read_file(c, copy, 0, 2000);
     co_await release(c, copy);
@@ -128,11 +136,20 @@ Task<void> script_attributes(SimClient& c, Ino dir) {
   times.mtime = {200, 2};
   now.valid = kSetAtime | kSetMtime | kSetAtimeNow | kSetMtimeNow;
   std::string long_value(2000, 'x');
-  std::vector<Args> list6 = {mode, owner, times, SetxattrArgs{f, "user.a", "1", 0},
-                      SetxattrArgs{f, "user.a", "2", 1}, SetxattrArgs{f, "user.b", long_value, 0},
-                      SetxattrArgs{dir, "trusted.c", "3", 0}, GetxattrArgs{f, "user.b"},
-                      ListxattrArgs{f}, RemovexattrArgs{f, "user.a"}, now, AccessArgs{f, 4},
-                      StatfsArgs{}, OpenArgs{f, O_RDONLY}};
+  std::vector<Args> list6 = {mode,
+                             owner,
+                             times,
+                             SetxattrArgs{f, "user.a", "1", 0},
+                             SetxattrArgs{f, "user.a", "2", 1},
+                             SetxattrArgs{f, "user.b", long_value, 0},
+                             SetxattrArgs{dir, "trusted.c", "3", 0},
+                             GetxattrArgs{f, "user.b"},
+                             ListxattrArgs{f},
+                             RemovexattrArgs{f, "user.a"},
+                             now,
+                             AccessArgs{f, 4},
+                             StatfsArgs{},
+                             OpenArgs{f, O_RDONLY}};
   co_await do_all(c, std::move(list6));
   co_await read_file(c, f, 0, 10);
   while (c.holds.contains(f)) co_await release(c, f);

@@ -31,17 +31,19 @@ constexpr const char* kUsage =
     "               --once (what died is not begun again), and a second crash in recovery:\n"
     "               --recovery-kill N, --recovery-step N, --recovery-power-cut\n"
     "\n"
-    "Prints what failed and how to run it again. Exits with 1 where a seed failed, or where a kill\n"
+    "Prints what failed and how to run it again. Exits with 1 where a seed failed, or where a "
+    "kill\n"
     "point was never reached in a run of at least 500 seeds.\n"
     "\n"
     "example: graftfs-soak --seed 42\n";
 
 constexpr uint64_t kEnoughSeeds = 500;
-// What one rank, whose clients call it in its own process, does not come to; graftfs-soak --cluster and
-// the tests of two ranks do.
+// What one rank, whose clients call it in its own process, does not come to; graftfs-soak --cluster
+// and the tests of two ranks do.
 constexpr std::string_view kNotWithOneRank[] = {
-    "recovery.attach.ask", "migration.", "two_party.", "session.", "client.reconnect.",
-    "store.own.", "store.cluster.", "store.journal.creating", "store.journal.removing"};
+    "recovery.attach.ask",   "migration.", "two_party.",     "session.",
+    "client.reconnect.",     "store.own.", "store.cluster.", "store.journal.creating",
+    "store.journal.removing"};
 bool is_with_one_rank(std::string_view name) {
   for (std::string_view prefix : kNotWithOneRank)
     if (name.starts_with(prefix)) return false;
@@ -153,13 +155,15 @@ int soak_cluster(const Options& options) {
     all.refused_across += result.refused_across;
     if (result.ok) continue;
     ++failed;
-    fmt::print("FAILED {}\n  commit {}, digest {:08x}\n  {}\n  again: graftfs-soak --cluster --seed {}\n",
-               sim::describe(config), GRAFTFS_COMMIT, result.digest, result.failure, seed);
+    fmt::print(
+        "FAILED {}\n  commit {}, digest {:08x}\n  {}\n  again: graftfs-soak --cluster --seed {}\n",
+        sim::describe(config), GRAFTFS_COMMIT, result.digest, result.failure, seed);
   }
-  fmt::print("{} clusters in {:.1f} s, {} requests, {} messages of clients, {} redirects, {} crashes, "
-             "{} moves, {} refused across ranks, {} failed\n",
-             runs, elapsed(), all.executions, all.messages, all.redirects, all.crashes, all.moves,
-             all.refused_across, failed);
+  fmt::print(
+      "{} clusters in {:.1f} s, {} requests, {} messages of clients, {} redirects, {} crashes, "
+      "{} moves, {} refused across ranks, {} failed\n",
+      runs, elapsed(), all.executions, all.messages, all.redirects, all.crashes, all.moves,
+      all.refused_across, failed);
   return failed > 0 ? 1 : 0;
 }
 
@@ -174,8 +178,8 @@ int main(int argc, char** argv) {
   if (options.script) {
     options.scripted.print = true;
     sim::RunResult result = sim::run_simulation(options.scripted);
-    fmt::print("{}: {} kill points, {} steps {}\n", result.ok ? "ok" : "FAILED",
-               result.kill_points, result.steps, result.failure);
+    fmt::print("{}: {} kill points, {} steps {}\n", result.ok ? "ok" : "FAILED", result.kill_points,
+               result.steps, result.failure);
     return result.ok ? 0 : 1;
   }
   if (options.cluster) return soak_cluster(options);
@@ -206,10 +210,10 @@ int main(int argc, char** argv) {
   }
   double seconds = elapsed();
   uint64_t missed = options.one ? 0 : report_sites();
-  fmt::print("{} seeds in {:.1f} s ({:.0f}/s), {} requests, {} crashes, {} disks refused, "
-             "{} failed\n",
-             runs, seconds, static_cast<double>(runs) / seconds, executions, crashes, refused,
-             failed);
+  fmt::print(
+      "{} seeds in {:.1f} s ({:.0f}/s), {} requests, {} crashes, {} disks refused, "
+      "{} failed\n",
+      runs, seconds, static_cast<double>(runs) / seconds, executions, crashes, refused, failed);
   if (missed > 0 && runs >= kEnoughSeeds) {
     fmt::print("{} kill points were never reached: the workload has to get there\n", missed);
     return 1;

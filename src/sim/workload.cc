@@ -54,8 +54,8 @@ Ino RandomWorker::any_dir() {
   }
   if (r_.chance(35)) return kRootIno;
   if (r_.chance(3)) return any_ino();
-  auto* n = pick_node(c_.world.oracle().model(), r_,
-                      [](const ModelNode& m) { return m.stat.is_dir(); });
+  auto* n =
+      pick_node(c_.world.oracle().model(), r_, [](const ModelNode& m) { return m.stat.is_dir(); });
   return n->stat.ino;
 }
 
@@ -142,7 +142,10 @@ Task<void> RandomWorker::attributes(uint64_t pick) {
     SetattrArgs a;
     a.ino = ino;
     switch (r_.below(4)) {
-      case 0: a.valid = kSetMode; a.mode = 07777 & static_cast<uint32_t>(r_.next()); break;
+      case 0:
+        a.valid = kSetMode;
+        a.mode = 07777 & static_cast<uint32_t>(r_.next());
+        break;
       case 1:
         a.valid = kSetUid | kSetGid;
         a.uid = static_cast<uint32_t>(r_.below(3));
@@ -153,7 +156,8 @@ Task<void> RandomWorker::attributes(uint64_t pick) {
         a.atime = {static_cast<int64_t>(r_.below(1000)), 5};
         a.mtime = {static_cast<int64_t>(r_.below(1000)), 6};
         break;
-      default: a.valid = kSetAtime | kSetMtime | kSetAtimeNow | kSetMtimeNow;
+      default:
+        a.valid = kSetAtime | kSetMtime | kSetAtimeNow | kSetMtimeNow;
     }
     args = a;
   } else if (pick < 85) {
@@ -205,8 +209,7 @@ Task<void> RandomWorker::data(uint64_t pick) {
     Ino to = own_file();
     Promised<int> done(c_.executor);
     CopyRange range{ino, r_.below(500), to, offset, r_.below(1500)};
-    c_.client->copy(Credentials{}, range,
-                    [done](Result<uint64_t>) { done.set(0); });
+    c_.client->copy(Credentials{}, range, [done](Result<uint64_t>) { done.set(0); });
     co_await done;
   } else {
     Promised<int> done(c_.executor);
@@ -313,8 +316,8 @@ Task<void> read_file(SimClient& c, Ino ino, uint64_t offset, uint64_t length) {
   bytes.resize(*n);
   // Sizes are coherent within one client only (leases will change that); and the data of a file
   // that nobody holds may be on its way out.
-  bool own = ino.v % static_cast<uint64_t>(c.world.config().clients) ==
-             static_cast<uint64_t>(c.index);
+  bool own =
+      ino.v % static_cast<uint64_t>(c.world.config().clients) == static_cast<uint64_t>(c.index);
   if (!own && c.world.workers_left()) co_return;
   if (c.holds.contains(ino) || !c.world.oracle().model().is_orphan(ino))
     c.world.oracle().data_read(ino, began, offset, bytes);

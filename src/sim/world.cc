@@ -68,10 +68,11 @@ World::World(SimConfig config)
       queue_(config.seed),
       random_(config.seed ^ 0xbeef),
       disk_random_(config.seed ^ 0xd15c),
-      oracle_(queue_, {config.durability, config.trouble == DiskTrouble::errors ||
-                                              config.trouble == DiskTrouble::corruption,
-                       config.trouble == DiskTrouble::full, kVolume, config.print,
-                       config.trouble == DiskTrouble::lies && lies_about_data(config.lie)}),
+      oracle_(queue_,
+              {config.durability,
+               config.trouble == DiskTrouble::errors || config.trouble == DiskTrouble::corruption,
+               config.trouble == DiskTrouble::full, kVolume, config.print,
+               config.trouble == DiskTrouble::lies && lies_about_data(config.lie)}),
       world_node_(queue_.add_node()),
       rank_node_(queue_.add_node()),
       operations_left_(config.operations),
@@ -250,8 +251,7 @@ void World::on_kill_point(void* context, const fault::Site& site) {
   ++world.kill_points_;
   world.queue_.note(site.name);
   bool now = world.kill_points_ == world.config_.crash_at_kill_point;
-  if (world.recovering())
-    now |= ++world.recovery_kill_points_ == world.config_.recovery_kill_point;
+  if (world.recovering()) now |= ++world.recovery_kill_points_ == world.config_.recovery_kill_point;
   if (world.kill_in_ > 0) now |= --world.kill_in_ == 0;
   world.last_site_ = site.name;
   if (now) throw fault::Killed{};
@@ -281,8 +281,7 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
     fmt::print("{:>6} {} after kill point {}\n", queue_.steps(),
                kind == CrashKind::power_cut ? "power cut" : "process death", last_site_);
   queue_.note(kind == CrashKind::power_cut ? "power cut" : "death");
-  if (rank_ && !served_ && rank_->recovered().newest)
-    oracle_.recovery_cut_off(rank_->recovered());
+  if (rank_ && !served_ && rank_->recovered().newest) oracle_.recovery_cut_off(rank_->recovered());
   serving_ = false;
   // What read through a client that lives on would leave it with buffers that are gone.
   // What they were told may turn out to have been a lie.
@@ -340,17 +339,32 @@ void World::set_lies(bool on) {
   // A few in a run, so that each is seen by what comes behind it.
   const uint32_t write = on ? 6'000 : 0, sync = on ? 30'000 : 0;
   switch (config_.lie) {
-    case Lie::journal_lost: faults[StoreCall::journal_write].lost_ppm = write; break;
-    case Lie::journal_torn: faults[StoreCall::journal_write].torn_ppm = write; break;
-    case Lie::journal_misdirected: faults[StoreCall::journal_write].misdirected_ppm = write; break;
-    case Lie::journal_sync: faults[StoreCall::journal_sync].lost_ppm = sync; break;
-    case Lie::dirs_sync: faults[StoreCall::dirs_commit].volatile_ppm = 10 * sync; break;
-    case Lie::data_lost: faults[StoreCall::data_write].lost_ppm = sync; break;
-    case Lie::data_torn: faults[StoreCall::data_write].torn_ppm = sync; break;
+    case Lie::journal_lost:
+      faults[StoreCall::journal_write].lost_ppm = write;
+      break;
+    case Lie::journal_torn:
+      faults[StoreCall::journal_write].torn_ppm = write;
+      break;
+    case Lie::journal_misdirected:
+      faults[StoreCall::journal_write].misdirected_ppm = write;
+      break;
+    case Lie::journal_sync:
+      faults[StoreCall::journal_sync].lost_ppm = sync;
+      break;
+    case Lie::dirs_sync:
+      faults[StoreCall::dirs_commit].volatile_ppm = 10 * sync;
+      break;
+    case Lie::data_lost:
+      faults[StoreCall::data_write].lost_ppm = sync;
+      break;
+    case Lie::data_torn:
+      faults[StoreCall::data_write].torn_ppm = sync;
+      break;
     case Lie::data_sync:
       faults[StoreCall::data_sync].lost_ppm = faults[StoreCall::data_sync_all].lost_ppm = sync;
       break;
-    case Lie::data_bit: break;  // at rest, in crash()
+    case Lie::data_bit:
+      break;  // at rest, in crash()
   }
 }
 

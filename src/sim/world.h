@@ -68,7 +68,9 @@ class World {
   Nanos latency();
   int32_t next_call() { return ++last_call_; }
   std::vector<std::unique_ptr<SimClient>>& clients() { return clients_; }
-  void worker_done(int client, int worker) { workers_left_ -= done_[client][worker] ? 0 : 1, done_[client][worker] = true; }
+  void worker_done(int client, int worker) {
+    workers_left_ -= done_[client][worker] ? 0 : 1, done_[client][worker] = true;
+  }
   bool workers_left() const { return workers_left_ > 0; }
   bool worker_is_done(int client, int worker) const { return done_[client][worker]; }
   uint64_t crashes() const { return crashes_; }

@@ -9,10 +9,10 @@
 
 #include "base/fault.h"
 
-#define GRAFTFS_STORE_POINT(Type, name)                                  \
-  struct Type {                                                          \
-    static void before() { KILL_POINT("store." name ".before"); }        \
-    static void after() { KILL_POINT("store." name ".after"); }          \
+#define GRAFTFS_STORE_POINT(Type, name)                           \
+  struct Type {                                                   \
+    static void before() { KILL_POINT("store." name ".before"); } \
+    static void after() { KILL_POINT("store." name ".after"); }   \
   }
 
 namespace graftfs::points {

@@ -102,8 +102,8 @@ class JournalDevice {
   virtual Task<Result<void>> create(SegmentId id) = 0;
   // Writes bytes, front to back: a process that dies meanwhile leaves the first part of them, a
   // power cut anything (below). After an error the next owner doubts all that was not synced
-  // (unsynced_survived). Completion: survives the death of this process, not of the machine; what was
-  // written and not synced may after a power cut be there, be missing, or be torn, each 512
+  // (unsynced_survived). Completion: survives the death of this process, not of the machine; what
+  // was written and not synced may after a power cut be there, be missing, or be torn, each 512
   // bytes for itself, in any order. (rados: write, durable at once)
   virtual Task<Result<void>> write(SegmentId id, uint64_t offset, std::string_view bytes) = 0;
   // Completion: every write to the segment that completed before the call is durable. After a

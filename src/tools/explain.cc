@@ -21,13 +21,20 @@ std::string time_text(Timespec t) {
 
 const char* type_text(uint32_t mode) {
   switch (mode & S_IFMT) {
-    case S_IFREG: return "file";
-    case S_IFDIR: return "directory";
-    case S_IFLNK: return "symbolic link";
-    case S_IFCHR: return "character device";
-    case S_IFBLK: return "block device";
-    case S_IFIFO: return "named pipe";
-    case S_IFSOCK: return "socket";
+    case S_IFREG:
+      return "file";
+    case S_IFDIR:
+      return "directory";
+    case S_IFLNK:
+      return "symbolic link";
+    case S_IFCHR:
+      return "character device";
+    case S_IFBLK:
+      return "block device";
+    case S_IFIFO:
+      return "named pipe";
+    case S_IFSOCK:
+      return "socket";
   }
   return "thing of an unknown type";
 }
@@ -46,16 +53,14 @@ std::optional<TreeEvent> decode(const Frame& frame) {
 std::string difference(const Inode& a, const Inode& b) {
   std::string out;
   auto add = [&out](std::string text) { out += (out.empty() ? "" : ", ") + text; };
-  if (a.mode != b.mode)
-    add(fmt::format("mode {:o} became {:o}", a.mode & 07777, b.mode & 07777));
+  if (a.mode != b.mode) add(fmt::format("mode {:o} became {:o}", a.mode & 07777, b.mode & 07777));
   if (a.uid != b.uid || a.gid != b.gid)
     add(fmt::format("owner {}:{} became {}:{}", a.uid, a.gid, b.uid, b.gid));
   if (a.nlink != b.nlink) add(fmt::format("links {} became {}", a.nlink, b.nlink));
   if (a.size != b.size)
     add(fmt::format("{} {} became {}", b.is_dir() ? "entries" : "size", a.size, b.size));
   if (a.xattrs() != b.xattrs()) add("extended attributes changed");
-  if (out.empty() && a.mtime != b.mtime)
-    add(fmt::format("modified at {}", time_text(b.mtime)));
+  if (out.empty() && a.mtime != b.mtime) add(fmt::format("modified at {}", time_text(b.mtime)));
   if (out.empty() && a.atime != b.atime) add(fmt::format("read at {}", time_text(b.atime)));
   if (out.empty() && a.ctime != b.ctime) add(fmt::format("changed at {}", time_text(b.ctime)));
   return out;
@@ -92,8 +97,8 @@ class Follower {
   std::string inode_words(const Inode& inode) {
     std::string words;
     if (!known_)
-      words = fmt::format("mode {:o}, owner {}:{}, {} {}", inode.mode & 07777, inode.uid,
-                          inode.gid, inode.is_dir() ? "entries" : "size", inode.size);
+      words = fmt::format("mode {:o}, owner {}:{}, {} {}", inode.mode & 07777, inode.uid, inode.gid,
+                          inode.is_dir() ? "entries" : "size", inode.size);
     else
       words = difference(*known_, inode);
     known_ = inode;
@@ -163,8 +168,10 @@ Ino last_under_name(const ReplayedJournal& journal, Ino dir, const std::string& 
     if (auto event = decode(frame))
       for (const EntryItem& item : event->entries)
         if (item.name == name && event->dirs[item.dir].header.inode.ino == dir) {
-          if (item.value.kind != EntryKind::null) found = item.value.ino;
-          else if (!found && event->result) found = event->result;
+          if (item.value.kind != EntryKind::null)
+            found = item.value.ino;
+          else if (!found && event->result)
+            found = event->result;
         }
     return true;
   });
@@ -248,8 +255,11 @@ std::string describe_now(const ReplayedJournal& journal, Ino ino) {
 }
 
 nlohmann::json to_json(const Explanation& e) {
-  return {{"lsn", e.lsn.v}, {"segment", e.segment.v}, {"offset", e.offset},
-          {"type", e.type}, {"words", e.words}};
+  return {{"lsn", e.lsn.v},
+          {"segment", e.segment.v},
+          {"offset", e.offset},
+          {"type", e.type},
+          {"words", e.words}};
 }
 
 }  // namespace graftfs::tools

@@ -14,8 +14,7 @@ namespace graftfs::tools {
 
 // An entry as a mount would find it: the newer of what the journal and the store say. Kind null:
 // there is none.
-Task<Result<EntryValue>> find_entry(const Cache& cache, DirStore& store, Ino dir,
-                                    std::string name);
+Task<Result<EntryValue>> find_entry(const Cache& cache, DirStore& store, Ino dir, std::string name);
 // "/a/b" to its ino. A name that is gone is looked for in the journal.
 struct FoundPath {
   Ino ino;

@@ -15,8 +15,8 @@ class Checker {
 
   std::vector<Problem> run() {
     for (const std::string& text : model_.unreadable)
-      add(ProblemKind::unreadable, Ino{}, "",
-          text, "what can be read of the directory is written anew");
+      add(ProblemKind::unreadable, Ino{}, "", text,
+          "what can be read of the directory is written anew");
     for (Ino ino : {kRootIno, linked_dir_ino(RankId{0}), orphans_dir_ino(RankId{0})})
       check_root(ino);
     reach();
@@ -89,8 +89,8 @@ class Checker {
     if (!dir.has_header) return;
     if (dir.header.inode.size != dir.entries)
       add(ProblemKind::entry_count, ino, path,
-          fmt::format("directory {} says it has {} entries and has {}", path,
-                      dir.header.inode.size, dir.entries),
+          fmt::format("directory {} says it has {} entries and has {}", path, dir.header.inode.size,
+                      dir.entries),
           "the number is set right");
     uint32_t links = dir.header.inode.nlink;
     bool orphan = !dir.links.empty() && dir.links.front().dir == orphans_dir_ino(RankId{0});
@@ -155,9 +155,8 @@ class Checker {
       if (!file.remotes.empty() || file.inode.nlink != 0)
         add(ProblemKind::orphan, ino, path,
             fmt::format("inode {} waits to be purged, but it has {}", ino.v,
-                        file.remotes.empty()
-                            ? fmt::format("link count {}", file.inode.nlink)
-                            : "the name " + model_.path_of(file.remotes.front())),
+                        file.remotes.empty() ? fmt::format("link count {}", file.inode.nlink)
+                                             : "the name " + model_.path_of(file.remotes.front())),
             file.remotes.empty() ? fmt::format("it is named /lost+found/#{}", ino.v)
                                  : "it is kept for its names");
     } else if (home.dir == linked && file.remotes.empty()) {
@@ -208,17 +207,17 @@ class Checker {
 
 const char* name_of(ProblemKind kind) {
   static constexpr const char* names[] = {
-      "unreadable",  "damaged-dir",  "missing-root", "missing-dir",      "dir-named-twice",
-      "lost-dir",    "backpointer",  "entry-count",  "dir-links",        "missing-file",
-      "file-named-twice", "ino-twice", "file-links", "lost-file",        "orphan",
-      "location",    "free-ino",     "lost-data"};
+      "unreadable",       "damaged-dir", "missing-root", "missing-dir", "dir-named-twice",
+      "lost-dir",         "backpointer", "entry-count",  "dir-links",   "missing-file",
+      "file-named-twice", "ino-twice",   "file-links",   "lost-file",   "orphan",
+      "location",         "free-ino",    "lost-data"};
   static_assert(std::size(names) == static_cast<size_t>(ProblemKind::lost_data) + 1);
   return names[static_cast<size_t>(kind)];
 }
 
 nlohmann::json to_json(const Problem& p) {
-  return {{"kind", name_of(p.kind)}, {"ino", p.ino.v},       {"path", p.path},
-          {"problem", p.sentence},   {"repair", p.repair},   {"note", p.note}};
+  return {{"kind", name_of(p.kind)}, {"ino", p.ino.v},     {"path", p.path},
+          {"problem", p.sentence},   {"repair", p.repair}, {"note", p.note}};
 }
 
 std::vector<Problem> check_model(const FsckModel& model, const RankState& state) {

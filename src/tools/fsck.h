@@ -11,10 +11,10 @@
 namespace graftfs::tools {
 
 enum class ProblemKind : uint8_t {
-  unreadable,        // the store does not give a record
-  damaged_dir,       // a directory with values that are damaged
-  missing_root,      // the root or a hidden directory is not there
-  missing_dir,       // a name leads to a directory that is not there
+  unreadable,    // the store does not give a record
+  damaged_dir,   // a directory with values that are damaged
+  missing_root,  // the root or a hidden directory is not there
+  missing_dir,   // a name leads to a directory that is not there
   dir_named_twice,
   lost_dir,          // no name leads to a directory, or only in a circle
   backpointer,       // a directory says it hangs elsewhere

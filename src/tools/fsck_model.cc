@@ -122,12 +122,13 @@ class Reader {
     for (const DirEntryBytes& bytes : entries) {
       auto split = split_entry_key(bytes.key);
       if (!split || split->hash != name_hash(split->name) || check_name(split->name) != 0) {
-        model_.bad_names.push_back({{ino, split ? std::string(split->name) : "?"},
-                                    "its key does not fit its name"});
+        model_.bad_names.push_back(
+            {{ino, split ? std::string(split->name) : "?"}, "its key does not fit its name"});
         note_damage(ino, "an entry has a key that does not fit its name");
         continue;
       }
-      const Dentry* known = cached ? cache_->find_entry(*cached, split->hash, split->name) : nullptr;
+      const Dentry* known =
+          cached ? cache_->find_entry(*cached, split->hash, split->name) : nullptr;
       auto value = decode_entry_value(ino, bytes.key, bytes.value);
       if (!value) {
         if (known) continue;  // is written anew

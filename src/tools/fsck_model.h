@@ -23,12 +23,12 @@ struct NameRef {
 
 struct DirNode {
   bool has_header = false;
-  bool damaged = false;      // something of it cannot be read
-  std::string damage;        // what was said of that
+  bool damaged = false;  // something of it cannot be read
+  std::string damage;    // what was said of that
   DirHeader header;
   uint64_t entries = 0;
   uint32_t subdirs = 0;
-  Version newest;            // of its entries
+  Version newest;              // of its entries
   std::vector<NameRef> links;  // names that lead here
   bool reached = false;
 };

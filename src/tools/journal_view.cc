@@ -11,8 +11,8 @@
 namespace graftfs::tools {
 namespace {
 
-using nlohmann::json;
 using journal::FrameType;
+using nlohmann::json;
 
 constexpr int kLiveTries = 6;
 constexpr Nanos kLivePause = 20 * kMillisecond;
@@ -122,18 +122,27 @@ std::vector<SegmentSummary> summarize(const JournalScan& scan) {
 }
 
 json to_json(const SegmentSummary& s) {
-  return {{"segment", s.id.v},           {"major", s.major},
-          {"epoch", s.epoch.v},          {"begun", s.wall_sec},
-          {"bytes", s.bytes},            {"frames", s.frames},
-          {"events", s.events},          {"first_lsn", s.first.v},
-          {"last_lsn", s.last.v},        {"types", s.types},
-          {"clean_bytes", s.clean_bytes}, {"dirty_bytes", s.dirty_bytes}};
+  return {{"segment", s.id.v},
+          {"major", s.major},
+          {"epoch", s.epoch.v},
+          {"begun", s.wall_sec},
+          {"bytes", s.bytes},
+          {"frames", s.frames},
+          {"events", s.events},
+          {"first_lsn", s.first.v},
+          {"last_lsn", s.last.v},
+          {"types", s.types},
+          {"clean_bytes", s.clean_bytes},
+          {"dirty_bytes", s.dirty_bytes}};
 }
 
 bool frame_json(const Frame& frame, json& out) {
-  out = {{"lsn", frame.header.lsn},     {"segment", frame.segment.v},
-         {"offset", frame.offset},      {"epoch", frame.header.epoch},
-         {"type", type_name(frame.header.type)}, {"bytes", frame.payload.size()}};
+  out = {{"lsn", frame.header.lsn},
+         {"segment", frame.segment.v},
+         {"offset", frame.offset},
+         {"epoch", frame.header.epoch},
+         {"type", type_name(frame.header.type)},
+         {"bytes", frame.payload.size()}};
   bool sound = true;
   if (frame.header.type == static_cast<uint8_t>(FrameType::segment_start)) {
     SegmentStartView start = segment_start(frame);
@@ -194,9 +203,9 @@ std::vector<FoundDamage> find_damage(const JournalView& view, const std::string&
 }
 
 json to_json(const FoundDamage& d) {
-  return {{"kind", d.kind},       {"place", d.place},   {"outcome", d.outcome},
-          {"file", d.file},       {"segment", d.segment}, {"offset", d.offset},
-          {"lsn", d.lsn},         {"harmless", d.harmless}, {"message", d.sentence}};
+  return {{"kind", d.kind}, {"place", d.place},       {"outcome", d.outcome},
+          {"file", d.file}, {"segment", d.segment},   {"offset", d.offset},
+          {"lsn", d.lsn},   {"harmless", d.harmless}, {"message", d.sentence}};
 }
 
 }  // namespace graftfs::tools

@@ -32,7 +32,7 @@ struct JournalSource {
 struct JournalView {
   JournalDevice* device = nullptr;
   JournalScan scan;
-  Lsn last;         // what a mount would keep
+  Lsn last;          // what a mount would keep
   uint64_t cut = 0;  // events behind it that it would not
 };
 // Reads the whole journal. Fails only where the device does; damage is in the scan.
@@ -59,7 +59,7 @@ struct SegmentSummary {
   uint64_t bytes = 0;
   uint64_t frames = 0, events = 0;
   Lsn first, last;
-  std::map<std::string, uint64_t> types;    // events of each type
+  std::map<std::string, uint64_t> types;      // events of each type
   uint64_t clean_bytes = 0, dirty_bytes = 0;  // traces and summaries; the rest of the events
 };
 std::vector<SegmentSummary> summarize(const JournalScan& scan);

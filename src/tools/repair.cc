@@ -322,8 +322,9 @@ class Repairer {
       break;
     }
     if (!lost_found_)
-      co_return fail(ENOSPC, "there is no free inode number for /lost+found; mount the volume, make "
-                             "that directory, unmount, and repair again");
+      co_return fail(ENOSPC,
+                     "there is no free inode number for /lost+found; mount the volume, make "
+                     "that directory, unmount, and repair again");
     DirHeader header = fresh_header(lost_found_, 0700);
     header.at = {kRootIno, name};
     editor_.new_header(lost_found_, std::move(header));
@@ -383,8 +384,8 @@ Task<Result<RepairResult>> repair_volume(JournalSource source) {
   JournalOptions options;
   options.volume = source.volume;
   options.rank = source.rank;
-  CO_TRY_ASSIGN(options.epoch, co_await source.store->raise_epoch(
-                                   source.rank, journal->view.scan.epoch.next()));
+  CO_TRY_ASSIGN(options.epoch,
+                co_await source.store->raise_epoch(source.rank, journal->view.scan.epoch.next()));
   options.durability = Durability::strict;
   Journal fresh(*source.executor, *device, source.store->data(), checkpoint, options,
                 journal->view.last, journal->view.scan.newest.next(),

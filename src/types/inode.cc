@@ -39,8 +39,8 @@ void Inode::set_extra(InodeExtra e) {
 }
 
 bool operator==(const Inode& a, const Inode& b) {
-  return static_cast<const Stat&>(a) == static_cast<const Stat&>(b) &&
-         a.symlink() == b.symlink() && a.xattrs() == b.xattrs();
+  return static_cast<const Stat&>(a) == static_cast<const Stat&>(b) && a.symlink() == b.symlink() &&
+         a.xattrs() == b.xattrs();
 }
 
 void encode_time(ByteWriter& w, Timespec t) {

@@ -52,7 +52,7 @@ bool operator==(const Inode& a, const Inode& b);
 inline constexpr uint32_t kMaxLink = 65000;          // of a file, as ext4
 inline constexpr uint32_t kMaxDirLink = 2147483647;  // of a directory, as XFS
 inline constexpr size_t kNameMax = 255;
-inline constexpr size_t kPathMax = 4096;      // a symlink's target is shorter
+inline constexpr size_t kPathMax = 4096;  // a symlink's target is shorter
 inline constexpr size_t kXattrNameMax = 255;
 inline constexpr size_t kXattrValueMax = 64 << 10;  // the kernel's XATTR_SIZE_MAX
 // What listxattr can return, the kernel's XATTR_LIST_MAX: names, each with its NUL.

@@ -16,9 +16,16 @@
 namespace graftfs {
 
 // `name` may not be "." or ".."; the client resolves those.
-struct LookupArgs { Ino dir; std::string name; };
-struct LookupParentArgs { Ino dir; };  // ".."
-struct GetattrArgs { Ino ino; };       // also open_by_handle: ESTALE where the ino is gone
+struct LookupArgs {
+  Ino dir;
+  std::string name;
+};
+struct LookupParentArgs {
+  Ino dir;
+};  // ".."
+struct GetattrArgs {
+  Ino ino;
+};  // also open_by_handle: ESTALE where the ino is gone
 
 enum SetattrValid : uint32_t {
   kSetMode = 1 << 0,
@@ -43,25 +50,64 @@ struct SetattrArgs {
   bool by_handle = false;
 };
 // mode: permissions only for mkdir, create and symlink; with the type for mknod.
-struct MknodArgs { Ino dir; std::string name; uint32_t mode = 0, umask = 0, rdev = 0; };
-struct MkdirArgs { Ino dir; std::string name; uint32_t mode = 0, umask = 0; };
+struct MknodArgs {
+  Ino dir;
+  std::string name;
+  uint32_t mode = 0, umask = 0, rdev = 0;
+};
+struct MkdirArgs {
+  Ino dir;
+  std::string name;
+  uint32_t mode = 0, umask = 0;
+};
 // open(O_CREAT): makes the file or, unless `exclusive`, opens the one that is there. `flags` as
 // in open(2). The file is held by the session afterwards, as with OpenArgs.
 struct CreateArgs {
-  Ino dir; std::string name; uint32_t mode = 0, umask = 0; bool exclusive = false;
+  Ino dir;
+  std::string name;
+  uint32_t mode = 0, umask = 0;
+  bool exclusive = false;
   uint32_t flags = 0;
 };
-struct SymlinkArgs { Ino dir; std::string name; std::string target; };
-struct ReadlinkArgs { Ino ino; };
-struct LinkArgs { Ino ino; Ino dir; std::string name; };
-struct UnlinkArgs { Ino dir; std::string name; };
-struct RmdirArgs { Ino dir; std::string name; };
+struct SymlinkArgs {
+  Ino dir;
+  std::string name;
+  std::string target;
+};
+struct ReadlinkArgs {
+  Ino ino;
+};
+struct LinkArgs {
+  Ino ino;
+  Ino dir;
+  std::string name;
+};
+struct UnlinkArgs {
+  Ino dir;
+  std::string name;
+};
+struct RmdirArgs {
+  Ino dir;
+  std::string name;
+};
 // flags: RENAME_NOREPLACE, RENAME_EXCHANGE (linux/fs.h).
-struct RenameArgs { Ino dir; std::string name; Ino new_dir; std::string new_name; uint32_t flags = 0; };
+struct RenameArgs {
+  Ino dir;
+  std::string name;
+  Ino new_dir;
+  std::string new_name;
+  uint32_t flags = 0;
+};
 // Checks permission for the access mode in `flags` and holds the inode: it is not purged before
 // every session that holds it has sent Release for each of its holds.
-struct OpenArgs { Ino ino; uint32_t flags = 0; };
-struct ReleaseArgs { Ino ino; uint32_t count = 1; };
+struct OpenArgs {
+  Ino ino;
+  uint32_t flags = 0;
+};
+struct ReleaseArgs {
+  Ino ino;
+  uint32_t count = 1;
+};
 // Data was written (it is in the data store already): the file reaches at least `end`.
 struct WroteArgs {
   Ino ino;
@@ -70,25 +116,48 @@ struct WroteArgs {
   bool kill_suidgid = false;
 };
 // Data was read: updates atime as relatime does.
-struct ReadArgs { Ino ino; };
+struct ReadArgs {
+  Ino ino;
+};
 // Entries in hash order behind `cookie` (0: from the start; "." and ".." are the client's). With
 // `plus`, attributes, too. A page holds up to `max` entries, and never ends between entries of
 // the same hash.
-struct ReaddirArgs { Ino dir; uint64_t cookie = 0; uint32_t max = 0; bool plus = false; };
-struct GetxattrArgs { Ino ino; std::string name; };
-struct ListxattrArgs { Ino ino; };
-struct SetxattrArgs { Ino ino; std::string name; std::string value; uint32_t flags = 0; };
-struct RemovexattrArgs { Ino ino; std::string name; };
-struct AccessArgs { Ino ino; uint32_t mask = 0; };
+struct ReaddirArgs {
+  Ino dir;
+  uint64_t cookie = 0;
+  uint32_t max = 0;
+  bool plus = false;
+};
+struct GetxattrArgs {
+  Ino ino;
+  std::string name;
+};
+struct ListxattrArgs {
+  Ino ino;
+};
+struct SetxattrArgs {
+  Ino ino;
+  std::string name;
+  std::string value;
+  uint32_t flags = 0;
+};
+struct RemovexattrArgs {
+  Ino ino;
+  std::string name;
+};
+struct AccessArgs {
+  Ino ino;
+  uint32_t mask = 0;
+};
 struct StatfsArgs {};
 // Completion: everything this session was answered before is durable, file data included.
 struct SyncArgs {};
 
-using Args = std::variant<LookupArgs, LookupParentArgs, GetattrArgs, SetattrArgs, MknodArgs,
-                          MkdirArgs, CreateArgs, SymlinkArgs, ReadlinkArgs, LinkArgs, UnlinkArgs,
-                          RmdirArgs, RenameArgs, OpenArgs, ReleaseArgs, WroteArgs, ReadArgs,
-                          ReaddirArgs, GetxattrArgs, ListxattrArgs, SetxattrArgs, RemovexattrArgs,
-                          AccessArgs, StatfsArgs, SyncArgs>;
+using Args =
+    std::variant<LookupArgs, LookupParentArgs, GetattrArgs, SetattrArgs, MknodArgs, MkdirArgs,
+                 CreateArgs, SymlinkArgs, ReadlinkArgs, LinkArgs, UnlinkArgs, RmdirArgs, RenameArgs,
+                 OpenArgs, ReleaseArgs, WroteArgs, ReadArgs, ReaddirArgs, GetxattrArgs,
+                 ListxattrArgs, SetxattrArgs, RemovexattrArgs, AccessArgs, StatfsArgs, SyncArgs>;
 
 // What an answer had told of, when its request was lost after that and is sent again: the same ino
 // is made, with the same times.
@@ -103,7 +172,7 @@ struct Redo {
 // twice.
 struct Request {
   SessionId session;
-  uint64_t seq = 0;     // 0: not to be remembered (changes nothing, or nobody will resend it)
+  uint64_t seq = 0;  // 0: not to be remembered (changes nothing, or nobody will resend it)
   uint64_t oldest = 0;
   Credentials cred;
   Args args;
@@ -130,8 +199,8 @@ struct StatfsReply {
 };
 
 struct Reply {
-  int err = 0;  // errno; then nothing else counts
-  Stat stat;    // of the inode the operation is about, after it (lookup, getattr, create, ...)
+  int err = 0;       // errno; then nothing else counts
+  Stat stat;         // of the inode the operation is about, after it (lookup, getattr, create, ...)
   std::string data;  // readlink: target; getxattr: value; listxattr: names, each with its NUL
   std::vector<ListedEntry> entries;  // readdir
   bool end = false;                  // readdir: nothing behind the last entry
@@ -142,10 +211,10 @@ struct Reply {
   bool orphaned = false;
   StatfsReply statfs;
   RankId home;           // the authority for the inode that `stat` is about
-  bool partial = false;  // it is another rank than the one that answers: of stat only ino and mode's
-                         // type are set
-  Ino leased;            // the directory that the answer may be kept with; 0: not to be kept
-  Lsn lsn;               // the event that carried it out; 0: it changed nothing
+  bool partial = false;  // it is another rank than the one that answers: of stat only ino and
+                         // mode's type are set
+  Ino leased;  // the directory that the answer may be kept with; 0: not to be kept
+  Lsn lsn;     // the event that carried it out; 0: it changed nothing
 };
 
 const char* op_name(const Args& args);

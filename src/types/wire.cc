@@ -9,13 +9,13 @@
 namespace graftfs {
 
 // Found by the archives through their arguments' namespaces.
-#define FIELDS(Type, ...)            \
-  template <class A>                 \
-  void fields(A& a, Type& v) {       \
-    a(__VA_ARGS__);                  \
+#define FIELDS(Type, ...)      \
+  template <class A>           \
+  void fields(A& a, Type& v) { \
+    a(__VA_ARGS__);            \
   }
-#define EMPTY(Type)           \
-  template <class A>          \
+#define EMPTY(Type)  \
+  template <class A> \
   void fields(A&, Type&) {}
 
 // -- requests: their fields are limited by what an operation accepts; here only by the message ----
@@ -70,8 +70,18 @@ void put_variant(wire::Put& a, ByteWriter& w, const Args& args) {
 
 // What most answers do not have costs one bit each.
 enum ReplyHas : uint32_t {
-  kStat = 1, kData = 2, kEntries = 4, kEnd = 8, kCreated = 16, kOrphaned = 32, kStatfs = 64,
-  kHome = 128, kPartial = 256, kLeased = 512, kLsn = 1024, kAll = 2047,
+  kStat = 1,
+  kData = 2,
+  kEntries = 4,
+  kEnd = 8,
+  kCreated = 16,
+  kOrphaned = 32,
+  kStatfs = 64,
+  kHome = 128,
+  kPartial = 256,
+  kLeased = 512,
+  kLsn = 1024,
+  kAll = 2047,
 };
 
 void put_reply(wire::Put& a, ByteWriter& w, const Reply& r) {
@@ -308,7 +318,8 @@ Result<Message> decode_message(std::string_view bytes, Sender sender) {
   uint8_t type = r.u8();
   if (!r.ok()) return fail(EBADMSG, "an empty message");
   if (type >= std::size(kKinds))
-    return fail(EBADMSG, fmt::format("a message of type {}, which this version does not know", type));
+    return fail(EBADMSG,
+                fmt::format("a message of type {}, which this version does not know", type));
   if (!(kKinds[type].by & 1 << static_cast<int>(sender)))
     return fail(EBADMSG,
                 fmt::format("{}, which {} may not send", kKinds[type].name, sender_name(sender)));

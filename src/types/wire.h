@@ -27,7 +27,7 @@ struct ProtocolId {
 
 struct LockRange {
   Ino ino;
-  uint64_t owner = 0;  // as the kernel names it, unique within its session
+  uint64_t owner = 0;           // as the kernel names it, unique within its session
   uint64_t start = 0, end = 0;  // bytes, both inclusive
   bool exclusive = false;
   bool flock = false;  // of the whole file, and apart from fcntl's
@@ -57,11 +57,21 @@ struct Call {
   Request request;  // its session is the connection's
 };
 struct Resent {};  // what was to be sent again has been
-struct Beat { uint64_t number = 0; };
+struct Beat {
+  uint64_t number = 0;
+};
 struct Detach {};  // the session ends
-struct Recalled { uint64_t number = 0; };
-struct DataRecalled { uint64_t number = 0; bool keeps_read = false; };
-struct HoldAnswer { uint64_t number = 0; std::vector<Ino> held; };
+struct Recalled {
+  uint64_t number = 0;
+};
+struct DataRecalled {
+  uint64_t number = 0;
+  bool keeps_read = false;
+};
+struct HoldAnswer {
+  uint64_t number = 0;
+  std::vector<Ino> held;
+};
 
 // -- a rank to a client -------------------------------------------------------------------------
 
@@ -73,8 +83,15 @@ struct Attached {
   uint32_t lease_ms = 0;
   bool window = false;  // resent requests are waited for, then Resent
 };
-struct Answer { uint64_t number = 0; Lsn durable; Reply reply; };
-struct BeatAnswer { uint64_t number = 0; Lsn durable; };
+struct Answer {
+  uint64_t number = 0;
+  Lsn durable;
+  Reply reply;
+};
+struct BeatAnswer {
+  uint64_t number = 0;
+  Lsn durable;
+};
 struct Recall {
   uint64_t number = 0;
   Ino dir;
@@ -83,23 +100,54 @@ struct Recall {
   std::vector<std::string> names;
   std::vector<Ino> inos;
 };
-struct DataRecall { uint64_t number = 0; Ino ino; bool may_keep_read = false; };
-struct HoldQuery { uint64_t number = 0; std::vector<Ino> inos; };
-struct SessionMoved { Ino root; RankId to; };
+struct DataRecall {
+  uint64_t number = 0;
+  Ino ino;
+  bool may_keep_read = false;
+};
+struct HoldQuery {
+  uint64_t number = 0;
+  std::vector<Ino> inos;
+};
+struct SessionMoved {
+  Ino root;
+  RankId to;
+};
 struct Evicted {};
 
 // -- both: who is the authority for an inode? ----------------------------------------------------
 
-struct Find { uint64_t number = 0; Ino ino; };
-struct Found { uint64_t number = 0; RankId home = kNobody; };
+struct Find {
+  uint64_t number = 0;
+  Ino ino;
+};
+struct Found {
+  uint64_t number = 0;
+  RankId home = kNobody;
+};
 
 // -- between ranks: subtrees ---------------------------------------------------------------------
 
-struct Hail { Epoch epoch; };  // the first message of a rank to another one
-struct BoundMoved { Ino root; RankId rank; uint32_t moves = 0; };
-struct BoundMovedDone { Ino root; uint32_t moves = 0; };
-struct PathChanged { Ino root; std::string path; };
-struct Ancestry { uint64_t number = 0; Ino ino; };
+struct Hail {
+  Epoch epoch;
+};  // the first message of a rank to another one
+struct BoundMoved {
+  Ino root;
+  RankId rank;
+  uint32_t moves = 0;
+};
+struct BoundMovedDone {
+  Ino root;
+  uint32_t moves = 0;
+};
+struct PathChanged {
+  Ino root;
+  std::string path;
+};
+struct Ancestry {
+  uint64_t number = 0;
+  Ino ino;
+};
 // `chain`: from the ino up to the root of the import that holds it; `above`: where that hangs.
 struct AncestryIs {
   uint64_t number = 0;
@@ -108,12 +156,25 @@ struct AncestryIs {
   Ino above;
   RankId rank = kNobody;  // that may know `above`
 };
-struct StatAsk { uint64_t number = 0; Ino ino; };
-struct StatIs { uint64_t number = 0; int32_t err = 0; RankId home = kNobody; Stat stat; };
+struct StatAsk {
+  uint64_t number = 0;
+  Ino ino;
+};
+struct StatIs {
+  uint64_t number = 0;
+  int32_t err = 0;
+  RankId home = kNobody;
+  Stat stat;
+};
 
 // -- between ranks: migration --------------------------------------------------------------------
 
-struct BoundItem { Ino ino; Ino parent; RankId rank; uint32_t moves = 0; };
+struct BoundItem {
+  Ino ino;
+  Ino parent;
+  RankId rank;
+  uint32_t moves = 0;
+};
 struct MigrateOffer {
   ProtocolId id;
   Ino root;
@@ -123,17 +184,33 @@ struct MigrateOffer {
   uint64_t dirs = 0, bytes = 0;
   std::vector<BoundItem> bounds;
 };
-struct MigrateAccept { ProtocolId id; };
-struct MigrateRefuse { ProtocolId id; std::string why; };
-struct PartEntry { bool dirty = false; std::string name; EntryValue value; };
+struct MigrateAccept {
+  ProtocolId id;
+};
+struct MigrateRefuse {
+  ProtocolId id;
+  std::string why;
+};
+struct PartEntry {
+  bool dirty = false;
+  std::string name;
+  EntryValue value;
+};
 struct PartDir {
   bool dirty = false;
   DirHeader header;
   NameHash known_from = 0, known_to = 0;  // of these hashes every name is known
   std::vector<PartEntry> entries;
 };
-struct MigratePart { ProtocolId id; uint32_t number = 0; std::vector<PartDir> dirs; };
-struct MigratePartDone { ProtocolId id; uint32_t number = 0; };
+struct MigratePart {
+  ProtocolId id;
+  uint32_t number = 0;
+  std::vector<PartDir> dirs;
+};
+struct MigratePartDone {
+  ProtocolId id;
+  uint32_t number = 0;
+};
 struct SessionItem {
   SessionId session;
   std::vector<HoldCount> holds;
@@ -150,23 +227,46 @@ struct MigrateFinal {
   std::vector<BoundItem> bounds;
   std::vector<SessionItem> sessions;
 };
-struct MigrateImported { ProtocolId id; };
-struct MigrateFinish { ProtocolId id; };
-struct MigrateFinished { ProtocolId id; };
-struct MigrateAbort { ProtocolId id; std::string why; };
-struct MigrateAsk { ProtocolId id; };
+struct MigrateImported {
+  ProtocolId id;
+};
+struct MigrateFinish {
+  ProtocolId id;
+};
+struct MigrateFinished {
+  ProtocolId id;
+};
+struct MigrateAbort {
+  ProtocolId id;
+  std::string why;
+};
+struct MigrateAsk {
+  ProtocolId id;
+};
 enum class MigrateFate : uint8_t { not_exported, exported, undecided };
-struct MigrateTell { ProtocolId id; MigrateFate fate = MigrateFate::undecided; };
+struct MigrateTell {
+  ProtocolId id;
+  MigrateFate fate = MigrateFate::undecided;
+};
 
-// -- between ranks: operations on several authorities ----------------------------------------------
+// -- between ranks: operations on several authorities
+// ----------------------------------------------
 
-enum class IntentKind : uint8_t { token, take_name, swap_name, add_link, drop_link, drop_dir, hang };
+enum class IntentKind : uint8_t {
+  token,
+  take_name,
+  swap_name,
+  add_link,
+  drop_link,
+  drop_dir,
+  hang
+};
 struct Intent {
   IntentKind kind = IntentKind::token;
-  Ino ino;           // add_link, drop_link, drop_dir, hang; take_name: what must be there (0: anything)
-  Ino dir;           // take_name, swap_name: the directory; hang: the new parent
-  std::string name;  // in `dir`
-  EntryValue value;  // swap_name
+  Ino ino;  // add_link, drop_link, drop_dir, hang; take_name: what must be there (0: anything)
+  Ino dir;  // take_name, swap_name: the directory; hang: the new parent
+  std::string name;     // in `dir`
+  EntryValue value;     // swap_name
   bool as_dir = false;  // take_name: the caller's rules are rmdir's, not unlink's
   friend bool operator==(const Intent& a, const Intent& b) {
     return a.kind == b.kind && a.ino == b.ino && a.dir == b.dir && a.name == b.name;
@@ -174,7 +274,10 @@ struct Intent {
 };
 // What an intent found: for names the entry that is taken away, and the attributes of its inode
 // where they are there.
-struct IntentValue { EntryValue value; Stat stat; };
+struct IntentValue {
+  EntryValue value;
+  Stat stat;
+};
 struct Prepare {
   ProtocolId op;
   SessionId session;
@@ -182,7 +285,10 @@ struct Prepare {
   Timespec now;
   std::vector<Intent> intents;
 };
-struct Prepared { ProtocolId op; std::vector<IntentValue> values; };
+struct Prepared {
+  ProtocolId op;
+  std::vector<IntentValue> values;
+};
 enum class Refusal : uint8_t { busy, ask_rank, error };
 struct Refused {
   ProtocolId op;
@@ -191,30 +297,51 @@ struct Refused {
   int32_t err = 0;
   RankId home = kNobody;  // ask_rank
 };
-struct Decide { ProtocolId op; bool commit = false; };
-struct Done { ProtocolId op; bool orphaned = false; Stat stat; };
-struct AskOp { ProtocolId op; };
+struct Decide {
+  ProtocolId op;
+  bool commit = false;
+};
+struct Done {
+  ProtocolId op;
+  bool orphaned = false;
+  Stat stat;
+};
+struct AskOp {
+  ProtocolId op;
+};
 enum class OpFate : uint8_t { aborted, committed, undecided };
-struct TellOp { ProtocolId op; OpFate fate = OpFate::undecided; };
+struct TellOp {
+  ProtocolId op;
+  OpFate fate = OpFate::undecided;
+};
 
-// -- a command to a node, and its answer: JSON texts ------------------------------------------------
+// -- a command to a node, and its answer: JSON texts
+// ------------------------------------------------
 
-struct Control { uint64_t number = 0; std::string request; };
-struct ControlAnswer { uint64_t number = 0; int32_t err = 0; std::string answer; };
+struct Control {
+  uint64_t number = 0;
+  std::string request;
+};
+struct ControlAnswer {
+  uint64_t number = 0;
+  int32_t err = 0;
+  std::string answer;
+};
 
 }  // namespace msg
 
 // The index in this list is the type on the wire: new ones go to the end.
-using Body = std::variant<
-    msg::Attach, msg::Call, msg::Resent, msg::Beat, msg::Detach, msg::Recalled, msg::DataRecalled,
-    msg::HoldAnswer, msg::Attached, msg::Answer, msg::BeatAnswer, msg::Recall, msg::DataRecall,
-    msg::HoldQuery, msg::SessionMoved, msg::Evicted, msg::Find, msg::Found, msg::Hail,
-    msg::BoundMoved, msg::BoundMovedDone, msg::PathChanged, msg::Ancestry, msg::AncestryIs,
-    msg::StatAsk, msg::StatIs, msg::MigrateOffer, msg::MigrateAccept, msg::MigrateRefuse,
-    msg::MigratePart, msg::MigratePartDone, msg::MigrateFinal, msg::MigrateImported,
-    msg::MigrateFinish, msg::MigrateFinished, msg::MigrateAbort, msg::MigrateAsk, msg::MigrateTell,
-    msg::Prepare, msg::Prepared, msg::Refused, msg::Decide, msg::Done, msg::AskOp, msg::TellOp,
-    msg::Control, msg::ControlAnswer>;
+using Body =
+    std::variant<msg::Attach, msg::Call, msg::Resent, msg::Beat, msg::Detach, msg::Recalled,
+                 msg::DataRecalled, msg::HoldAnswer, msg::Attached, msg::Answer, msg::BeatAnswer,
+                 msg::Recall, msg::DataRecall, msg::HoldQuery, msg::SessionMoved, msg::Evicted,
+                 msg::Find, msg::Found, msg::Hail, msg::BoundMoved, msg::BoundMovedDone,
+                 msg::PathChanged, msg::Ancestry, msg::AncestryIs, msg::StatAsk, msg::StatIs,
+                 msg::MigrateOffer, msg::MigrateAccept, msg::MigrateRefuse, msg::MigratePart,
+                 msg::MigratePartDone, msg::MigrateFinal, msg::MigrateImported, msg::MigrateFinish,
+                 msg::MigrateFinished, msg::MigrateAbort, msg::MigrateAsk, msg::MigrateTell,
+                 msg::Prepare, msg::Prepared, msg::Refused, msg::Decide, msg::Done, msg::AskOp,
+                 msg::TellOp, msg::Control, msg::ControlAnswer>;
 
 struct Message {
   RankId from, to;

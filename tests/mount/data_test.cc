@@ -29,7 +29,7 @@ class Data : public MountTest {
     return fd;
   }
   static off_t size_of(int fd) {
-    struct stat st {};
+    struct stat st{};
     EXPECT_EQ(fstat(fd, &st), 0);
     return st.st_size;
   }
@@ -233,8 +233,8 @@ TEST_F(Data, AnOpenFileWithoutANameKeepsItsData) {
 uint64_t data_held() {
   uint64_t bytes = 0;
   std::error_code ignored;
-  for (auto& e : std::filesystem::recursive_directory_iterator(Mounted::get().volume() + "/data",
-                                                               ignored))
+  for (auto& e :
+       std::filesystem::recursive_directory_iterator(Mounted::get().volume() + "/data", ignored))
     if (e.is_regular_file(ignored)) bytes += e.file_size(ignored);
   return bytes;
 }
@@ -259,10 +259,12 @@ TEST_F(Data, AfterTheShutdownIoctlEverythingFails) {
   ASSERT_EQ(fsync(fd), 0);
   uint32_t flags = 2;
   const unsigned long shutdown = _IOR('X', 125, uint32_t);
-  EXPECT_EQ(as_user(1000, 1000, 0, [&] {
-              int dir_fd = ::open(dir().c_str(), O_RDONLY | O_DIRECTORY);
-              return err(ioctl(dir_fd, shutdown, &flags));
-            }), EPERM);
+  EXPECT_EQ(as_user(1000, 1000, 0,
+                    [&] {
+                      int dir_fd = ::open(dir().c_str(), O_RDONLY | O_DIRECTORY);
+                      return err(ioctl(dir_fd, shutdown, &flags));
+                    }),
+            EPERM);
   uint32_t wrong = 77;
   EXPECT_EQ(err(ioctl(fd, shutdown, &wrong)), EINVAL);
   ASSERT_EQ(ioctl(fd, shutdown, &flags), 0) << strerror(errno);
@@ -300,7 +302,7 @@ TEST_F(Data, LocksExcludeAndWaitingIsInterrupted) {
   ASSERT_EQ(flock(fd, LOCK_UN), 0);
   EXPECT_EQ(flock(other, LOCK_EX | LOCK_NB), 0);
   close(other);
-  struct flock range {};
+  struct flock range{};
   range.l_type = F_WRLCK;
   range.l_start = 10;
   range.l_len = 10;
@@ -310,7 +312,7 @@ TEST_F(Data, LocksExcludeAndWaitingIsInterrupted) {
     int mine = ::open(path("f").c_str(), O_RDWR);
     struct flock r = range;
     if (fcntl(mine, F_SETLK, &r) == 0 || (errno != EAGAIN && errno != EACCES)) _exit(1);
-    struct sigaction act {};
+    struct sigaction act{};
     act.sa_handler = [](int) {};
     sigaction(SIGALRM, &act, nullptr);
     ualarm(50'000, 0);
@@ -325,7 +327,7 @@ TEST_F(Data, LocksExcludeAndWaitingIsInterrupted) {
 }
 
 TEST_F(Data, Statfs) {
-  struct statvfs v {};
+  struct statvfs v{};
   ASSERT_EQ(statvfs(dir().c_str(), &v), 0);
   EXPECT_GT(v.f_blocks, 0u);
   EXPECT_GT(v.f_bavail, 0u);

@@ -18,14 +18,14 @@ namespace {
 using Names = MountTest;
 
 struct stat stat_of(const std::string& path) {
-  struct stat st {};
+  struct stat st{};
   EXPECT_EQ(lstat(path.c_str(), &st), 0) << path << ": " << strerror(errno);
   return st;
 }
 
 // The link count alone, as `stat -c %h` asks for it.
 unsigned links_by_statx(const std::string& path) {
-  struct statx x {};
+  struct statx x{};
   EXPECT_EQ(statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, STATX_NLINK, &x), 0);
   return x.stx_nlink;
 }
@@ -47,8 +47,11 @@ TEST_F(Names, EveryTypeIsMadeAsAsked) {
   struct {
     mode_t mode;
     dev_t dev;
-  } types[] = {{S_IFREG | 0640, 0}, {S_IFIFO | 0600, 0}, {S_IFSOCK | 0755, 0},
-               {S_IFCHR | 0666, makedev(1, 3)}, {S_IFBLK | 0600, makedev(259, 70000)}};
+  } types[] = {{S_IFREG | 0640, 0},
+               {S_IFIFO | 0600, 0},
+               {S_IFSOCK | 0755, 0},
+               {S_IFCHR | 0666, makedev(1, 3)},
+               {S_IFBLK | 0600, makedev(259, 70000)}};
   for (auto& t : types) {
     std::string p = path("node");
     ASSERT_EQ(mknod(p.c_str(), t.mode, t.dev), 0) << strerror(errno);
@@ -59,8 +62,8 @@ TEST_F(Names, EveryTypeIsMadeAsAsked) {
     EXPECT_EQ(st.st_uid, 0u);
     ASSERT_EQ(unlink(p.c_str()), 0);
   }
-  int null = open((mknod(path("null").c_str(), S_IFCHR | 0666, makedev(1, 3)), path("null")).c_str(),
-                  O_RDWR);
+  int null = open(
+      (mknod(path("null").c_str(), S_IFCHR | 0666, makedev(1, 3)), path("null")).c_str(), O_RDWR);
   EXPECT_GE(null, 0) << "a device of a mount by root works: " << strerror(errno);
   close(null);
 }
@@ -87,16 +90,19 @@ TEST_F(Names, Errors) {
 
 TEST_F(Names, WhoMakesAFileMayWriteItWhateverItsMode) {
   EXPECT_EQ(as_user(0, 0, 0, [&] { return err(chmod(dir().c_str(), 0777)); }), 0);
-  EXPECT_EQ(as_user(12345, 12345, 0, [&] {
-              int fd = open(path("f").c_str(), O_CREAT | O_WRONLY, 0444);
-              if (fd < 0) return errno;
-              return err(write(fd, "x", 1)) ? err(write(fd, "x", 1)) : err(ftruncate(fd, 0));
-            }), 0);
+  EXPECT_EQ(as_user(12345, 12345, 0,
+                    [&] {
+                      int fd = open(path("f").c_str(), O_CREAT | O_WRONLY, 0444);
+                      if (fd < 0) return errno;
+                      return err(write(fd, "x", 1)) ? err(write(fd, "x", 1))
+                                                    : err(ftruncate(fd, 0));
+                    }),
+            0);
   EXPECT_EQ(as_user(12345, 12345, 0, [&] { return err(open(path("f").c_str(), O_WRONLY)); }),
             EACCES);
-  EXPECT_EQ(as_user(12345, 12345, 0, [&] {
-              return err(open(path("g").c_str(), O_CREAT | O_RDWR | O_TRUNC, 0));
-            }), 0);
+  EXPECT_EQ(as_user(12345, 12345, 0,
+                    [&] { return err(open(path("g").c_str(), O_CREAT | O_RDWR | O_TRUNC, 0)); }),
+            0);
 }
 
 TEST_F(Names, LinksCount) {
@@ -324,8 +330,7 @@ TEST_F(Names, OpenByHandleSurvivesARemount) {
   };
   h.handle_bytes = MAX_HANDLE_SZ;
   int mount_id;
-  ASSERT_EQ(name_to_handle_at(AT_FDCWD, path("f").c_str(), &h, &mount_id, 0), 0)
-      << strerror(errno);
+  ASSERT_EQ(name_to_handle_at(AT_FDCWD, path("f").c_str(), &h, &mount_id, 0), 0) << strerror(errno);
   if (is_graftfs()) Mounted::get().remount();
   int mount = open(Mounted::get().dir().c_str(), O_RDONLY | O_DIRECTORY);
   int fd = open_by_handle_at(mount, &h, O_RDONLY);

@@ -18,13 +18,13 @@ constexpr unsigned kUser = 12345, kGroup = 23456, kOther = 54321, kExtra = 34567
 class Permissions : public MountTest {
  protected:
   mode_t mode_of(const std::string& name) {
-    struct stat st {};
+    struct stat st{};
     EXPECT_EQ(lstat(path(name).c_str(), &st), 0);
     return st.st_mode & 07777;
   }
   // The mode alone, as the kernel remembers it unless it was told.
   mode_t mode_by_statx(const std::string& name) {
-    struct statx x {};
+    struct statx x{};
     EXPECT_EQ(statx(AT_FDCWD, path(name).c_str(), 0, STATX_MODE, &x), 0);
     return x.stx_mode & 07777;
   }
@@ -47,7 +47,8 @@ TEST_F(Permissions, ModesAndGroups) {
   EXPECT_EQ(as_user(kUser, 1, 0, [&] { return err(chmod(path("f").c_str(), 0600)); }), 0);
   EXPECT_EQ(mode_of("f"), 0600u);
   EXPECT_EQ(as_user(kUser, 1, 0, [&] { return err(chown(path("f").c_str(), kOther, -1)); }), EPERM);
-  EXPECT_EQ(as_user(kUser, 1, kExtra, [&] { return err(chown(path("f").c_str(), -1, kExtra)); }), 0);
+  EXPECT_EQ(as_user(kUser, 1, kExtra, [&] { return err(chown(path("f").c_str(), -1, kExtra)); }),
+            0);
   EXPECT_EQ(as_user(kUser, 1, 0, [&] { return err(chown(path("f").c_str(), -1, kGroup)); }), EPERM);
 }
 
@@ -68,7 +69,8 @@ TEST_F(Permissions, UmaskAndDefaultAcl) {
   EXPECT_EQ(mode_of("f"), 0640u);
   ASSERT_EQ(mkdir(path("d").c_str(), 0777), 0);
   EXPECT_EQ(mode_of("d"), 0750u);
-  ASSERT_EQ(system(("setfacl -d -m u:" + std::to_string(kUser) + ":rw,m::rw " + path("d")).c_str()), 0);
+  ASSERT_EQ(system(("setfacl -d -m u:" + std::to_string(kUser) + ":rw,m::rw " + path("d")).c_str()),
+            0);
   write_file(path("d/f"), "x", 0666);
   EXPECT_EQ(mode_of("d/f") & 0070, 0060u) << "the mask, not the umask";
   ASSERT_EQ(chmod(path("d").c_str(), 0755), 0);
@@ -80,7 +82,9 @@ TEST_F(Permissions, UmaskAndDefaultAcl) {
 TEST_F(Permissions, AccessAcls) {
   write_file(path("f"), "x", 0600);
   ASSERT_EQ(system(("setfacl -m u:" + std::to_string(kUser) + ":r,g:" + std::to_string(kGroup) +
-                    ":rw " + path("f")).c_str()), 0);
+                    ":rw " + path("f"))
+                       .c_str()),
+            0);
   EXPECT_EQ(open_as(kUser, 1, 0, "f", O_RDONLY), 0);
   EXPECT_EQ(open_as(kUser, 1, 0, "f", O_RDWR), EACCES);
   EXPECT_EQ(open_as(kOther, 1, kGroup, "f", O_RDWR), 0);
@@ -131,7 +135,8 @@ TEST_F(Permissions, SetIdBitsGoWithWrites) {
   auto cleared_by = [&](const char* what, const std::function<int(int)>& change) {
     privileged();
     EXPECT_EQ(as_user(kUser, 1, 0, [&] { return err(change(::open(path("f").c_str(), O_RDWR))); }),
-              0) << what;
+              0)
+        << what;
     EXPECT_EQ(mode_by_statx("f"), 0777u) << what;
     EXPECT_EQ(mode_of("f"), 0777u) << what;
   };
@@ -157,10 +162,12 @@ TEST_F(Permissions, FileCapabilitiesGoWithWrites) {
       << strerror(errno);
   char got[20];
   EXPECT_EQ(getxattr(path("f").c_str(), "security.capability", got, sizeof got), 20);
-  EXPECT_EQ(as_user(kUser, 1, 0, [&] {
-              int fd = ::open(path("f").c_str(), O_WRONLY);
-              return err(write(fd, "y", 1));
-            }), 0);
+  EXPECT_EQ(as_user(kUser, 1, 0,
+                    [&] {
+                      int fd = ::open(path("f").c_str(), O_WRONLY);
+                      return err(write(fd, "y", 1));
+                    }),
+            0);
   EXPECT_EQ(err(getxattr(path("f").c_str(), "security.capability", got, sizeof got)), ENODATA);
 }
 

@@ -35,7 +35,10 @@ TEST(Bytes, RoundTripAtTheEdges) {
 }
 
 TEST(Bytes, ReadingPastTheEndFailsForGood) {
-  ByteReader r(std::string_view("\x05" "ab", 3));
+  ByteReader r(
+      std::string_view("\x05"
+                       "ab",
+                       3));
   EXPECT_EQ(r.string(), "");
   EXPECT_FALSE(r.ok());
   EXPECT_EQ(r.u64(), 0u);

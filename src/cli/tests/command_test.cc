@@ -26,7 +26,7 @@ using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 struct Outcome {
-  int code = -1;  // 128 + signal where a signal ended it
+  int code = -1;     // 128 + signal where a signal ended it
   std::string text;  // both streams
 };
 
@@ -216,7 +216,8 @@ TEST_F(Command, TheJournalCanBeReadWhileItIsWritten) {
 // volume's own files nothing ends in a crash and nothing is lost silently.
 TEST_F(Command, FlippedBitsAreFoundOrHarmless) {
   ASSERT_EQ(mount().code, 0);
-  for (int i = 0; i < 200; ++i) write_file(mnt_ / ("file" + std::to_string(i)), std::string(10, 'x'));
+  for (int i = 0; i < 200; ++i)
+    write_file(mnt_ / ("file" + std::to_string(i)), std::string(10, 'x'));
   ASSERT_EQ(umount().code, 0);
   ASSERT_EQ(mount().code, 0);
   for (int i = 200; i < 400; ++i)

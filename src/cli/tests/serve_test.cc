@@ -56,16 +56,21 @@ class Serving {
       int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
       ::dup2(out, 1);
       ::dup2(out, 2);
-      std::string line = fmt::format("exec {} serve {} --foreground --lease 500ms {}", program(),
-                                     volume, flags);
+      std::string line =
+          fmt::format("exec {} serve {} --foreground --lease 500ms {}", program(), volume, flags);
       ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
       ::_exit(127);
     }
   }
   Serving(const Serving&) = delete;
   Serving& operator=(const Serving&) = delete;
-  ~Serving() { signal(SIGKILL); wait(); }
-  void signal(int number) { if (pid_ > 0) ::kill(pid_, number); }
+  ~Serving() {
+    signal(SIGKILL);
+    wait();
+  }
+  void signal(int number) {
+    if (pid_ > 0) ::kill(pid_, number);
+  }
   // The exit code, or 128 + the signal.
   int wait() {
     if (pid_ <= 0) return -1;

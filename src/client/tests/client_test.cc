@@ -449,7 +449,9 @@ TEST_F(ClientTest, FallocateModes) {
   EXPECT_EQ(allocate(FALLOC_FL_KEEP_SIZE, 0, 100), 0);
   EXPECT_EQ(service.files[5].size, 10u);
   EXPECT_EQ(allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2, 2), 0);
-  EXPECT_EQ(read(0, 5), std::string("01\0\0" "4", 5));
+  EXPECT_EQ(read(0, 5), std::string("01\0\0"
+                                    "4",
+                                    5));
   EXPECT_EQ(allocate(FALLOC_FL_ZERO_RANGE, 8, 10), 0);
   EXPECT_EQ(service.files[5].size, 18u);
   EXPECT_EQ(allocate(0, 0, 50), 0);
@@ -542,9 +544,8 @@ TEST_F(ClientTest, ReconnectSendsWhatIsUnansweredAgainInOrder) {
 TEST_F(ClientTest, WhatIsCalledWhileResendingFollowsBehind) {
   service.hold = true;
   for (int i = 0; i < 3; ++i)
-    client.call({}, UnlinkArgs{kRootIno, std::to_string(i)}, [&](Reply) {
-      client.call({}, RmdirArgs{kRootIno, "later"}, nullptr);
-    });
+    client.call({}, UnlinkArgs{kRootIno, std::to_string(i)},
+                [&](Reply) { client.call({}, RmdirArgs{kRootIno, "later"}, nullptr); });
   client.reconnect(next);
   ASSERT_EQ(next.requests.size(), 6u);
   for (size_t i = 0; i < 6; ++i) EXPECT_EQ(next.requests[i].seq, i + 1);

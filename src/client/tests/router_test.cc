@@ -14,8 +14,9 @@ struct Way {
       : ranks(r),
         transport(t),
         session(id),
-        router(r.executor, [this](RankId rank, net::ConnectFn done) { dial(rank, std::move(done)); },
-               [] { return RankMap{RankId{0}, {RankId{0}, RankId{1}}}; }) {
+        router(
+            r.executor, [this](RankId rank, net::ConnectFn done) { dial(rank, std::move(done)); },
+            [] { return RankMap{RankId{0}, {RankId{0}, RankId{1}}}; }) {
     router.open_session(id);
   }
   void dial(RankId rank, net::ConnectFn done) {
@@ -63,11 +64,11 @@ struct Routed : ::testing::Test {
     options.window = window;
     options.log = [this](const std::string& line) { log.push_back(line); };
     endpoints[i] = std::make_unique<Endpoint>(ranks.rank(i), options);
-    auto listener = transport.listen(
-        {net::Address::local, fmt::format("rank-{}", i), 0}, net::Doorman{.volume = 1},
-        [this, i](std::unique_ptr<net::Connection> c) {
-          if (endpoints[i]) endpoints[i]->add(std::move(c));
-        });
+    auto listener =
+        transport.listen({net::Address::local, fmt::format("rank-{}", i), 0},
+                         net::Doorman{.volume = 1}, [this, i](std::unique_ptr<net::Connection> c) {
+                           if (endpoints[i]) endpoints[i]->add(std::move(c));
+                         });
     ASSERT_TRUE(listener.has_value());
     listeners[i] = std::move(*listener);
   }

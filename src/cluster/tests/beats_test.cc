@@ -90,7 +90,8 @@ struct TestNode {
   void consider() {
     if (!takes || taking) return;
     for (const auto& [rank, line] : beats->table().ranks) {
-      if (line.node == beats->me().id || (line.node && beats->watch().is_alive(line.node))) continue;
+      if (line.node == beats->me().id || (line.node && beats->watch().is_alive(line.node)))
+        continue;
       Orphan orphan{rank, beats->watch().dead_since(line.node)};
       if (!should_take(orphan, beats->me().id, beats->living(), clock(), kLease)) continue;
       taking = true;
@@ -237,10 +238,11 @@ TEST_F(BeatsTest, ChangesOfTheTableFollowOneAnother) {
   for (TestNode* n : nodes) {
     n->takes = false;
     for (int i = 0; i < 5; ++i) {
-      tasks.spawn([](TestNode& n, std::function<Result<bool>(Table&)> add, int& done) -> Task<void> {
-        auto changed = co_await n.beats->change_table(add);
-        done += changed.has_value();
-      }(*n, add, done));
+      tasks.spawn(
+          [](TestNode& n, std::function<Result<bool>(Table&)> add, int& done) -> Task<void> {
+            auto changed = co_await n.beats->change_table(add);
+            done += changed.has_value();
+          }(*n, add, done));
     }
   }
   world_.run_for(kLease);
@@ -279,8 +281,10 @@ TEST_F(BeatsTest, TwoNeverSpeakForOneRank) {
     size_t pick = random(nodes_.size());
     if (random(8) == 0) {
       TestNode& n = *nodes_[pick];
-      if (n.exec.stopped) n.wake();
-      else n.stop();
+      if (n.exec.stopped)
+        n.wake();
+      else
+        n.stop();
     }
     world_.run_for(static_cast<Nanos>(random(700)) * kMillisecond);
     int speaking = 0;

@@ -419,10 +419,9 @@ TEST(EventBytes, EveryCutAndEveryAdditionIsRefused) {
   events.push_back({EventType::export_, exported});
   const ProtocolId id{RankId{1}, Epoch{2}, 3};
   const PreparedOp prepared{SessionId{4}, {5, 6}, {msg::Intent{.dir = kRootIno, .name = "a"}}};
-  const std::string tree =
-      std::find_if(events.begin(), events.end(), [](const Logged& e) {
-        return e.type == EventType::link;
-      })->payload;
+  const std::string tree = std::find_if(events.begin(), events.end(), [](const Logged& e) {
+                             return e.type == EventType::link;
+                           })->payload;
   Commit commit{.op = id};
   commit.participants[RankId{2}] = prepared.intents;
   commit.map.push_back({.kind = MapChange::import_remove, .root = Ino{0x100010}});

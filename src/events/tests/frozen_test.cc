@@ -359,9 +359,8 @@ void add_events_of_many(std::vector<Example>& out) {
              ASSERT_EQ(bounds.size(), 1u);
              EXPECT_EQ(bounds.at(kDir), (Bound{kRootIno, RankId{4}, 8}));
            });
-  std::string part = payload([](ByteWriter& w) {
-    encode_import_part(w, kId, tree_payload(EventType::inode));
-  });
+  std::string part =
+      payload([](ByteWriter& w) { encode_import_part(w, kId, tree_payload(EventType::inode)); });
   add_many(out, "import_part", EventType::import_part, part, {},
            [](const RankState& s, Cache& cache) {
              ASSERT_EQ(s.staged.at(kId).size(), 1u);

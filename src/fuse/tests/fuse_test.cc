@@ -77,8 +77,8 @@ std::vector<uint64_t> list(const std::vector<uint64_t>& hashes, size_t stop) {
 }
 
 TEST(Cookies, ListingsStopAndGoOnAnywhere) {
-  std::vector<uint64_t> hashes = {16, 16, 16, 17, 18, 500, 1ull << 40, 1ull << 40,
-                                  (1ull << 40) + 1, (1ull << 63) - 10};
+  std::vector<uint64_t> hashes = {
+      16, 16, 16, 17, 18, 500, 1ull << 40, 1ull << 40, (1ull << 40) + 1, (1ull << 63) - 10};
   for (size_t stop = 1; stop <= hashes.size() + 1; ++stop)
     EXPECT_EQ(list(hashes, stop), hashes) << "stopping after " << stop;
 }

@@ -169,7 +169,8 @@ TEST_F(NodeTest, AStandbyIsPreferred) {
   EXPECT_TRUE(waiting->is_standby());
   ASSERT_TRUE(until([&] { return busy->beats().living().size() == 3; }));
   first.reset();
-  ASSERT_TRUE(until([&] { return !waiting->ranks().empty() || busy->ranks().size() > 1; })) << log();
+  ASSERT_TRUE(until([&] { return !waiting->ranks().empty() || busy->ranks().size() > 1; }))
+      << log();
   EXPECT_THAT(waiting->ranks(), ElementsAre(kZero)) << log();
   EXPECT_FALSE(waiting->is_standby());
 }

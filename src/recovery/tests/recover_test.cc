@@ -1,7 +1,7 @@
 // A journal on a disk in memory, what recovery makes of it, and what it refuses.
 
-#include "base/wait.h"
 #include "recovery/recover.h"
+#include "base/wait.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -83,7 +83,8 @@ int check_permission(const OpContext& cx, const Names& n) {
 
 int check_links(OpContext& cx, const Names& n) {
   if (n.changes_parent()) {
-    if (n.moves_dir() && !n.meets_dir() && n.new_dir->inode().nlink >= cx.max_dir_link()) return EMLINK;
+    if (n.moves_dir() && !n.meets_dir() && n.new_dir->inode().nlink >= cx.max_dir_link())
+      return EMLINK;
     if (n.exchange && !n.moves_dir() && n.meets_dir() && n.dir->inode().nlink >= cx.max_dir_link())
       return EMLINK;
   }

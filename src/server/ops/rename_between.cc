@@ -25,9 +25,9 @@ struct Between {
   Dir* dir = nullptr;  // null: `source` has it
   RankId source = kNobody;
   Dir* new_dir = nullptr;
-  std::optional<NamedTarget> here;   // the old name, where it is ours
+  std::optional<NamedTarget> here;     // the old name, where it is ours
   const IntentValue* taken = nullptr;  // where it is not; null: not known yet
-  std::optional<NamedTarget> there;  // at the new name
+  std::optional<NamedTarget> there;    // at the new name
 
   bool exchange = false;
 
@@ -247,8 +247,7 @@ const msg::IntentValue* dropped(const Prepared& others) {
   return others.find(IntentKind::drop_dir);
 }
 
-Outcome carry_out(OpContext& cx, const RenameArgs& args, const Between& b,
-                  const Prepared& others) {
+Outcome carry_out(OpContext& cx, const RenameArgs& args, const Between& b, const Prepared& others) {
   GET(Dir * orphans, cx.orphans_dir());
   GET(Dir * linked, cx.linked_dir());
   RankId home = b.dir ? cx.rank().id() : b.source;
@@ -310,9 +309,8 @@ Outcome rename_between(OpContext& cx, const RenameArgs& args) {
     if (b.there && (args.flags & RENAME_NOREPLACE)) return stop(EEXIST);
     if (int err = check_loop(b)) return stop(err);
     if (b.there && b.there->entry->ino == b.ino())
-      return b.there->remote
-                 ? reply_elsewhere(cx, b.ino(), b.there->entry->type, b.there->home)
-                 : reply_stat(cx, b.there->target.inode());
+      return b.there->remote ? reply_elsewhere(cx, b.ino(), b.there->entry->type, b.there->home)
+                             : reply_stat(cx, b.there->target.inode());
     if (int err = check_old_name(cx, b)) return stop(err);
     if (int err = check_new_name(cx, b)) return stop(err);
     if (b.moves_dir() || (b.exchange && b.meets_dir()))

@@ -41,12 +41,13 @@ int may_remove_stat(OpContext& cx, const Dir& dir, const Stat& victim, bool as_d
 }
 
 void drop_bound(OpContext& cx, Change& change, const Dir& dir, Ino ino) {
-  change.map({.kind = MapChange::bound_remove, .root = ino,
-              .within = import_of(cx.rank().state(), dir)});
+  change.map(
+      {.kind = MapChange::bound_remove, .root = ino, .within = import_of(cx.rank().state(), dir)});
 }
 
 void add_bound(OpContext& cx, Change& change, const Dir& dir, Ino ino, RankId rank) {
-  change.map({.kind = MapChange::bound_add, .root = ino,
+  change.map({.kind = MapChange::bound_add,
+              .root = ino,
               .within = import_of(cx.rank().state(), dir),
               .bound = {.parent = dir.ino(), .rank = rank}});
 }

@@ -74,7 +74,8 @@ int check_xattr_total(const InodeExtra& extra) {
   return total > kXattrTotalMax || names > kXattrNamesMax ? ENOSPC : 0;
 }
 
-Outcome set_acl(OpContext& cx, const Target& target, std::string_view name, std::string_view value) {
+Outcome set_acl(OpContext& cx, const Target& target, std::string_view name,
+                std::string_view value) {
   const Inode& inode = target.inode();
   const bool is_default = name == kAclDefault;
   Acl acl;

@@ -31,8 +31,7 @@ TEST_P(Limits, LinksOfADirectory) {
   Ino outside = make_dir(owner, kRootIno, "outside");
   make_dir(owner, outside, "sub");
   make_file(owner, dir, "file");
-  for (uint32_t n = 2; n < kFew; ++n)
-    ASSERT_EQ(owner.mkdir(dir, std::to_string(n)).err, 0) << n;
+  for (uint32_t n = 2; n < kFew; ++n) ASSERT_EQ(owner.mkdir(dir, std::to_string(n)).err, 0) << n;
   EXPECT_EQ(owner.stat(dir).nlink, kFew);
   EXPECT_EQ(owner.mkdir(dir, "more").err, EMLINK);
   EXPECT_EQ(owner.mkdir(dir, "7").err, EEXIST);

@@ -75,7 +75,9 @@ class RankFixture : public ::testing::Test {
   static constexpr SessionId kSession{7};
   class FixedRandom final : public Random {
    public:
-    uint64_t next() override { return state_ = state_ * 6364136223846793005ull + 1442695040888963407ull; }
+    uint64_t next() override {
+      return state_ = state_ * 6364136223846793005ull + 1442695040888963407ull;
+    }
 
    private:
     uint64_t state_ = 1;

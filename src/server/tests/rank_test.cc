@@ -82,7 +82,10 @@ TEST_F(RankTest, AnOrphanLivesWhileItIsHeldAndIsPurgedAfterwards) {
   EXPECT_EQ(call(GetattrArgs{f}).stat.nlink, 0u);
   call(ReleaseArgs{f, 2});
   for (int i = 0; i < 100 && rank_->stats().purged == 0; ++i)
-    wait([](Executor& e) -> Task<bool> { co_await sleep_for(e, 10 * kMillisecond); co_return true; }(loop_));
+    wait([](Executor& e) -> Task<bool> {
+      co_await sleep_for(e, 10 * kMillisecond);
+      co_return true;
+    }(loop_));
   EXPECT_EQ(rank_->stats().purged, 1u);
   EXPECT_EQ(call(GetattrArgs{f}).err, ESTALE);
 }

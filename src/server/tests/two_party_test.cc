@@ -98,16 +98,25 @@ int all_or_none(std::initializer_list<bool> before) {
 }
 
 const Operation kOperations[] = {
-    {"link", [](Tree&) {}, [](Tree& t) -> Args { return LinkArgs{t.file, t.a, "link"}; }, 0,
-     [](Tree& t) { return all_or_none({!t.exists(0, t.a, "link"), t.links(1, t.file) == 1}); }, {}},
-    {"unlink", make_link, [](Tree& t) -> Args { return UnlinkArgs{t.a, "link"}; }, 0,
-     [](Tree& t) { return all_or_none({t.exists(0, t.a, "link"), t.links(1, t.file) == 2}); }, {}},
+    {"link",
+     [](Tree&) {},
+     [](Tree& t) -> Args { return LinkArgs{t.file, t.a, "link"}; },
+     0,
+     [](Tree& t) { return all_or_none({!t.exists(0, t.a, "link"), t.links(1, t.file) == 1}); },
+     {}},
+    {"unlink",
+     make_link,
+     [](Tree& t) -> Args { return UnlinkArgs{t.a, "link"}; },
+     0,
+     [](Tree& t) { return all_or_none({t.exists(0, t.a, "link"), t.links(1, t.file) == 2}); },
+     {}},
     {"unlink_last",
      [](Tree& t) {
        make_link(t);
        ASSERT_EQ(t.ranks.call(1, UnlinkArgs{t.c, "file"}).err, 0);
      },
-     [](Tree& t) -> Args { return UnlinkArgs{t.a, "link"}; }, 0,
+     [](Tree& t) -> Args { return UnlinkArgs{t.a, "link"}; },
+     0,
      [](Tree& t) {
        Reply attr = t.ranks.call(1, GetattrArgs{t.file});
        return all_or_none({t.exists(0, t.a, "link"), attr.err == 0 && attr.stat.nlink == 1});
@@ -118,7 +127,8 @@ const Operation kOperations[] = {
        ASSERT_EQ(t.ranks.call(1, UnlinkArgs{t.c, "file"}).err, 0);
        ASSERT_EQ(t.ranks.call(1, RmdirArgs{t.b, "c"}).err, 0);
      },
-     [](Tree& t) -> Args { return RmdirArgs{t.a, "b"}; }, 0,
+     [](Tree& t) -> Args { return RmdirArgs{t.a, "b"}; },
+     0,
      [](Tree& t) {
        Reply attr = t.ranks.call(1, GetattrArgs{t.b});
        return all_or_none({t.exists(0, t.a, "b"), attr.err == 0 && attr.stat.nlink == 2,
@@ -134,29 +144,40 @@ const Operation kOperations[] = {
        SetattrArgs sticky{.ino = t.a, .valid = kSetMode, .mode = 01777};
        ASSERT_EQ(t.ranks.call(0, sticky).err, 0);
      },
-     [](Tree& t) -> Args { return UnlinkArgs{t.a, "link"}; }, EPERM,
+     [](Tree& t) -> Args { return UnlinkArgs{t.a, "link"}; },
+     EPERM,
      [](Tree& t) { return all_or_none({t.exists(0, t.a, "link"), t.links(1, t.file) == 2}); },
      {.uid = 5, .gid = 5}},
-    {"rename_over_remote_link", make_link,
-     [](Tree& t) -> Args { return RenameArgs{t.a, "near", t.a, "link"}; }, 0,
-     [](Tree& t) { return all_or_none({t.exists(0, t.a, "near"), t.links(1, t.file) == 2}); }, {}},
-    {"rename_file", [](Tree&) {},
-     [](Tree& t) -> Args { return RenameArgs{t.c, "file", t.a, "moved"}; }, 0,
+    {"rename_over_remote_link",
+     make_link,
+     [](Tree& t) -> Args { return RenameArgs{t.a, "near", t.a, "link"}; },
+     0,
+     [](Tree& t) { return all_or_none({t.exists(0, t.a, "near"), t.links(1, t.file) == 2}); },
+     {}},
+    {"rename_file",
+     [](Tree&) {},
+     [](Tree& t) -> Args { return RenameArgs{t.c, "file", t.a, "moved"}; },
+     0,
      [](Tree& t) {
        if (t.links(1, t.file) != 1) return 0;
        return all_or_none({t.exists(1, t.c, "file"), !t.exists(0, t.a, "moved")});
      },
      {}},
-    {"rename_file_over_file", [](Tree&) {},
-     [](Tree& t) -> Args { return RenameArgs{t.a, "near", t.c, "file"}; }, 0,
+    {"rename_file_over_file",
+     [](Tree&) {},
+     [](Tree& t) -> Args { return RenameArgs{t.a, "near", t.c, "file"}; },
+     0,
      [](Tree& t) {
        Reply there = t.ranks.call(1, LookupArgs{t.c, "file"});
        if (there.err != 0 || t.links(0, t.near) != 1) return 0;
        return all_or_none({t.exists(0, t.a, "near"), there.stat.ino == t.file});
      },
-     {}, 1},
-    {"rename_bound", [](Tree&) {},
-     [](Tree& t) -> Args { return RenameArgs{t.a, "b", kRootIno, "b2"}; }, 0,
+     {},
+     1},
+    {"rename_bound",
+     [](Tree&) {},
+     [](Tree& t) -> Args { return RenameArgs{t.a, "b", kRootIno, "b2"}; },
+     0,
      [](Tree& t) {
        return all_or_none({t.exists(0, t.a, "b"), !t.exists(0, kRootIno, "b2"),
                            t.ranks.call(1, LookupParentArgs{t.b}).stat.ino == t.a,
@@ -164,8 +185,10 @@ const Operation kOperations[] = {
                            t.ranks.rank(0).state().find_bound(t.b)->parent == t.a});
      },
      {}},
-    {"rename_dir_here", [](Tree&) {},
-     [](Tree& t) -> Args { return RenameArgs{t.b, "c", t.dir, "moved"}; }, 0,
+    {"rename_dir_here",
+     [](Tree&) {},
+     [](Tree& t) -> Args { return RenameArgs{t.b, "c", t.dir, "moved"}; },
+     0,
      [](Tree& t) {
        if (t.ranks.call(1, LookupArgs{t.c, "file"}).stat.ino != t.file) return 0;
        return all_or_none({t.exists(1, t.b, "c"), !t.exists(0, t.dir, "moved"),
@@ -174,25 +197,32 @@ const Operation kOperations[] = {
                            !t.ranks.rank(0).state().find_bound(t.c)});
      },
      {}},
-    {"rename_dir_there", [](Tree& t) { t.ranks.create(0, t.dir, "in"); },
-     [](Tree& t) -> Args { return RenameArgs{t.a, "dir", t.c, "moved"}; }, 0,
+    {"rename_dir_there",
+     [](Tree& t) { t.ranks.create(0, t.dir, "in"); },
+     [](Tree& t) -> Args { return RenameArgs{t.a, "dir", t.c, "moved"}; },
+     0,
      [](Tree& t) {
        if (!t.exists(0, t.dir, "in")) return 0;
        return all_or_none({t.exists(0, t.a, "dir"), !t.exists(1, t.c, "moved"),
                            t.links(0, t.a) == 4, t.links(1, t.c) == 2,
                            !t.ranks.rank(0).state().is_root(t.dir)});
      },
-     {}, 1},
-    {"exchange_files", [](Tree&) {},
-     [](Tree& t) -> Args { return RenameArgs{t.c, "file", t.a, "near", RENAME_EXCHANGE}; }, 0,
+     {},
+     1},
+    {"exchange_files",
+     [](Tree&) {},
+     [](Tree& t) -> Args { return RenameArgs{t.c, "file", t.a, "near", RENAME_EXCHANGE}; },
+     0,
      [](Tree& t) {
        if (t.links(1, t.file) != 1 || t.links(0, t.near) != 1) return 0;
        return all_or_none({t.ranks.call(1, LookupArgs{t.c, "file"}).stat.ino == t.file,
                            t.ranks.call(0, LookupArgs{t.a, "near"}).stat.ino == t.near});
      },
      {}},
-    {"exchange_dirs", [](Tree& t) { t.ranks.create(0, t.dir, "in"); },
-     [](Tree& t) -> Args { return RenameArgs{t.b, "c", t.a, "dir", RENAME_EXCHANGE}; }, 0,
+    {"exchange_dirs",
+     [](Tree& t) { t.ranks.create(0, t.dir, "in"); },
+     [](Tree& t) -> Args { return RenameArgs{t.b, "c", t.a, "dir", RENAME_EXCHANGE}; },
+     0,
      [](Tree& t) {
        if (!t.exists(0, t.dir, "in") || !t.exists(1, t.c, "file")) return 0;
        if (t.links(0, t.a) != 4 || t.links(1, t.b) != 3) return 0;
@@ -272,10 +302,10 @@ TEST_P(TwoPartyKill, IsDoneOnBothOrOnNone) {
 
 std::vector<std::pair<size_t, const char*>> all_sites() {
   std::vector<std::pair<size_t, const char*>> sites;
-  for (const char* site : {"begun", "token_granted", "marked", "prepares_sent", "all_prepared",
-                           "loop_checked", "commit_logged", "commit_durable", "replied",
-                           "decide_sent", "some_done", "all_done", "close_logged", "abort_decided",
-                           "abort_sent"})
+  for (const char* site :
+       {"begun", "token_granted", "marked", "prepares_sent", "all_prepared", "loop_checked",
+        "commit_logged", "commit_durable", "replied", "decide_sent", "some_done", "all_done",
+        "close_logged", "abort_decided", "abort_sent"})
     sites.emplace_back(0, site);
   for (const char* site : {"received", "recalled", "marked", "prepare_logged", "prepare_durable",
                            "prepared_sent", "decide_received", "commit_logged", "commit_durable",
@@ -286,8 +316,8 @@ std::vector<std::pair<size_t, const char*>> all_sites() {
 
 std::string name_of(const ::testing::TestParamInfo<TwoPartyKill::ParamType>& info) {
   const auto& [role, site] = std::get<1>(info.param);
-  return std::string(std::get<0>(info.param).name) + (role == 0 ? "_coordinator_" : "_participant_") +
-         site;
+  return std::string(std::get<0>(info.param).name) +
+         (role == 0 ? "_coordinator_" : "_participant_") + site;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, TwoPartyKill,
@@ -302,7 +332,12 @@ TEST(TwoParty, AParticipantDiesWhileItAsks) {
     Request request = t.request(LinkArgs{t.file, t.a, "link"});
     {
       Killer killer(std::string(kC) + site);
-      EXPECT_THROW({ t.run(0, request); t.ranks.settle(kSecond); }, fault::Killed);
+      EXPECT_THROW(
+          {
+            t.run(0, request);
+            t.ranks.settle(kSecond);
+          },
+          fault::Killed);
       t.ranks.kill(0);
     }
     ASSERT_EQ(t.ranks.rank(1).state().prepared.size(), 1u);
@@ -376,7 +411,8 @@ TEST(TwoParty, ACutConnectionOnlyDelays) {
 
 // Coordinator, source and the rank that gives the token are three.
 TEST(TwoParty, ADirectoryMovesAmongThreeRanks) {
-  for (const char* site : {"token_granted", "loop_checked", "commit_durable", "some_done", "all_done"}) {
+  for (const char* site :
+       {"token_granted", "loop_checked", "commit_durable", "some_done", "all_done"}) {
     SCOPED_TRACE(site);
     Tree t(3);
     Ino sub = t.ranks.mkdir(0, t.dir, "sub");
@@ -385,7 +421,12 @@ TEST(TwoParty, ADirectoryMovesAmongThreeRanks) {
     Request request = t.request(RenameArgs{t.dir, "sub", t.b, "moved"});
     {
       Killer killer(std::string(kC) + site);
-      EXPECT_THROW({ t.run(1, request); t.ranks.settle(kSecond); }, fault::Killed);
+      EXPECT_THROW(
+          {
+            t.run(1, request);
+            t.ranks.settle(kSecond);
+          },
+          fault::Killed);
       t.ranks.kill(1);
     }
     t.ranks.settle(kSecond);

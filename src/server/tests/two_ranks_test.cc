@@ -144,7 +144,8 @@ TEST_F(Split, NestedBounds) {
 TEST_F(Split, AnOldHeaderDoesNotFoolTheClimb) {
   ranks.finish(ranks.rank(1).write_back_all());
   RankCore& core = ranks.rank(0).core();
-  // The name goes, as an operation of both ranks will take it; c's and b's headers stay as they are.
+  // The name goes, as an operation of both ranks will take it; c's and b's headers stay as they
+  // are.
   TreeEvent event;
   event.type = EventType::unlink;
   Dir* dir = core.cache().find_dir(a);
@@ -172,7 +173,8 @@ TEST_F(Split, AnOldHeaderDoesNotFoolTheClimb) {
 TEST_F(Split, NewsOfABoundAreTakenOnce) {
   auto tell = [&](RankId rank, uint32_t moves) {
     ranks.delivered.clear();
-    ranks.rank(0).receive(RankId{1}, Message{RankId{1}, RankId{0}, msg::BoundMoved{b, rank, moves}});
+    ranks.rank(0).receive(RankId{1},
+                          Message{RankId{1}, RankId{0}, msg::BoundMoved{b, rank, moves}});
     ranks.settle();
     return ranks.rank(0).state().imports.at(kRootIno).bounds.at(b);
   };

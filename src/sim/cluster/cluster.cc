@@ -44,11 +44,12 @@ ClusterConfig random_cluster(uint64_t seed) {
 }
 
 std::string describe(const ClusterConfig& c) {
-  return fmt::format("seed {}: {} ranks, {} clients x {} workers, {} operations, {} crashes, {} "
-                     "breaks, {} cuts, {} moves, {}, {} traces",
-                     c.seed, c.ranks, c.clients, c.workers, c.operations, c.crashes, c.breaks,
-                     c.cuts, c.moves, c.durability == Durability::strict ? "strict" : "posix",
-                     c.trace == TracePolicy::full ? "full" : "chunked");
+  return fmt::format(
+      "seed {}: {} ranks, {} clients x {} workers, {} operations, {} crashes, {} "
+      "breaks, {} cuts, {} moves, {}, {} traces",
+      c.seed, c.ranks, c.clients, c.workers, c.operations, c.crashes, c.breaks, c.cuts, c.moves,
+      c.durability == Durability::strict ? "strict" : "posix",
+      c.trace == TracePolicy::full ? "full" : "chunked");
 }
 
 bool Cluster::Node::alive(RankId other) const {
@@ -154,8 +155,8 @@ void Cluster::start_rank(Node& n) {
 Task<void> Cluster::run_rank(Node& n) {
   auto started = co_await n.rank->start();
   if (!started) {
-    oracle_.fail(fmt::format("rank {} does not start: {}", n.id.v,
-                             graftfs::describe(started.error())));
+    oracle_.fail(
+        fmt::format("rank {} does not start: {}", n.id.v, graftfs::describe(started.error())));
     co_return;
   }
   serve(n);
@@ -293,8 +294,8 @@ Task<void> Cluster::play() {
   for (auto& n : nodes_) {
     auto stopped = co_await n->rank->stop();
     if (!stopped)
-      oracle_.fail(fmt::format("rank {} does not stop: {}", n->id.v,
-                               graftfs::describe(stopped.error())));
+      oracle_.fail(
+          fmt::format("rank {} does not stop: {}", n->id.v, graftfs::describe(stopped.error())));
     if (!oracle_.failure().empty()) co_return;
     n->life++;
     n->serving = false;

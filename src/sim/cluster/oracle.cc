@@ -64,9 +64,10 @@ void ClusterOracle::answered(int32_t call) {
 void ClusterOracle::recovered(RankId rank, Lsn last) {
   if (!failure_.empty()) return;
   if (last < promised_[rank])
-    return fail(fmt::format("rank {} has recovered events up to {}, and a client was answered for "
-                            "event {}",
-                            rank.v, last.v, promised_[rank].v));
+    return fail(
+        fmt::format("rank {} has recovered events up to {}, and a client was answered for "
+                    "event {}",
+                    rank.v, last.v, promised_[rank].v));
   bool lost = false;
   std::erase_if(history_, [&](const Executed& e) {
     if (e.rank != rank || e.lsn <= last) return false;

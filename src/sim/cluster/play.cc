@@ -21,9 +21,8 @@ void Cluster::start_clients() {
       net::Address address{net::Address::local, fmt::format("rank-{}", rank.v), 0};
       c->transport->connect(address, std::move(identity), std::move(done));
     };
-    c->router = std::make_unique<Router>(c->executor, std::move(dial), [this] {
-      return RankMap{root_rank(), rank_ids()};
-    });
+    c->router = std::make_unique<Router>(c->executor, std::move(dial),
+                                         [this] { return RankMap{root_rank(), rank_ids()}; });
     c->router->open_session(c->session);
   }
 }
@@ -39,9 +38,9 @@ std::optional<std::pair<RankId, Ino>> Cluster::place(Ino ino) const {
   return std::nullopt;
 }
 
-// Operations of several authorities carry the time at which they began, and are visible at the others
-// a moment later; the oracle does not know that yet, so they are not drawn here. (They have a matrix
-// of their own: two_party_test.cc.)
+// Operations of several authorities carry the time at which they began, and are visible at the
+// others a moment later; the oracle does not know that yet, so they are not drawn here. (They have
+// a matrix of their own: two_party_test.cc.)
 bool Cluster::together(Ino a, Ino b) const {
   auto one = place(a), other = place(b);
   return one && one == other;
@@ -76,8 +75,8 @@ Task<void> Cluster::split(int parts) {
     RankCore& core = node(RankId{0}).rank->core();
     if (place_of(core.cache(), core.state(), dir).what != Place::ours) continue;
     auto given = co_await give(node(RankId{0}), to, dir);
-    if (!given) co_return oracle_.fail("a subtree cannot be given away: " +
-                                       graftfs::describe(given.error()));
+    if (!given)
+      co_return oracle_.fail("a subtree cannot be given away: " + graftfs::describe(given.error()));
   }
 }
 
@@ -154,7 +153,9 @@ Task<void> Cluster::work(ClientNode& client, uint64_t seed) {
       Ino dir = pick(true), new_dir = r.chance(40) ? dir : pick(true);
       if (!together(dir, new_dir)) continue;
       args = RenameArgs{dir, own_name(), new_dir, own_name(),
-                        r.chance(20) ? 2u : r.chance(20) ? 1u : 0u};
+                        r.chance(20)   ? 2u
+                        : r.chance(20) ? 1u
+                                       : 0u};
     } else if (what < 74) {
       SetattrArgs a;
       a.ino = pick(false);
@@ -191,12 +192,14 @@ Task<void> Cluster::look_at_everything() {
     auto asked = ask(*clients_[0], GetattrArgs{ino});
     Reply reply = co_await asked;
     if (reply.err)
-      co_return oracle_.fail(fmt::format("at the end, getattr of {:#x}: errno {}", ino.v, reply.err));
+      co_return oracle_.fail(
+          fmt::format("at the end, getattr of {:#x}: errno {}", ino.v, reply.err));
     for (uint64_t cookie = 0; is_dir;) {
       auto listed = ask(*clients_[0], ReaddirArgs{ino, cookie, 100, true});
       Reply page = co_await listed;
       if (page.err)
-        co_return oracle_.fail(fmt::format("at the end, readdir of {:#x}: errno {}", ino.v, page.err));
+        co_return oracle_.fail(
+            fmt::format("at the end, readdir of {:#x}: errno {}", ino.v, page.err));
       if (page.end || page.entries.empty()) break;
       cookie = page.entries.back().cookie;
     }

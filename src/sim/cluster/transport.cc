@@ -12,7 +12,7 @@ namespace graftfs::sim {
 struct SimNet::Wire {
   End ends[2];  // 0: who connected, 1: who listened
   Sender says[2];
-  Nanos due[2] = {0, 0};  // when the last thing sent to that end arrives
+  Nanos due[2] = {0, 0};            // when the last thing sent to that end arrives
   std::deque<std::string> held[2];  // arrived while it was not reading
   bool broken = false;
 };
@@ -62,7 +62,8 @@ namespace {
 
 class SimListener final : public net::Listener {
  public:
-  SimListener(net::Address address, Fn close) : address_(std::move(address)), close_(std::move(close)) {}
+  SimListener(net::Address address, Fn close)
+      : address_(std::move(address)), close_(std::move(close)) {}
   ~SimListener() override { close_(); }
   net::Address address() const override { return address_; }
 
@@ -166,9 +167,15 @@ void SimTransport::connect(const net::Address& address, net::Identity identity,
     wire->says[0] = net::sender_of(identity.role);
     wire->says[1] = net::answer_of(identity.role);
     net->wires_.push_back(wire);
-    net::Peer there{.role = net::Role::node, .id = door.doorman.node, .limits = {},
-                    .name = address.text, .lease_ms = door.doorman.lease_ms, .in_flight = 4096};
-    net::Peer here{.role = identity.role, .id = identity.id, .limits = {},
+    net::Peer there{.role = net::Role::node,
+                    .id = door.doorman.node,
+                    .limits = {},
+                    .name = address.text,
+                    .lease_ms = door.doorman.lease_ms,
+                    .in_flight = 4096};
+    net::Peer here{.role = identity.role,
+                   .id = identity.id,
+                   .limits = {},
                    .name = fmt::format("node {}", node->id())};
     auto accepted = std::make_shared<std::unique_ptr<net::Connection>>(
         std::make_unique<SimConnection>(*net, wire, 1, std::move(here)));

@@ -42,7 +42,7 @@ class SimNet {
 
   struct End {
     NodeExecutor* node = nullptr;
-    bool open = true;  // its Connection lives
+    bool open = true;   // its Connection lives
     bool told = false;  // that it is broken
     bool reading = true;
     net::ConnectionEvents* events = nullptr;

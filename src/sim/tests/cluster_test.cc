@@ -19,8 +19,8 @@ constexpr Regression kRegressions[] = {
 void run_seed(uint64_t seed) {
   ClusterConfig config = random_cluster(seed);
   ClusterResult result = run_cluster(config);
-  EXPECT_TRUE(result.ok) << describe(config) << "\n" << result.failure
-                         << "\nagain: graftfs-soak --cluster --seed " << seed;
+  EXPECT_TRUE(result.ok) << describe(config) << "\n"
+                         << result.failure << "\nagain: graftfs-soak --cluster --seed " << seed;
 }
 
 class SimClusterTest : public testing::TestWithParam<int> {};
@@ -32,9 +32,8 @@ INSTANTIATE_TEST_SUITE_P(Part, SimClusterTest, testing::Range(0, 3));
 
 class SimClusterRegressionTest : public testing::TestWithParam<Regression> {};
 TEST_P(SimClusterRegressionTest, Holds) { run_seed(GetParam().seed); }
-INSTANTIATE_TEST_SUITE_P(
-    Seed, SimClusterRegressionTest, testing::ValuesIn(kRegressions),
-    [](const auto& param) { return std::to_string(param.param.seed); });
+INSTANTIATE_TEST_SUITE_P(Seed, SimClusterRegressionTest, testing::ValuesIn(kRegressions),
+                         [](const auto& param) { return std::to_string(param.param.seed); });
 
 TEST(SimClusterTest, TheSameSeedDoesTheSame) {
   uint64_t crashes = 0, redirects = 0;

@@ -19,8 +19,8 @@ constexpr Regression kRegressions[] = {
 void run_seed(uint64_t seed) {
   SimConfig config = random_config(seed);
   RunResult result = run_simulation(config);
-  EXPECT_TRUE(result.ok) << describe(config) << "\n" << result.failure
-                         << "\nagain: graftfs-soak --seed " << seed;
+  EXPECT_TRUE(result.ok) << describe(config) << "\n"
+                         << result.failure << "\nagain: graftfs-soak --seed " << seed;
 }
 
 class SimRandomTest : public testing::TestWithParam<int> {};
@@ -35,9 +35,8 @@ INSTANTIATE_TEST_SUITE_P(Part, SimRandomTest, testing::Range(0, 10));
 class SimRegressionTest : public testing::TestWithParam<Regression> {};
 
 TEST_P(SimRegressionTest, Holds) { run_seed(GetParam().seed); }
-INSTANTIATE_TEST_SUITE_P(
-    Seed, SimRegressionTest, testing::ValuesIn(kRegressions),
-    [](const auto& param) { return std::to_string(param.param.seed); });
+INSTANTIATE_TEST_SUITE_P(Seed, SimRegressionTest, testing::ValuesIn(kRegressions),
+                         [](const auto& param) { return std::to_string(param.param.seed); });
 
 TEST(SimTest, TheSameSeedDoesTheSame) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {

@@ -85,8 +85,7 @@ TEST_P(SimScriptedTest, CrashAtEveryStepOfRecovery) {
     ASSERT_TRUE(once.ok) << describe(config) << "\n" << once.failure;
     ASSERT_GT(once.recovery_steps, 10u);
     ASSERT_GT(once.recovery_kill_points, 10u);
-    config.recovery_crash_kind =
-        place % 2 ? CrashKind::power_cut : CrashKind::process_death;
+    config.recovery_crash_kind = place % 2 ? CrashKind::power_cut : CrashKind::process_death;
     for (uint64_t at = 1; at <= once.recovery_steps; at += kEvery) {
       config.recovery_step = at;
       RunResult result = run_simulation(config);

@@ -31,8 +31,10 @@ Result<std::string> file_of(std::string_view key) {
   std::string name(key.substr(std::min(key.size(), kClusterPrefix.size())));
   for (char& c : name) {
     const bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
-    if (c == '/') c = '+';
-    else if (!plain) return fail(EINVAL, fmt::format("'{}' cannot be a key of cluster state", key));
+    if (c == '/')
+      c = '+';
+    else if (!plain)
+      return fail(EINVAL, fmt::format("'{}' cannot be a key of cluster state", key));
   }
   if (!key.starts_with(kClusterPrefix) || name.empty() || name.size() > 200)
     return fail(EINVAL, fmt::format("'{}' cannot be a key of cluster state", key));
@@ -88,7 +90,8 @@ Result<std::vector<std::pair<std::string, uint64_t>>> ClusterFiles::versions(
     if (dot == std::string_view::npos || entry.starts_with("tmp-") || dot == 0) continue;
     std::string_view name = entry.substr(0, dot);
     uint64_t version = 0;
-    auto [end, error] = std::from_chars(entry.data() + dot + 1, entry.data() + entry.size(), version);
+    auto [end, error] =
+        std::from_chars(entry.data() + dot + 1, entry.data() + entry.size(), version);
     if (error != std::errc() || end != entry.data() + entry.size() || version == 0) continue;
     if (prefix ? !name.starts_with(wanted) : name != wanted) continue;
     uint64_t& known = newest[std::string(name)];
@@ -106,9 +109,10 @@ Result<std::string> ClusterFiles::read_version(const std::string& name) const {
       text.substr(at) != fmt::format("{}{:08x}\n", kChecksum, crc32c(text.substr(0, at)))) {
     // What is not synced may be torn after a power cut; those who wrote it are gone.
     if (name.starts_with(kVolatile)) return std::string();
-    return damaged(fmt::format("{} is damaged: its checksum does not match; restore it from a "
-                               "backup, or remove it while nobody has the volume open",
-                               shown(name)));
+    return damaged(
+        fmt::format("{} is damaged: its checksum does not match; restore it from a "
+                    "backup, or remove it while nobody has the volume open",
+                    shown(name)));
   }
   text.resize(at);
   return text;
@@ -120,7 +124,8 @@ Result<StateValue> ClusterFiles::read_newest(const std::string& name) const {
     if (found.empty()) return StateValue{};
     uint64_t version = found[0].second;
     // The listing may have been overtaken.
-    while (::faccessat(dir_.get(), version_file(name, version + 1).c_str(), F_OK, 0) == 0) ++version;
+    while (::faccessat(dir_.get(), version_file(name, version + 1).c_str(), F_OK, 0) == 0)
+      ++version;
     auto value = read_version(version_file(name, version));
     if (value) return StateValue{version, std::move(*value)};
     if (value.error().code != ENOENT) return std::unexpected(std::move(value).error());
@@ -235,8 +240,8 @@ Result<bool> ClusterFiles::is_newest(const std::string& key, uint64_t version) c
 }
 
 Result<void> Fence::holds() const {
-  if (given_up_) return fail(ESTALE, fmt::format("this process has given the journal of rank {} up",
-                                                 rank_));
+  if (given_up_)
+    return fail(ESTALE, fmt::format("this process has given the journal of rank {} up", rank_));
   TRY_ASSIGN(bool newest, files_->is_newest(fence_key(rank_), version_));
   if (newest) return {};
   MARK("store.local.fenced");

@@ -76,8 +76,8 @@ std::string DataFiles::name_of(Ino ino) const {
 }
 
 Result<void> DataFiles::open_dirs() {
-  TRY_ASSIGN(data_, open_at(volume_->fd.get(), "data", O_RDONLY | O_DIRECTORY,
-                            volume_->path + "/data"));
+  TRY_ASSIGN(data_,
+             open_at(volume_->fd.get(), "data", O_RDONLY | O_DIRECTORY, volume_->path + "/data"));
   return {};
 }
 
@@ -198,8 +198,8 @@ Result<DataInfo> write_file(DataFile& file, uint64_t offset, std::string_view by
   if (done > 0) file.size = std::max(file.size, offset + done);
   if (done != bytes.size()) [[unlikely]] {
     // What a failure in the middle leaves is not known.
-    Result<void> rest = pwrite_all(file.fd.get(), bytes.substr(done), offset + done,
-                                   files.name_of(file.ino));
+    Result<void> rest =
+        pwrite_all(file.fd.get(), bytes.substr(done), offset + done, files.name_of(file.ino));
     struct stat st;
     if (::fstat(file.fd.get(), &st) == 0) file.size = st.st_size;
     if (!rest) return std::unexpected(std::move(rest).error());
@@ -218,8 +218,8 @@ Result<DataInfo> truncate_file(DataFile& file, uint64_t size, const DataFiles& f
   return info_of(file, files);
 }
 
-Result<DataInfo> allocate_file(DataFile& file, AllocateMode mode, uint64_t offset,
-                               uint64_t length, uint64_t valid_size, const DataFiles& files) {
+Result<DataInfo> allocate_file(DataFile& file, AllocateMode mode, uint64_t offset, uint64_t length,
+                               uint64_t valid_size, const DataFiles& files) {
   TRY(void_from(file, valid_size, files));
   if (mode == AllocateMode::allocate) TRY(room_for(length, file, files));
   switch (mode) {
@@ -227,7 +227,8 @@ Result<DataInfo> allocate_file(DataFile& file, AllocateMode mode, uint64_t offse
       TRY(punch(file, offset, length, files));
       break;
     case AllocateMode::zero_range: {
-      int e = ::fallocate(file.fd.get(), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length);
+      int e =
+          ::fallocate(file.fd.get(), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length);
       if (e == 0) break;
       if (errno != EOPNOTSUPP) return os_fail(errno, "zero", files.name_of(file.ino));
       TRY(punch(file, offset, length, files));

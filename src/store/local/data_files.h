@@ -72,8 +72,8 @@ class DataFiles {
 Result<DataInfo> write_file(DataFile& file, uint64_t offset, std::string_view bytes,
                             uint64_t valid_size, const DataFiles& files);
 Result<DataInfo> truncate_file(DataFile& file, uint64_t size, const DataFiles& files);
-Result<DataInfo> allocate_file(DataFile& file, AllocateMode mode, uint64_t offset,
-                               uint64_t length, uint64_t valid_size, const DataFiles& files);
+Result<DataInfo> allocate_file(DataFile& file, AllocateMode mode, uint64_t offset, uint64_t length,
+                               uint64_t valid_size, const DataFiles& files);
 Result<uint64_t> seek_file(const DataFile& file, uint64_t offset, bool data, uint64_t size,
                            const DataFiles& files);
 Result<DataInfo> copy_file(const DataFile* from, uint64_t from_offset, DataFile& to,

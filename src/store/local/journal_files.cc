@@ -54,7 +54,9 @@ std::string boot_id() {
 JournalFiles::JournalFiles(std::shared_ptr<Volume> volume,
                            std::shared_ptr<const ClusterFiles> cluster, RankId rank,
                            JournalOptions options)
-    : volume_(std::move(volume)), rank_(rank), options_(options),
+    : volume_(std::move(volume)),
+      rank_(rank),
+      options_(options),
       dir_name_(fmt::format("{}/journal/rank-{}", volume_->path, rank)),
       cluster_(std::move(cluster)) {}
 
@@ -110,10 +112,11 @@ Result<Fd> JournalFiles::lock_epoch(Epoch epoch) {
 
 std::unexpected<Error> JournalFiles::is_busy() {
   OwnerRecord owner = read_owner();
-  return fail(EBUSY, fmt::format("{} is already mounted by process {} (rank {}); unmount or stop it "
-                                 "there first",
-                                 volume_->path,
-                                 owner.pid ? fmt::format("{}", owner.pid) : "(unknown)", rank_));
+  return fail(
+      EBUSY,
+      fmt::format("{} is already mounted by process {} (rank {}); unmount or stop it "
+                  "there first",
+                  volume_->path, owner.pid ? fmt::format("{}", owner.pid) : "(unknown)", rank_));
 }
 
 Result<JournalFiles::Claim> JournalFiles::claim(const OwnOptions& options) {
@@ -202,8 +205,7 @@ Result<void> JournalFiles::scan(bool proven) {
     if (!name.starts_with("free-") && !name.starts_with("new-")) continue;
     struct stat st = {};
     // Files of an owner that may still live are not taken over, nor such of another capacity.
-    if (proven && name.starts_with(usable) &&
-        ::fstatat(dir_.get(), name.c_str(), &st, 0) == 0 &&
+    if (proven && name.starts_with(usable) && ::fstatat(dir_.get(), name.c_str(), &st, 0) == 0 &&
         static_cast<uint64_t>(st.st_size) == options_.segment_capacity &&
         static_cast<int>(free_.size()) < options_.max_recycled) {
       std::string mine = fmt::format("free-{}-{:04x}", fence()->epoch(), next_file_++);
@@ -394,8 +396,8 @@ void JournalFiles::synced(SegmentId id) {
 }
 
 Result<std::shared_ptr<Fd>> JournalFiles::open(SegmentId id, bool for_writing) {
-  TRY_ASSIGN(Fd fd, open_at(dir_.get(), segment_file(id), for_writing ? O_RDWR : O_RDONLY,
-                            name_of(id)));
+  TRY_ASSIGN(Fd fd,
+             open_at(dir_.get(), segment_file(id), for_writing ? O_RDWR : O_RDONLY, name_of(id)));
   return std::make_shared<Fd>(std::move(fd));
 }
 

@@ -18,7 +18,7 @@ namespace graftfs::local {
 
 struct JournalOptions {
   uint64_t segment_capacity = 1 << 20;
-  int spares = 2;       // segments prepared ahead
+  int spares = 2;        // segments prepared ahead
   int max_recycled = 4;  // removed segments kept for reuse
 };
 
@@ -106,11 +106,11 @@ class JournalFiles {
   uint64_t node_ = 0;
   mutable std::mutex fence_mutex_;
   std::shared_ptr<Fence> fence_;
-  Epoch before_;                  // of the owner before
+  Epoch before_;  // of the owner before
   bool survived_ = false;
-  std::atomic<bool> trusted_{false};    // what the owner record says
-  std::atomic<uint64_t> made_{0};       // the first segment that this owner made
-  std::mutex mutex_;  // of what follows
+  std::atomic<bool> trusted_{false};  // what the owner record says
+  std::atomic<uint64_t> made_{0};     // the first segment that this owner made
+  std::mutex mutex_;                  // of what follows
   std::vector<std::string> free_;
   std::set<SegmentId> there_;  // segments found or made
   uint64_t next_file_ = 1;

@@ -74,7 +74,9 @@ Promised<T> start_job(BlockingPool& pool, Executor& executor, F fn) {
   pool.submit([&executor, done, fn = std::move(fn)]() mutable {
     auto value = std::make_shared<T>(fn());
     // What it held goes before anybody learns of the result, and may close the volume.
-    { F finished = std::move(fn); }
+    {
+      F finished = std::move(fn);
+    }
     executor.post([done, value] { done.set(std::move(*value)); });
   });
   return done;

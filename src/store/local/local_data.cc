@@ -15,10 +15,13 @@ namespace graftfs::local {
 LocalData::LocalData(Executor& executor, BlockingPool& pool, std::shared_ptr<Volume> volume,
                      std::shared_ptr<Fences> fences, DataOptions options,
                      std::function<void()> on_sync_failure)
-    : executor_(executor), pool_(pool), options_(options),
+    : executor_(executor),
+      pool_(pool),
+      options_(options),
       files_(std::make_shared<DataFiles>(std::move(volume), options.max_open_files)),
       fences_(std::move(fences)),
-      on_sync_failure_(std::move(on_sync_failure)), gates_(executor) {}
+      on_sync_failure_(std::move(on_sync_failure)),
+      gates_(executor) {}
 
 Result<void> LocalData::open() { return files_->open_dirs(); }
 
@@ -134,10 +137,9 @@ Task<Result<DataInfo>> LocalData::allocate(Ino ino, AllocateMode mode, uint64_t 
   if (hold.must_wait()) co_await hold.entered();
   CO_TRY_ASSIGN(auto file, open_file(ino, mode != AllocateMode::punch_hole));
   if (!file) co_return DataInfo{};
-  auto done =
-      start_job(pool_, executor_, [files = files_, file, mode, offset, length, valid_size] {
-        return allocate_file(*file, mode, offset, length, valid_size, *files);
-      });
+  auto done = start_job(pool_, executor_, [files = files_, file, mode, offset, length, valid_size] {
+    return allocate_file(*file, mode, offset, length, valid_size, *files);
+  });
   Result<DataInfo> result = co_await done;
   changed(*file, false);
   if (result) points::DataAllocate::after();
@@ -170,10 +172,11 @@ Task<Result<DataInfo>> LocalData::copy(Ino from, uint64_t from_offset, Ino to, u
   }
   CO_TRY_ASSIGN(auto source, open_file(from, false));
   CO_TRY_ASSIGN(auto target, open_file(to, true));
-  auto done = start_job(pool_, executor_, [files = files_, source, from_offset, target, to_offset,
-                                           length, valid_size] {
-    return copy_file(source.get(), from_offset, *target, to_offset, length, valid_size, *files);
-  });
+  auto done = start_job(
+      pool_, executor_,
+      [files = files_, source, from_offset, target, to_offset, length, valid_size] {
+        return copy_file(source.get(), from_offset, *target, to_offset, length, valid_size, *files);
+      });
   Result<DataInfo> result = co_await done;
   changed(*target, false);
   if (result) points::DataCopy::after();
@@ -186,10 +189,11 @@ Task<Result<void>> LocalData::remove(Ino ino) {
   if (hold.must_wait()) co_await hold.entered();
   CO_TRY(alive());
   files_->forget(ino);
-  auto done = start_job(pool_, executor_, [files = files_, fences = fences_, ino]() -> Result<void> {
-    TRY(fences->hold());
-    return files->unlink(ino);
-  });
+  auto done =
+      start_job(pool_, executor_, [files = files_, fences = fences_, ino]() -> Result<void> {
+        TRY(fences->hold());
+        return files->unlink(ino);
+      });
   Result<void> result = co_await done;
   removed(ino);
   if (!result) co_return result;
@@ -208,13 +212,14 @@ Task<Result<void>> LocalData::remove_many(std::vector<Ino> inos) {
   }
   CO_TRY(alive());
   for (Ino ino : inos) files_->forget(ino);
-  auto done = start_job(pool_, executor_, [files = files_, fences = fences_, inos]() -> Result<void> {
-    for (Ino ino : inos) {
-      TRY(fences->hold());
-      TRY(files->unlink(ino));
-    }
-    return {};
-  });
+  auto done =
+      start_job(pool_, executor_, [files = files_, fences = fences_, inos]() -> Result<void> {
+        for (Ino ino : inos) {
+          TRY(fences->hold());
+          TRY(files->unlink(ino));
+        }
+        return {};
+      });
   Result<void> result = co_await done;
   for (Ino ino : inos) removed(ino);
   if (!result) co_return result;

@@ -34,7 +34,8 @@ class LocalData final : public DataStore {
  public:
   // `on_sync_failure` is called (on the executor's thread) when the disk may have lost writes.
   LocalData(Executor& executor, BlockingPool& pool, std::shared_ptr<Volume> volume,
-            std::shared_ptr<Fences> fences, DataOptions options, std::function<void()> on_sync_failure);
+            std::shared_ptr<Fences> fences, DataOptions options,
+            std::function<void()> on_sync_failure);
   Result<void> open();
 
   Task<Result<DataInfo>> write(Ino ino, uint64_t offset, std::string_view bytes,

@@ -107,7 +107,8 @@ Task<Result<void>> LocalData::sync_volume(std::vector<SyncItem> items) {
   MARK("store.local.data.syncfs");
   auto done = start_job(pool_, executor_, [files = files_]() -> Result<void> {
     TRY(files->volume().alive());
-    if (::syncfs(files->volume().fd.get()) != 0) return os_fail(errno, "sync", files->volume().path);
+    if (::syncfs(files->volume().fd.get()) != 0)
+      return os_fail(errno, "sync", files->volume().path);
     return {};
   });
   Result<void> result = co_await done;

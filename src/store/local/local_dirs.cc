@@ -216,8 +216,8 @@ Task<Result<std::optional<Location>>> LocalDirs::locate(Ino ino) {
 
 Task<Result<void>> LocalDirs::commit(std::vector<DirUpdate> updates) {
   points::DirsCommit::before();
-  auto done = start_job(
-      writer_, executor_, [env = env_, fences = fences_, updates = std::move(updates)] {
+  auto done =
+      start_job(writer_, executor_, [env = env_, fences = fences_, updates = std::move(updates)] {
         return env->write([&](const LmdbEnv::Write& write) -> Result<void> {
           TRY(apply(*env, write, updates));
           KILL_POINT("store.dirs.committing");

@@ -21,7 +21,8 @@ Result<StateValue> decode(const LmdbEnv& env, std::string_view bytes) {
 
 Task<Result<StateValue>> LocalState::get(std::string key) {
   if (key.starts_with(kClusterPrefix)) {
-    auto done = start_job(files_, executor_, [cluster = cluster_, key] { return cluster->get(key); });
+    auto done =
+        start_job(files_, executor_, [cluster = cluster_, key] { return cluster->get(key); });
     Result<StateValue> got = co_await done;
     co_return got;
   }
@@ -103,7 +104,8 @@ Task<Result<std::vector<std::pair<std::string, StateValue>>>> LocalState::list(s
 }
 
 Task<Result<void>> LocalState::remove(std::string key) {
-  auto done = start_job(files_, executor_, [cluster = cluster_, key] { return cluster->remove(key); });
+  auto done =
+      start_job(files_, executor_, [cluster = cluster_, key] { return cluster->remove(key); });
   Result<void> removed = co_await done;
   co_return removed;
 }

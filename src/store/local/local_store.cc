@@ -90,8 +90,8 @@ Result<void> LocalStore::open_parts() {
   LocalVolume& v = *process_;
   dirs_ = std::make_unique<local::LocalDirs>(executor_, pool_, *v.writer_, v.env_, fences_,
                                              v.options_.dirs);
-  state_ = std::make_unique<local::LocalState>(executor_, *v.writer_, *v.state_, v.env_,
-                                               v.cluster_);
+  state_ =
+      std::make_unique<local::LocalState>(executor_, *v.writer_, *v.state_, v.env_, v.cluster_);
   data_ = std::make_unique<local::LocalData>(executor_, pool_, volume_, fences_, v.options_.data,
                                              [this] { process_->distrust_journals(pool_); });
   return data_->open();
@@ -109,10 +109,10 @@ Task<Result<JournalDevice*>> LocalStore::own_journal(RankId rank, OwnOptions opt
                                       volume_->path, rank));
   }
   using Files = local::JournalFiles;
-  auto files = std::make_shared<Files>(volume_, process_->cluster_, rank,
-                                       process_->options_.journal);
-  auto claiming =
-      local::start_job(*process_->state_, executor_, [files, options] { return files->claim(options); });
+  auto files =
+      std::make_shared<Files>(volume_, process_->cluster_, rank, process_->options_.journal);
+  auto claiming = local::start_job(*process_->state_, executor_,
+                                   [files, options] { return files->claim(options); });
   Result<Files::Claim> claimed = co_await claiming;
   if (!claimed) co_return std::unexpected(std::move(claimed).error());
   // What this store commits counts from now on only while the fence is its own.
@@ -136,10 +136,9 @@ Task<Result<JournalDevice*>> LocalStore::own_journal(RankId rank, OwnOptions opt
 Task<Result<Epoch>> LocalStore::raise_epoch(RankId rank, Epoch at_least) {
   auto it = owned_.find(rank);
   CHECK(it != owned_.end(), "the epoch of a journal that is not owned");
-  auto done = local::start_job(*process_->state_, executor_,
-                               [files = it->second->files(), at_least] {
-                                 return files->raise(at_least);
-                               });
+  auto done =
+      local::start_job(*process_->state_, executor_,
+                       [files = it->second->files(), at_least] { return files->raise(at_least); });
   Result<std::shared_ptr<local::Fence>> fence = co_await done;
   if (!fence) co_return std::unexpected(std::move(fence).error());
   fences_->set(rank, *fence);

@@ -108,8 +108,7 @@ class LocalStore final : public Store {
 
  private:
   LocalStore(Executor& executor, BlockingPool& pool, std::shared_ptr<LocalVolume> volume)
-      : executor_(executor), pool_(pool), process_(std::move(volume)),
-        volume_(process_->volume_) {}
+      : executor_(executor), pool_(pool), process_(std::move(volume)), volume_(process_->volume_) {}
   Result<void> open_parts();
 
   Executor& executor_;

@@ -51,7 +51,8 @@ Result<void> make_dir(int parent, const std::string& name, const std::string& sh
 // What a format that was interrupted may have left; anything else is somebody's.
 bool is_ours(std::string_view name) {
   return name == "." || name == ".." || name == "cluster" || name == "data" || name == "dirs" ||
-         name == "journal" || name == "lock" || name == "graftfs.volume.new" || name == "lost+found";
+         name == "journal" || name == "lock" || name == "graftfs.volume.new" ||
+         name == "lost+found";
 }
 
 Result<void> check_empty(int dir, const std::string& volume) {
@@ -91,13 +92,14 @@ Result<VolumeFile> decode_volume_file(std::string_view bytes, const std::string&
   read = read && error == std::errc() && end == format.data() + format.size();
   // The checksum is the last line in every version, so that damage is told from a newer version.
   size_t last = bytes.rfind("checksum = ");
-  bool sound = last != std::string_view::npos && bytes[last - 1] == '\n' &&
-               bytes.substr(last) ==
-                   fmt::format("checksum = {:08x}\n", crc32c(bytes.substr(0, last)));
+  bool sound =
+      last != std::string_view::npos && bytes[last - 1] == '\n' &&
+      bytes.substr(last) == fmt::format("checksum = {:08x}\n", crc32c(bytes.substr(0, last)));
   if (!sound || !read) {
-    return damaged(fmt::format("{} is damaged (its checksum does not match, at offset {}); restore "
-                               "it from a backup",
-                               shown, last == std::string_view::npos ? bytes.size() : last));
+    return damaged(
+        fmt::format("{} is damaged (its checksum does not match, at offset {}); restore "
+                    "it from a backup",
+                    shown, last == std::string_view::npos ? bytes.size() : last));
   }
   if (file.format > kFormatVersion) {
     return fail(EINVAL,
@@ -106,8 +108,8 @@ Result<VolumeFile> decode_volume_file(std::string_view bytes, const std::string&
                             shown, file.format, kFormatVersion));
   }
   if (!take_line(rest, "uuid", file.uuid) || !take_line(rest, "created", file.created)) {
-    return damaged(fmt::format("{} lacks the line 'uuid' or 'created'; restore it from a backup",
-                               shown));
+    return damaged(
+        fmt::format("{} lacks the line 'uuid' or 'created'; restore it from a backup", shown));
   }
   return file;
 }
@@ -133,9 +135,10 @@ Result<VolumeFile> format_volume(const std::string& volume) {
   Fd dir(::open(volume.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!dir) return os_fail(errno, "open", volume);
   if (::faccessat(dir.get(), kVolumeFile, F_OK, 0) == 0) {
-    return fail(EEXIST, fmt::format("{} is a GraftFS volume already; remove it first if you want an "
-                                    "empty one",
-                                    volume));
+    return fail(EEXIST,
+                fmt::format("{} is a GraftFS volume already; remove it first if you want an "
+                            "empty one",
+                            volume));
   }
   TRY(check_empty(dir.get(), volume));
   for (const char* name : {"dirs", "journal", "data"}) {

@@ -48,8 +48,8 @@ Task<Result<DataInfo>> MemoryData::write(Ino ino, uint64_t offset, std::string_v
       return {};
     });
   };
-  auto done =
-      node_.start<DataInfo>(StoreCall::data_write, what("write", ino), ino.v, std::move(apply), true);
+  auto done = node_.start<DataInfo>(StoreCall::data_write, what("write", ino), ino.v,
+                                    std::move(apply), true);
   Result<DataInfo> result = co_await done;
   if (result) points::DataWrite::after();
   co_return result;
@@ -156,7 +156,8 @@ Task<Result<DataInfo>> MemoryData::copy(Ino from, uint64_t from_offset, Ino to, 
       return {};
     });
   };
-  auto done = node_.start<DataInfo>(StoreCall::data_copy, what("copy", from), to.v, std::move(apply));
+  auto done =
+      node_.start<DataInfo>(StoreCall::data_copy, what("copy", from), to.v, std::move(apply));
   Result<DataInfo> result = co_await done;
   if (result) points::DataCopy::after();
   co_return result;
@@ -165,7 +166,8 @@ Task<Result<DataInfo>> MemoryData::copy(Ino from, uint64_t from_offset, Ino to, 
 Task<Result<void>> MemoryData::sync(Ino ino) {
   points::DataSync::before();
   uint64_t up_to = node_.disk().seq_;
-  MemoryNode::Apply<void> apply = [&disk = node_.disk(), ino, up_to](const Effect& e) -> Result<void> {
+  MemoryNode::Apply<void> apply = [&disk = node_.disk(), ino,
+                                   up_to](const Effect& e) -> Result<void> {
     auto it = disk.data_.find(ino);
     if (it == disk.data_.end()) {
       if (e.fault == FaultKind::eio) return fail(EIO, what("sync", ino) + ": Input/output error");
@@ -230,7 +232,7 @@ bool MemoryData::has_unsynced() const {
 Task<Result<void>> MemoryData::remove(Ino ino) {
   points::DataRemove::before();
   MemoryNode::Apply<void> apply = [&disk = node_.disk(), ino,
-                                    owned = node_.owned()](const Effect&) -> Result<void> {
+                                   owned = node_.owned()](const Effect&) -> Result<void> {
     TRY(MemoryNode::hold(disk, *owned));
     auto it = disk.data_.find(ino);
     if (it == disk.data_.end()) return {};
@@ -251,7 +253,8 @@ Task<Result<std::vector<Ino>>> MemoryData::list(Ino from, size_t max) {
   using Inos = std::vector<Ino>;
   MemoryNode::Apply<Inos> apply = [&disk = node_.disk(), from, max](const Effect&) -> Result<Inos> {
     Inos inos;
-    for (auto it = disk.data_.lower_bound(from); it != disk.data_.end() && inos.size() < max; ++it) {
+    for (auto it = disk.data_.lower_bound(from); it != disk.data_.end() && inos.size() < max;
+         ++it) {
       inos.push_back(it->first);
     }
     return inos;

@@ -42,9 +42,8 @@ Task<Result<Header>> MemoryDirs::read_entry(Ino dir, EntryKey key) {
     if (entry == it->second.entries.end()) return std::nullopt;
     return entry->second;
   };
-  auto done = node_.start<Header>(StoreCall::dirs_read,
-                                  fmt::format("read an entry of directory {}", dir), 0,
-                                  std::move(apply));
+  auto done = node_.start<Header>(
+      StoreCall::dirs_read, fmt::format("read an entry of directory {}", dir), 0, std::move(apply));
   Result<Header> result = co_await done;
   co_return result;
 }
@@ -86,7 +85,7 @@ Task<Result<void>> MemoryDirs::commit(std::vector<DirUpdate> updates) {
   points::DirsCommit::before();
   auto shared = std::make_shared<std::vector<DirUpdate>>(std::move(updates));
   MemoryNode::Apply<void> apply = [&disk = node_.disk(), shared,
-                                    owned = node_.owned()](const Effect& e) -> Result<void> {
+                                   owned = node_.owned()](const Effect& e) -> Result<void> {
     TRY(MemoryNode::hold(disk, *owned));
     uint64_t more = 0;
     for (const auto& u : *shared) more += MemoryDisk::bytes_of(u);

@@ -93,10 +93,10 @@ class MemoryDisk {
   };
   struct Journal {
     std::map<SegmentId, SectorFile> segments;
-    uint64_t owner = 0;       // the token of the last own_journal()
+    uint64_t owner = 0;              // the token of the last own_journal()
     std::weak_ptr<void> owner_node;  // expired: the owner's process has ended
     bool ever_owned = false;
-    bool in_doubt = false;    // unsynced writes may have been lost since then
+    bool in_doubt = false;  // unsynced writes may have been lost since then
     // The doubt ends when a segment that the owner made is synced: its start says what counts of
     // what was found. Until then the next owner doubts as well.
     std::optional<SegmentId> made;

@@ -25,7 +25,8 @@ Result<MemoryDisk::Journal*> MemoryJournal::writable(MemoryDisk& disk, RankId ra
 
 Task<Result<std::vector<SegmentInfo>>> MemoryJournal::list() {
   using List = std::vector<SegmentInfo>;
-  MemoryNode::Apply<List> apply = [&disk = node_.disk(), rank = rank_](const Effect&) -> Result<List> {
+  MemoryNode::Apply<List> apply = [&disk = node_.disk(),
+                                   rank = rank_](const Effect&) -> Result<List> {
     List list;
     for (SegmentId id : disk.segments(rank)) list.push_back({id, disk.options_.segment_capacity});
     return list;
@@ -83,8 +84,8 @@ Task<Result<void>> MemoryJournal::write(SegmentId id, uint64_t offset, std::stri
         return fail(EIO, fmt::format("{} at offset {}: Input/output error", name, offset));
       case FaultKind::misdirected: {
         // Where an address bit went wrong: the neighbouring sector, or another segment.
-        auto other = std::next(it) == journal->segments.end() ? journal->segments.begin()
-                                                              : std::next(it);
+        auto other =
+            std::next(it) == journal->segments.end() ? journal->segments.begin() : std::next(it);
         if (other == it || (e.random && e.random->below(2) == 0)) {
           uint64_t wrong = offset ^ kSectorSize;
           std::string_view part(bytes);

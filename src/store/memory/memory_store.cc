@@ -47,7 +47,8 @@ Task<Result<JournalDevice*>> MemoryStore::own_journal(RankId rank, OwnOptions op
     journal.sync_failed = false;
     journal.owner = disk.next_owner_++;
     journal.owner_node = alive;
-    return Owned{journal.owner, owner == nullptr || owner == alive,
+    return Owned{journal.owner,
+                 owner == nullptr || owner == alive,
                  {survived, record.epoch, fence.version, options.node}};
   };
   auto done = node_.start<Owned>(StoreCall::own_journal, fmt::format("own journal rank-{}", rank),
@@ -79,7 +80,8 @@ Task<Result<Epoch>> MemoryStore::raise_epoch(RankId rank, Epoch at_least) {
 Task<Result<void>> MemoryStore::disown_journal(RankId rank) {
   auto it = owned_.find(rank);
   uint64_t token = it == owned_.end() ? 0 : it->second->owner();
-  MemoryNode::Apply<void> apply = [&disk = node_.disk(), rank, token](const Effect&) -> Result<void> {
+  MemoryNode::Apply<void> apply = [&disk = node_.disk(), rank,
+                                   token](const Effect&) -> Result<void> {
     MemoryDisk::Journal& journal = disk.journals_[rank];
     if (token && journal.owner == token) journal.owner = 0;
     return {};
@@ -92,8 +94,8 @@ Task<Result<void>> MemoryStore::disown_journal(RankId rank) {
 
 Task<Result<JournalDevice*>> MemoryStore::read_journal(RankId rank) {
   MemoryNode::Apply<void> apply = [](const Effect&) -> Result<void> { return {}; };
-  auto done = node_.start<void>(StoreCall::own_journal,
-                                fmt::format("open journal rank-{}", rank), 0, std::move(apply));
+  auto done = node_.start<void>(StoreCall::own_journal, fmt::format("open journal rank-{}", rank),
+                                0, std::move(apply));
   Result<void> opened = co_await done;
   if (!opened) co_return std::unexpected(std::move(opened).error());
   auto& device = readers_[rank];
@@ -107,7 +109,8 @@ bool MemoryStore::unsynced_survived(RankId rank) const {
 }
 
 Task<Result<StoreUsage>> MemoryStore::usage() {
-  MemoryNode::Apply<StoreUsage> apply = [&disk = node_.disk()](const Effect&) -> Result<StoreUsage> {
+  MemoryNode::Apply<StoreUsage> apply = [&disk =
+                                             node_.disk()](const Effect&) -> Result<StoreUsage> {
     StoreUsage u;
     uint64_t capacity = std::min<uint64_t>(disk.capacity(), uint64_t{1} << 50);
     uint64_t used = std::min(disk.used(), capacity);
@@ -126,8 +129,8 @@ Task<Result<StoreUsage>> MemoryStore::usage() {
 
 Task<Result<StateValue>> MemoryState::get(std::string key) {
   std::string what = "read state '" + key + "'";
-  MemoryNode::Apply<StateValue> apply = [&disk = node_.disk(),
-                                         key = std::move(key)](const Effect&) -> Result<StateValue> {
+  MemoryNode::Apply<StateValue> apply =
+      [&disk = node_.disk(), key = std::move(key)](const Effect&) -> Result<StateValue> {
     auto it = disk.state_.find(key);
     return it == disk.state_.end() ? StateValue{} : it->second;
   };
@@ -140,11 +143,13 @@ Task<Result<uint64_t>> MemoryState::set(std::string key, uint64_t expected, std:
   points::StateSet::before();
   std::string what = "write state '" + key + "'";
   MemoryNode::Apply<uint64_t> apply = [&disk = node_.disk(), key = std::move(key), expected,
-                                       value = std::move(value)](const Effect& e) -> Result<uint64_t> {
+                                       value =
+                                           std::move(value)](const Effect& e) -> Result<uint64_t> {
     auto it = disk.state_.find(key);
     uint64_t version = it == disk.state_.end() ? 0 : it->second.version;
     if (version != expected) {
-      return fail(ESTALE, fmt::format("state '{}' is at version {}, not {}", key, version, expected));
+      return fail(ESTALE,
+                  fmt::format("state '{}' is at version {}, not {}", key, version, expected));
     }
     if (e.fault == FaultKind::lost) return version + 1;
     disk.state_[key] = StateValue{version + 1, value};

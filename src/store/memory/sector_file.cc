@@ -52,8 +52,7 @@ void SectorFile::write(uint64_t offset, std::string_view bytes, uint64_t seq) {
   write_sectors(offset, bytes, seq, [] { return true; });
 }
 
-void SectorFile::write_torn(uint64_t offset, std::string_view bytes, uint64_t seq,
-                            Random& random) {
+void SectorFile::write_torn(uint64_t offset, std::string_view bytes, uint64_t seq, Random& random) {
   write_sectors(offset, bytes, seq, [&] { return random.below(2) == 0; });
 }
 
@@ -83,8 +82,7 @@ void SectorFile::truncate(uint64_t size, uint64_t seq) {
   uint64_t tail = size % kSectorSize;
   if (tail) {
     const Bytes* sector = find(size / kSectorSize);
-    if (sector && *sector &&
-        (*sector)->find_first_not_of('\0', tail) != std::string::npos) {
+    if (sector && *sector && (*sector)->find_first_not_of('\0', tail) != std::string::npos) {
       Bytes& s = change(size / kSectorSize, seq);
       std::fill(s->begin() + tail, s->end(), '\0');
     }

@@ -112,7 +112,8 @@ TYPED_TEST(StoreContract, DirectoriesAreCommittedReadAndSurviveReopening) {
 TYPED_TEST(StoreContract, EntriesAreListedInKeyOrderFromAnywhere) {
   std::vector<std::pair<EntryKey, std::string>> put;
   for (int i = 999; i >= 0; --i) put.emplace_back(fmt::format("{:04}", i), std::to_string(i));
-  EXPECT_OK(this->run(this->dirs().commit({update(Ino{5}, put), update(Ino{6}, {{"0", "other"}})})));
+  EXPECT_OK(
+      this->run(this->dirs().commit({update(Ino{5}, put), update(Ino{6}, {{"0", "other"}})})));
   for (size_t page : {7, 1000, 5000}) {
     int next = 0;
     EntryKey from;
@@ -343,8 +344,7 @@ TYPED_TEST(StoreContract, BytesBeyondTheValidSizeAreVoid) {
   EXPECT_EQ(this->read(Ino{11}, 100, 4900), std::string(4900, '\0'));
   EXPECT_EQ(this->read(Ino{11}, 5000, 5000), "Z" + std::string(4999, '\0'));
   this->reopen();
-  EXPECT_OK(this->run(
-      this->data().allocate(Ino{11}, AllocateMode::allocate, 0, 8192, 50)));
+  EXPECT_OK(this->run(this->data().allocate(Ino{11}, AllocateMode::allocate, 0, 8192, 50)));
   EXPECT_EQ(this->read(Ino{11}, 0, 60), head.substr(0, 50) + std::string(10, '\0'));
 }
 
@@ -362,8 +362,8 @@ TYPED_TEST(StoreContract, TruncationVoidsAndExtendingShowsZeros) {
 TYPED_TEST(StoreContract, HolesArePunchedZeroedAndFound) {
   constexpr uint64_t kSize = 64 << 10;
   EXPECT_OK(this->run(this->data().write(Ino{13}, 0, std::string(kSize, 'd'), 0)));
-  auto punched = this->run(
-      this->data().allocate(Ino{13}, AllocateMode::punch_hole, 8192, 16384, kSize));
+  auto punched =
+      this->run(this->data().allocate(Ino{13}, AllocateMode::punch_hole, 8192, 16384, kSize));
   ASSERT_OK(punched);
   EXPECT_EQ(this->read(Ino{13}, 8191, 3), std::string("d\0\0", 3));
   EXPECT_EQ(this->read(Ino{13}, 8192 + 16383, 2), std::string("\0d", 2));
@@ -377,11 +377,9 @@ TYPED_TEST(StoreContract, HolesArePunchedZeroedAndFound) {
   EXPECT_CODE(this->run(this->data().seek(Ino{13}, kSize + 9, true, kSize + 10)), ENXIO);
   EXPECT_CODE(this->run(this->data().seek(Ino{998}, 0, true, 10)), ENXIO);
   EXPECT_EQ(*this->run(this->data().seek(Ino{998}, 4, false, 10)), 4u);
-  EXPECT_OK(this->run(
-      this->data().allocate(Ino{13}, AllocateMode::zero_range, 0, 5000, kSize)));
+  EXPECT_OK(this->run(this->data().allocate(Ino{13}, AllocateMode::zero_range, 0, 5000, kSize)));
   EXPECT_EQ(this->read(Ino{13}, 4999, 2), std::string("\0d", 2));
-  auto reserved =
-      this->run(this->data().allocate(Ino{14}, AllocateMode::allocate, 0, 1 << 20, 0));
+  auto reserved = this->run(this->data().allocate(Ino{14}, AllocateMode::allocate, 0, 1 << 20, 0));
   ASSERT_OK(reserved);
   EXPECT_GE(reserved->blocks, (1u << 20) / 512);
 }

@@ -240,7 +240,8 @@ TEST_F(LocalTest, TheDirectoryMapGrows) {
     DirUpdate u;
     u.dir = Ino{d};
     u.header = "h";
-    for (int i = 0; i < 5000; ++i) u.put.emplace_back(fmt::format("{:06}", i), std::string(200, 'v'));
+    for (int i = 0; i < 5000; ++i)
+      u.put.emplace_back(fmt::format("{:06}", i), std::string(200, 'v'));
     EXPECT_OK(node.run(node.store->dirs().commit({u})));
   }
   EXPECT_EQ(node.run(node.store->dirs().read_entries(Ino{4}, "", 9999))->size(), 5000u);
@@ -303,7 +304,8 @@ TEST_F(LocalTest, DamagedDirectoryPagesAreErrorsNotCrashes) {
     DirUpdate u;
     u.dir = Ino{d};
     u.header = "header";
-    for (int i = 0; i < 300; ++i) u.put.emplace_back(fmt::format("{:04}", i), std::string(100, 'v'));
+    for (int i = 0; i < 300; ++i)
+      u.put.emplace_back(fmt::format("{:04}", i), std::string(100, 'v'));
     batch.push_back(u);
   }
   {

@@ -27,8 +27,10 @@ class Owner {
     options.journal.segment_capacity = 64 << 10;
     options.dirs_map_size = 1 << 26;
     auto opened = LocalStore::open(loop_, pool_, volume, options);
-    if (opened) store_ = std::move(*opened);
-    else std::cerr << describe(opened.error()) << std::endl;
+    if (opened)
+      store_ = std::move(*opened);
+    else
+      std::cerr << describe(opened.error()) << std::endl;
   }
 
   std::string obey(const std::string& line) {

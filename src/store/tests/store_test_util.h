@@ -52,20 +52,20 @@ inline std::string pattern_bytes(size_t n, uint64_t seed) {
   return s;
 }
 
-#define ASSERT_OK(expr)                                             \
-  do {                                                              \
-    auto&& assert_ok_ = (expr);                                     \
+#define ASSERT_OK(expr)                                                  \
+  do {                                                                   \
+    auto&& assert_ok_ = (expr);                                          \
     ASSERT_TRUE(assert_ok_.has_value()) << describe(assert_ok_.error()); \
   } while (false)
-#define EXPECT_OK(expr)                                             \
-  do {                                                              \
-    auto&& expect_ok_ = (expr);                                     \
+#define EXPECT_OK(expr)                                                  \
+  do {                                                                   \
+    auto&& expect_ok_ = (expr);                                          \
     EXPECT_TRUE(expect_ok_.has_value()) << describe(expect_ok_.error()); \
   } while (false)
-#define EXPECT_CODE(expr, expected)                          \
-  do {                                                       \
-    auto&& expect_code_ = (expr);                            \
-    ASSERT_FALSE(expect_code_.has_value());                  \
+#define EXPECT_CODE(expr, expected)                                                     \
+  do {                                                                                  \
+    auto&& expect_code_ = (expr);                                                       \
+    ASSERT_FALSE(expect_code_.has_value());                                             \
     EXPECT_EQ(expect_code_.error().code, (expected)) << describe(expect_code_.error()); \
   } while (false)
 

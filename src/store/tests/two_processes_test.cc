@@ -66,7 +66,8 @@ TEST_F(TwoProcesses, AStoppedOwnerThatWakesUpChangesNothing) {
   }
   old.stop();
   // What it will find when it wakes up.
-  for (const char* line : {"commit 5 late", "create 2", "remove 1", "erase_data 700", "write 1 stale"})
+  for (const char* line :
+       {"commit 5 late", "create 2", "remove 1", "erase_data 700", "write 1 stale"})
     old.tell(line);
   EXPECT_CODE(run(store_->own_journal(kRank)), EBUSY);
   auto owned = take();
@@ -127,8 +128,8 @@ TEST_F(TwoProcesses, ASegmentThatAFencedOwnerMadeIsInNobodysWay) {
 
 TEST_F(TwoProcesses, AProcessThatDiesWhileItTakesARankLeavesItToTheNext) {
   uint32_t epoch = 0;
-  for (const char* point : {"store.own.looked", "store.own.locked", "store.own.fenced",
-                            "store.cluster.linking"}) {
+  for (const char* point :
+       {"store.own.looked", "store.own.locked", "store.own.fenced", "store.cluster.linking"}) {
     OtherProcess dies(dir_.path, point);
     EXPECT_EQ(dies.ask("own if_free"), "") << point;
     OtherProcess next(dir_.path);

@@ -1,6 +1,6 @@
 // fsck finds each kind of problem, repairs it, and then finds nothing.
-#include "base/wait.h"
 #include "tools/fsck.h"
+#include "base/wait.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -28,8 +28,7 @@ class Fsck : public ::testing::Test {
       docs_ = must(rank, MkdirArgs{kRootIno, "docs", 0755}).ino;
       inner_ = must(rank, MkdirArgs{docs_, "inner", 0755}).ino;
       file_ = must(rank, CreateArgs{docs_, "file", 0644}).ino;
-      for (int i = 0; i < 20; ++i)
-        must(rank, CreateArgs{inner_, "f" + std::to_string(i), 0644});
+      for (int i = 0; i < 20; ++i) must(rank, CreateArgs{inner_, "f" + std::to_string(i), 0644});
       twice_ = must(rank, CreateArgs{kRootIno, "one", 0644}).ino;
       must(rank, LinkArgs{twice_, docs_, "two"});
     });
@@ -191,9 +190,9 @@ TEST_F(Fsck, HeadersAreSetRight) {
     DirHeader* inner = *run(e.header(inner_));
     inner->at = {kRootIno, "elsewhere"};
   });
-  EXPECT_THAT(check(), ::testing::UnorderedElementsAre(ProblemKind::entry_count,
-                                                       ProblemKind::dir_links,
-                                                       ProblemKind::backpointer));
+  EXPECT_THAT(check(),
+              ::testing::UnorderedElementsAre(ProblemKind::entry_count, ProblemKind::dir_links,
+                                              ProblemKind::backpointer));
   repair();
 }
 
@@ -285,11 +284,13 @@ TEST_F(Fsck, AMissingRootIsMadeAndEverythingKept) {
 
 TEST_F(Fsck, TheJournalExplainsAFileThatIsGone) {
   Ino gone;
-  serve([&](Rank& rank) {
-    gone = must(rank, CreateArgs{docs_, "brief", 0640}).ino;
-    must(rank, RenameArgs{docs_, "brief", kRootIno, "moved"});
-    must(rank, UnlinkArgs{kRootIno, "moved"});
-  }, false);
+  serve(
+      [&](Rank& rank) {
+        gone = must(rank, CreateArgs{docs_, "brief", 0640}).ino;
+        must(rank, RenameArgs{docs_, "brief", kRootIno, "moved"});
+        must(rank, UnlinkArgs{kRootIno, "moved"});
+      },
+      false);
   boot();
   auto journal = run(replay_journal(source(), false, true));
   ASSERT_TRUE(journal) << describe(journal.error());

@@ -83,7 +83,8 @@ TEST(DirHeader, ComesBack) {
 
 TEST(EntryKey, OrdersByHashThenName) {
   std::string key = entry_key(0x0102030405060708, "abc");
-  EXPECT_EQ(key, std::string("\x01\x02\x03\x04\x05\x06\x07\x08" "abc"));
+  EXPECT_EQ(key, std::string("\x01\x02\x03\x04\x05\x06\x07\x08"
+                             "abc"));
   auto split = split_entry_key(key);
   ASSERT_TRUE(split);
   EXPECT_EQ(split->hash, 0x0102030405060708u);
