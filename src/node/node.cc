@@ -13,7 +13,7 @@ namespace graftfs::node {
 namespace {
 
 constexpr char kRevokedPrefix[] = "cluster/keys/revoked-";
-constexpr Nanos kHandOverPause = kSecond;
+constexpr Nanos kHandOverPause = 100 * kMillisecond;
 // A process that dies gives its connections back before its locks.
 constexpr int kProofTries = 5;
 constexpr Nanos kProofPause = 20 * kMillisecond;
@@ -39,7 +39,8 @@ Node::Node(EventLoop& loop, BlockingPool& pool, std::shared_ptr<LocalVolume> vol
       volume_(std::move(volume)),
       options_(std::move(options)),
       id_(random_id()),
-      machine_(this_machine()) {
+      machine_(this_machine()),
+      inside_(hub_, loop) {
   if (!options_.clock) options_.clock = boot_time;
 }
 
@@ -96,7 +97,8 @@ Task<Result<std::vector<RankId>>> Node::choose_ranks() {
   while (taken.size() < options_.ranks) {
     std::optional<RankId> rank;
     for (const auto& [number, line] : beats_->table().ranks) {
-      if (!tried.contains(number)) {
+      // One that is to go is taken like any orphan, and is no rank to stay with.
+      if (!tried.contains(number) && line.state != cluster::RankState::leaving) {
         rank = number;
         break;
       }
@@ -119,6 +121,13 @@ Task<Result<std::vector<RankId>>> Node::choose_ranks() {
       taken.push_back(*rank);
       continue;
     }
+    // A mount that hosts its only rank by itself: there is no cluster to come to.
+    if (*rank == RankId{0} && result.error().code == EBUSY) {
+      co_await beats_->beat_now();  // another node may have begun at the same time
+      const cluster::TableRank* line = beats_->table().find(*rank);
+      if (line && line->epoch == Epoch{} && beats_->living().size() <= 1)
+        co_return std::unexpected(std::move(result).error());
+    }
     // Somebody has it; every other error is one that a person has to know.
     if (result.error().code != EBUSY && result.error().code != ESTALE)
       co_return std::unexpected(std::move(result).error());
@@ -137,6 +146,8 @@ Task<Result<void>> Node::take(RankId rank, OwnOptions own) {
   context.pool = &pool_;
   context.hub = &hub_;
   context.rank = options_.rank;
+  const cluster::TableRank* line = beats_->table().find(rank);
+  context.rank.leaving = line && line->state == cluster::RankState::leaving;
   context.rank.journal_must_exist = options_.rank.journal_must_exist && rank == RankId{0};
   context.listen = options_.listen;
   context.volume_number = options_.rank.volume;
@@ -175,9 +186,15 @@ Task<Result<void>> Node::take(RankId rank, OwnOptions own) {
   cluster::NodeId me = id_;
   std::function<Result<bool>(cluster::Table&)> taken = [rank, mine,
                                                         me](cluster::Table& table) -> Result<bool> {
+    if (!table.find(rank)) return fail(ESTALE, fmt::format("rank {} was removed", rank));
     return table.take(rank, mine, me);
   };
-  CO_TRY(co_await beats_->change_table(taken));
+  Result<void> known = co_await beats_->change_table(taken);
+  if (!known) {
+    MARK("node.took_what_is_gone");
+    (void)co_await end_rank(rank);
+    co_return known;
+  }
   KILL_POINT("cluster.take.table_set");
   beats_->set_standby(false);
   co_await beats_->beat_now();
@@ -283,14 +300,24 @@ void Node::looked() {
 }
 
 Task<void> Node::take_orphan(RankId rank, OwnOptions own) {
+  if (!beats_->table().find(rank)) co_return;  // it was removed
   // Without a proof of death nobody is disturbed.
   const int tries = own.mode == OwnMode::if_free ? kProofTries : 1;
+  const cluster::TableRank* line = beats_->table().find(rank);
+  const bool died = line && line->node != 0;
+  const bool has_others = !ranks().empty();
   for (int i = 0; i < tries && !stopping_; ++i) {
     Result<void> taken = co_await take(rank, own);
     if (taken) {
       MARK("node.took_over");
       vacant_since_.erase(rank);
       not_before_.erase(rank);
+      // The second ending of a takeover: in the background it becomes a part of this node's own.
+      if (died && has_others && options_.retire_taken) {
+        std::function<Result<bool>(cluster::Table&)> leave =
+            [rank](cluster::Table& table) -> Result<bool> { return table.leave(rank).has_value(); };
+        (void)co_await beats_->change_table(leave);
+      }
       co_return;
     }
     not_before_[rank] = options_.clock() + options_.lease;
@@ -306,6 +333,7 @@ Task<void> Node::take_orphan(RankId rank, OwnOptions own) {
 Task<void> Node::retire(RankId rank) {
   KILL_POINT("cluster.retire.begin");
   bool told = false;
+  RankId heir = rank;
   for (;;) {
     auto it = hosts_.find(rank);
     if (it == hosts_.end() || stopping_) co_return;
@@ -323,6 +351,7 @@ Task<void> Node::retire(RankId rank) {
         loop_.post([moved, result = std::move(result)]() mutable { moved.set(std::move(result)); });
       });
       empty = co_await moved;
+      if (empty && !*empty) heir = *to;  // its hidden directories go last
     }
     if (!empty && !std::exchange(told, true))
       say(fmt::format("rank {} cannot be removed yet: {}", rank, describe(empty.error())));
@@ -330,13 +359,18 @@ Task<void> Node::retire(RankId rank) {
     if (!empty) co_await sleep_for(loop_, kHandOverPause);
   }
   KILL_POINT("cluster.retire.exported");
+  Promised<bool> left(loop_);
+  hosts_[rank].host->take_leave(heir, [this, left] { loop_.post([left] { left.set(true); }); });
+  co_await left;
+  if (stopping_ || !hosts_.contains(rank)) co_return;
+  // First the table: who sees the rank's end takes it for dead, and would take what is in there.
+  std::function<Result<bool>(cluster::Table&)> remove =
+      [rank, heir](cluster::Table& table) -> Result<bool> { return table.remove(rank, heir); };
+  Result<void> removed = co_await beats_->change_table(remove);
+  KILL_POINT("cluster.retire.gone");
   Result<void> ended = co_await end_rank(rank);
   KILL_POINT("cluster.retire.disowned");
   if (!ended) say(fmt::format("rank {}: {}", rank, describe(ended.error())));
-  std::function<Result<bool>(cluster::Table&)> remove =
-      [rank](cluster::Table& table) -> Result<bool> { return table.remove(rank); };
-  Result<void> removed = co_await beats_->change_table(remove);
-  KILL_POINT("cluster.retire.gone");
   if (removed) say(fmt::format("rank {} has handed everything over and is gone", rank));
 }
 
@@ -376,8 +410,14 @@ Task<void> Node::read_revoked() {
     if (listed) {
       std::set<std::string> revoked;
       for (const auto& [key, value] : *listed) revoked.insert(key.substr(prefix.size()));
-      std::lock_guard lock(revoked_mutex_);
-      revoked_ = std::move(revoked);
+      bool more = false;
+      {
+        std::lock_guard lock(revoked_mutex_);
+        more = revoked_ != revoked;
+        revoked_ = std::move(revoked);
+      }
+      if (more)
+        for (auto& [rank, hosted] : hosts_) hosted.host->keys_revoked();
     }
     co_await sleep_for(loop_, options_.lease / 4);
   }
@@ -393,6 +433,13 @@ std::vector<RankId> Node::ranks() const {
 RankHost* Node::host(RankId rank) {
   auto it = hosts_.find(rank);
   return it == hosts_.end() || !it->second.serving ? nullptr : it->second.host.get();
+}
+
+bool Node::connect_inside(RankId rank, const net::Identity& identity, net::ConnectFn& done) {
+  if (!host(rank)) return false;
+  net::Address address{net::Address::local, fmt::format("rank-{}", rank), 0};
+  inside_.connect(address, identity, std::move(done));
+  return true;
 }
 
 Task<std::vector<HostStatus>> Node::status() {

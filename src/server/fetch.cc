@@ -1,6 +1,8 @@
 // Getting from the store what an operation lacks.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/fault.h"
 #include "events/ino_alloc.h"
 #include "server/rank.h"
@@ -111,7 +113,15 @@ Place Rank::is_root_of_other(Ino ino) const {
   if (const Bound* bound = state_.find_bound(ino)) return {Place::other, bound->rank, {}};
   auto forward = state_.forwards.find(ino);
   if (forward != state_.forwards.end()) return {Place::other, forward->second.to, {}};
-  if (is_hidden_dir(ino)) return {Place::other, rank_of_hidden_dir(ino), {}};
+  if (is_hidden_dir(ino)) {
+    RankId heir = rank_of_hidden_dir(ino);
+    if (!peers_) return {Place::other, heir, {}};
+    heir = peers_->heir(heir);
+    const std::vector<RankId> ranks = peers_->ranks();
+    const bool exists = std::find(ranks.begin(), ranks.end(), heir) != ranks.end();
+    // Of this rank, which is about to go, or of one that nobody has named an heir of.
+    return {Place::other, exists && heir != options_.rank ? heir : kNobody, {}};
+  }
   if (ino == kRootIno) return {Place::other, ask_root(), {}};
   return {Place::absent};
 }

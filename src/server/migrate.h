@@ -44,6 +44,8 @@ class Migrations {
   void start(Ino root, RankId to, MoveFn done, bool hidden = false);
   // nullopt: it is not this rank's, or not cached.
   std::optional<MovePlan> plan(Ino root) const;
+  // Whether start() would begin, and what would go along; nothing is changed. Errors: start()'s.
+  void weigh(Ino root, RankId to, std::move_only_function<void(Result<MovePlan>)> done);
   // Whether requests that touch this directory have to wait; for what.
   std::optional<Need> parks(const Dir& dir) const;
   bool is_frozen(const Dir& dir) const { return parks(dir).has_value(); }
@@ -53,6 +55,8 @@ class Migrations {
   void peer_down(RankId rank);
   // The rank serves again: what the journal has left open goes on.
   void recovered();
+  // The rank is to go: it takes nothing any more.
+  void leave() { leaving_ = true; }
   // The rank ends: what is not committed is given up. Takes nothing on any more.
   void stop();
   bool idle() const { return exports_.empty() && imports_.empty(); }
@@ -103,6 +107,7 @@ class Migrations {
 
   // -- migrate_export.cc --
   Task<void> start_task(Ino root, RankId to, MoveFn done, bool hidden);
+  Task<void> weigh_task(Ino root, RankId to, std::move_only_function<void(Result<MovePlan>)> done);
   Result<void> may_export(Ino root, RankId to, bool hidden, const Place& place) const;
   void begin(Ino root, RankId to, MoveFn done);
   void feed(const ProtocolId& id, const migration::ExportInput& input);
@@ -147,6 +152,7 @@ class Migrations {
   uint64_t next_number_ = 1;
   std::set<Ino> pins_;  // to be looked at
   bool pinning_ = false;
+  bool leaving_ = false;
   bool stopping_ = false;
   std::shared_ptr<bool> alive_;
 };

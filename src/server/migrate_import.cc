@@ -15,7 +15,7 @@ using migration::ImportPhase;
 void Migrations::offered(RankId from, const msg::MigrateOffer& offer) {
   if (imports_.contains(offer.id)) return;
   migration::Willingness willingness;
-  willingness.leaving = stopping_;
+  willingness.leaving = stopping_ || leaving_;
   willingness.full = core_.cache().usage().bytes + offer.bytes > core_.options().memory_limit;
   willingness.throttled = core_.is_throttled();
   const auto& state = core_.state();
@@ -156,6 +156,7 @@ void Migrations::absorb(Importing& i) {
     for (const msg::SessionItem& item : i.final->sessions)
       for (const HoldCount& hold : item.holds) core_.add_hold(hold.ino, item.session, hold.count);
   open_gate(i);
+  if (is_orphans_dir(i.root)) core_.rank().adopt_orphans(i.root);
   for (Ino dir : pins) pinned(dir);
 }
 
