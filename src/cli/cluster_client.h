@@ -37,6 +37,8 @@ class ClusterClient {
   }
   // In order.
   std::vector<RankId> ranks() const { return finder_->map().ranks; }
+  // With the role `control`.
+  void dial(RankId rank, net::ConnectFn done) { finder_->dial_control(rank, std::move(done)); }
   Result<nlohmann::json> ask(RankId rank, const nlohmann::json& request, Nanos limit);
   // As root: whoever may open the volume's sockets is its operator.
   Result<Reply> call(Args args, Nanos limit);

@@ -90,6 +90,7 @@ Result<node::NodeOptions> Hosting::node_options(bool standby) {
   o.ranks = options_.ranks;
   o.standby = standby;
   o.lease = options_.lease;
+  o.balance = options_.balance;
   TRY_ASSIGN(o.secret, node::volume_key(options_.volume));
   o.log = options_.log;
   return o;

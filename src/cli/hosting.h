@@ -19,6 +19,7 @@ struct HostingOptions {
   std::vector<net::Address> listen;  // empty: a socket in the volume
   size_t ranks = 1;
   bool rejoin = true;  // as another node, when the ranks were taken
+  bool balance = false;
   Nanos lease = 2 * kSecond;
   Settings settings;
   std::function<void(const std::string&)> log;            // any thread

@@ -154,6 +154,8 @@ void add_serve(CLI::App& app) {
                    "unix:PATH or tcp:ADDRESS:PORT, may be given again (a socket in VOLUME)")
       ->type_name("ADDRESS");
   command->add_flag("--standby", args->options.standby, "run none, and take the first to be left");
+  command->add_flag("--balance", args->options.hosting.balance,
+                    "move busy subtrees to ranks that have less to do");
   command->add_flag("--no-rejoin", args->no_rejoin,
                     "when another process has taken its ranks: end with exit code 3");
   command->add_option("--lease", args->lease, "silence after which a process counts as dead (2s)")

@@ -9,6 +9,7 @@
 #include "cli/cluster_client.h"
 #include "cli/command.h"
 #include "cli/status_socket.h"
+#include "node/balance.h"
 #include "server/migrate.h"
 
 namespace graftfs::cli {
@@ -20,7 +21,7 @@ constexpr Nanos kAnswerLimit = 10 * kSecond;
 constexpr Nanos kTryAgain = 50 * kMillisecond;
 
 struct Arguments {
-  std::string target, rank, wait = "30s";
+  std::string target, rank, wait = "30s", window = "5s";
   bool json = false, dry_run = false, hidden = false;
 };
 
@@ -240,6 +241,45 @@ Result<int> set_pin(const Arguments& a, const std::string& value) {
   return 0;
 }
 
+// One decision, with two windows: the first only begins to count.
+Result<int> balance(const Arguments& a) {
+  auto window = parse_duration(a.window);
+  if (!window || *window <= 0)
+    return fail(EINVAL, fmt::format("--window: '{}' is not a time", a.window));
+  TRY_ASSIGN(std::string volume, volume_of(a.target));
+  TRY_ASSIGN(auto cluster, ClusterClient::open(volume));
+  auto dial = [&](RankId rank, net::ConnectFn done) { cluster->dial(rank, std::move(done)); };
+  auto ask = [&]() -> Result<std::vector<node::RankLoad>> {
+    std::string silent;
+    std::vector<RankId> ranks = cluster->ranks();
+    node::DialRankFn connect = dial;
+    auto loads = cluster->wait(
+        node::ask_loads(cluster->loop(), std::move(ranks), std::move(connect), silent));
+    if (!silent.empty()) return fail(EHOSTDOWN, silent);
+    return loads;
+  };
+  TRY(ask());
+  cluster->wait(pause(cluster->loop(), *window));
+  TRY_ASSIGN(std::vector<node::RankLoad> loads, ask());
+  node::BalanceOptions options;
+  options.windows = 1;  // a person has waited
+  node::BalanceState state;
+  node::BalanceDecision decision = node::decide(loads, options, state);
+  for (const std::string& reason : decision.reasons) fmt::print("{}\n", reason);
+  if (!decision.move) return 0;
+  const node::BalanceMove& move = *decision.move;
+  if (a.dry_run) {
+    fmt::print("So {} would go from rank {} to rank {}; nothing was moved.\n", move.path, move.from,
+               move.to);
+    return 0;
+  }
+  node::BalanceMove made = move;
+  node::DialRankFn connect = dial;
+  TRY(cluster->wait(node::make_move(cluster->loop(), std::move(made), std::move(connect))));
+  fmt::print("{} is at rank {} now.\n", move.path, move.to);
+  return 0;
+}
+
 }  // namespace
 
 void add_subtree(CLI::App& app) {
@@ -299,6 +339,16 @@ void add_subtree(CLI::App& app) {
                                 "  setfattr -x graftfs.pin /mnt/projects           # the same\n");
   add_path(unpin);
   on_run(unpin, [args] { return set_pin(*args, "-1"); });
+
+  CLI::App* balancing = add_command(*group, "balance", "Look whether a subtree should be elsewhere",
+                                    "  graftfs subtree balance /srv/v --dry-run\n"
+                                    "  graftfs subtree balance /mnt --window 30s\n"
+                                    "\n'graftfs serve --balance' does it all the time.\n");
+  balancing->add_option("VOLUME", args->target, "the volume's directory, or where it is mounted")
+      ->required();
+  balancing->add_flag("--dry-run", args->dry_run, "only explain");
+  balancing->add_option("--window", args->window, "for how long to look (5s)")->type_name("TIME");
+  on_run(balancing, [args] { return balance(*args); });
 }
 
 }  // namespace graftfs::cli

@@ -1,13 +1,21 @@
 #include "node/control.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/fault.h"
+#include "server/authority.h"
 #include "server/migrate.h"
+#include "server/rank_core.h"
 
 namespace graftfs::node {
 
 using nlohmann::json;
+
+namespace {
+constexpr double kWorthNaming = 0.02;  // of all that happens
+constexpr size_t kMostNamed = 64;
+}  // namespace
 
 struct Controls::Line final : net::ConnectionEvents {
   Line(Controls& c, uint64_t line_id, std::unique_ptr<net::Connection> connected)
@@ -60,6 +68,7 @@ void Controls::ask(const json& request, Answer answer) {
   const json what = request.value("ask", json());
   if (rank_.failed()) return answer(fail(EIO, "this rank has failed; see its log"));
   if (what == "subtrees") return answer(subtrees());
+  if (what == "load") return answer(load());
   if (what != "move" && what != "weigh")
     return answer(fail(EINVAL, "this version does not know what it is asked"));
   const json root = request.value("root", json()), to = request.value("to", json());
@@ -111,6 +120,62 @@ json Controls::subtrees() {
     all.push_back(std::move(s));
   }
   return {{"rank", rank_.id().v}, {"subtrees", std::move(all)}};
+}
+
+// The directories below which most happens. What lies around or in a pinned one is pinned with it,
+// and what has something in it or around it that came a moment ago came then.
+json Controls::load() {
+  Migrations& migrations = rank_.migrations();
+  const Nanos now = rank_.executor().now();
+  const Heat::Window window = migrations.heat().take(now);
+  const Cache& cache = rank_.cache();
+  std::map<Ino, double> below;
+  double total = 0;
+  for (const auto& [ino, count] : window.counts) {
+    total += count;
+    const Dir* dir = cache.find_dir(Ino{ino});
+    if (!dir || is_hidden_dir(import_of(rank_.state(), *dir))) continue;
+    for (const Dir* d = dir; d && !d->is_foreign(); d = d->parent) {
+      below[d->ino()] += count;
+      if (rank_.state().is_root(d->ino())) break;
+    }
+  }
+  std::vector<const Dir*> pinned;
+  rank_.core().cache().for_each_dir([&](const Dir& dir) {
+    if (!dir.is_foreign() && dir.inode().extra && pin_of(dir.inode())) pinned.push_back(&dir);
+  });
+  std::vector<std::pair<double, Ino>> hottest;
+  for (const auto& [ino, count] : below)
+    if (ino != kRootIno && count >= kWorthNaming * total) hottest.emplace_back(count, ino);
+  std::sort(hottest.begin(), hottest.end(), std::greater<>());
+  if (hottest.size() > kMostNamed) hottest.resize(kMostNamed);
+  auto touches = [](const Dir& a, const Dir& b) {
+    return Cache::is_below(&a, &b) || Cache::is_below(&b, &a);
+  };
+  const double seconds = window.seconds > 0 ? window.seconds : 1;
+  json all = json::array();
+  for (const auto& [count, ino] : hottest) {
+    const Dir& dir = *cache.find_dir(ino);
+    bool is_pinned = false;
+    for (const Dir* p : pinned) is_pinned = is_pinned || touches(dir, *p);
+    double here_for = -1;
+    for (const auto& [root, when] : migrations.arrivals()) {
+      const Dir* came = cache.find_dir(root);
+      const double age = static_cast<double>(now - when) / kSecond;
+      if (came && !came->is_foreign() && touches(dir, *came) && (here_for < 0 || age < here_for))
+        here_for = age;
+    }
+    all.push_back({{"root", ino.v},
+                   {"path", full_path(rank_.state(), dir)},
+                   {"load", count / seconds},
+                   {"pinned", is_pinned},
+                   {"here_for_s", here_for}});
+  }
+  return {{"rank", rank_.id().v},
+          {"seconds", window.seconds},
+          {"load", window.seconds > 0 ? total / seconds : 0},
+          {"takes", !migrations.is_leaving()},
+          {"subtrees", std::move(all)}};
 }
 
 }  // namespace graftfs::node

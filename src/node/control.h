@@ -20,6 +20,7 @@ namespace graftfs::node {
 //
 //   {"ask": "subtrees"}                          what this rank serves, and where that ends
 //   {"ask": "weigh", "root": INO, "to": RANK}    what would go along, or why it cannot
+//   {"ask": "load"}                              accesses since it was asked last, and of what
 //   {"ask": "move", "root": INO, "to": RANK}     answered when it is done
 class Controls {
  public:
@@ -37,6 +38,7 @@ class Controls {
   void drop(Line& line);
   void ask(const nlohmann::json& request, Answer answer);
   nlohmann::json subtrees();
+  nlohmann::json load();
 
   Rank& rank_;
   uint64_t last_line_ = 0;

@@ -7,6 +7,7 @@
 
 #include "base/fault.h"
 #include "net/keys.h"
+#include "node/balance.h"
 #include "store/fence.h"
 
 namespace graftfs::node {
@@ -40,7 +41,8 @@ Node::Node(EventLoop& loop, BlockingPool& pool, std::shared_ptr<LocalVolume> vol
       options_(std::move(options)),
       id_(random_id()),
       machine_(this_machine()),
-      inside_(hub_, loop) {
+      inside_(hub_, loop),
+      outside_(loop) {
   if (!options_.clock) options_.clock = boot_time;
 }
 
@@ -87,6 +89,7 @@ Task<Result<void>> Node::start() {
   publish();
   tasks_.spawn(beats_->run());
   tasks_.spawn(read_revoked());
+  if (options_.balance) keep_balance();
   co_return Result<void>{};
 }
 
@@ -304,8 +307,11 @@ Task<void> Node::take_orphan(RankId rank, OwnOptions own) {
   // Without a proof of death nobody is disturbed.
   const int tries = own.mode == OwnMode::if_free ? kProofTries : 1;
   const cluster::TableRank* line = beats_->table().find(rank);
-  const bool died = line && line->node != 0;
-  const bool has_others = !ranks().empty();
+  const cluster::NodeId dead = line ? line->node : 0;
+  // A standby goes on with all that one node has left.
+  const bool has_others = std::any_of(hosts_.begin(), hosts_.end(), [&](const auto& h) {
+    return h.second.serving && h.second.from != dead;
+  });
   for (int i = 0; i < tries && !stopping_; ++i) {
     Result<void> taken = co_await take(rank, own);
     if (taken) {
@@ -313,7 +319,8 @@ Task<void> Node::take_orphan(RankId rank, OwnOptions own) {
       vacant_since_.erase(rank);
       not_before_.erase(rank);
       // The second ending of a takeover: in the background it becomes a part of this node's own.
-      if (died && has_others && options_.retire_taken) {
+      hosts_[rank].from = dead;
+      if (dead != 0 && has_others && options_.retire_taken) {
         std::function<Result<bool>(cluster::Table&)> leave =
             [rank](cluster::Table& table) -> Result<bool> { return table.leave(rank).has_value(); };
         (void)co_await beats_->change_table(leave);
@@ -433,6 +440,44 @@ std::vector<RankId> Node::ranks() const {
 RankHost* Node::host(RankId rank) {
   auto it = hosts_.find(rank);
   return it == hosts_.end() || !it->second.serving ? nullptr : it->second.host.get();
+}
+
+void Node::keep_balance() {
+  BalancingOptions balancing;
+  balancing.window = options_.balance_window;
+  balancing.is_mine = [this] { return !stopping_ && host(beats_->table().root); };
+  balancing.ranks = [this] {
+    std::vector<RankId> all;
+    for (const auto& [rank, line] : beats_->table().ranks)
+      if (line.state == cluster::RankState::serving && beats_->node_of(rank)) all.push_back(rank);
+    return all;
+  };
+  balancing.dial = [this](RankId rank, net::ConnectFn done) {
+    dial_control(rank, std::move(done));
+  };
+  balancing.log = [this](const std::string& line) { say(line); };
+  tasks_.spawn(node::keep_balance(loop_, std::move(balancing)));
+}
+
+void Node::dial_control(RankId rank, net::ConnectFn done) {
+  net::Identity me;
+  me.role = net::Role::control;
+  me.volume = options_.rank.volume;
+  me.id = id_;
+  me.secret = options_.secret;
+  if (connect_inside(rank, me, done)) return;
+  const cluster::NodeRecord* node = beats_->node_of(rank);
+  auto known = node ? node->addresses.find(rank) : decltype(node->addresses.find(rank)){};
+  if (node && known != node->addresses.end()) {
+    for (const std::string& text : known->second) {
+      auto address = net::parse_address(text);
+      if (address && address->kind != net::Address::local)
+        return outside_.connect(*address, std::move(me), std::move(done));
+    }
+  }
+  loop_.post([done = std::move(done), rank]() mutable {
+    done(fail(EHOSTUNREACH, fmt::format("rank {} is served by nobody", rank)));
+  });
 }
 
 bool Node::connect_inside(RankId rank, const net::Identity& identity, net::ConnectFn& done) {

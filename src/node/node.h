@@ -20,6 +20,8 @@ struct NodeOptions {
   bool standby = false;              // run none, and take the first that somebody leaves
   // What is taken from a dead node beside ranks of its own is handed over to those, and goes.
   bool retire_taken = true;
+  bool balance = false;  // while this node serves /
+  Nanos balance_window = 10 * kSecond;
   Nanos lease = 2 * kSecond;
   std::string secret;                           // the volume's key; empty: no tcp
   std::function<void(const std::string&)> log;  // any thread
@@ -62,6 +64,7 @@ class Node {
     std::unique_ptr<RankHost> host;
     bool serving = false;
     bool handing_over = false;
+    cluster::NodeId from = 0;  // the dead node that it was taken from
   };
   Task<Result<void>> take(RankId rank, OwnOptions own);
   Task<void> take_orphan(RankId rank, OwnOptions own);
@@ -76,6 +79,8 @@ class Node {
     if (options_.log) options_.log(line);
   }
   Task<void> read_revoked();
+  void dial_control(RankId rank, net::ConnectFn done);
+  void keep_balance();
 
   EventLoop& loop_;
   BlockingPool& pool_;
@@ -85,6 +90,7 @@ class Node {
   std::string machine_;
   net::LocalHub hub_;
   net::LocalTransport inside_;
+  net::SocketTransport outside_;
   std::unique_ptr<LocalStore> store_;
   std::unique_ptr<cluster::Beats> beats_;
   std::map<RankId, Hosted> hosts_;

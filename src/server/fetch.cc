@@ -5,6 +5,7 @@
 
 #include "base/fault.h"
 #include "events/ino_alloc.h"
+#include "server/migrate.h"
 #include "server/rank.h"
 
 namespace graftfs {
@@ -34,6 +35,11 @@ class Pin {
 bool is_child(const Cache& cache, const Dir& dir, const DirHeader& child) {
   const Dentry* e = cache.find_entry(dir, child.at.name);
   return e && e->kind == EntryKind::dir_link && e->ino == child.inode.ino;
+}
+
+// A pin that could not be followed before the directory left the memory.
+void note_pin(Migrations& migrations, const DirHeader& header) {
+  if (header.inode.extra && pin_of(header.inode)) migrations.pinned(header.inode.ino);
 }
 
 }  // namespace
@@ -221,6 +227,7 @@ Task<Result<Place>> Rank::hang(std::vector<DirHeader> way) {
     Dir* d = cache_.find_dir(ino);
     if (d && d->is_foreign()) co_return Place{Place::other, d->foreign, {}};
     cache_.merge_header(header);
+    note_pin(*migrations_, header);
   }
   co_return Place{Place::ours};
 }
@@ -309,8 +316,9 @@ Task<Result<bool>> Rank::fetch_range(Ino ino, NameHash from) {
         if (!headers[i] || cache_.find_dir(children[i])) continue;
         CO_TRY_ASSIGN(DirHeader header, decode_dir_header(children[i], *headers[i]));
         // With other ranks about, the header may be older than they know, and the child not ours.
-        if (header.at.parent == ino && (is_alone() || is_child(cache_, *d, header)))
-          cache_.merge_header(header);
+        if (header.at.parent != ino || (!is_alone() && !is_child(cache_, *d, header))) continue;
+        cache_.merge_header(header);
+        note_pin(*migrations_, header);
       }
       co_return true;
     }

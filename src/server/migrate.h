@@ -11,6 +11,7 @@
 #include "migration/copy.h"
 #include "migration/exporter.h"
 #include "migration/importer.h"
+#include "server/heat.h"
 #include "server/rank_core.h"
 
 namespace graftfs {
@@ -49,6 +50,10 @@ class Migrations {
   // Whether requests that touch this directory have to wait; for what.
   std::optional<Need> parks(const Dir& dir) const;
   bool is_frozen(const Dir& dir) const { return parks(dir).has_value(); }
+  Heat& heat() { return heat_; }
+  // When subtrees came to this rank that did so since its start.
+  const std::map<Ino, Nanos>& arrivals() const { return arrivals_; }
+  bool is_leaving() const { return leaving_ || stopping_; }
   // The directory may have a pin: if it is to be elsewhere it is moved there, as soon as it can be.
   void pinned(Ino dir);
   void peer_up(RankId rank);
@@ -153,6 +158,8 @@ class Migrations {
   std::set<Ino> pins_;  // to be looked at
   bool pinning_ = false;
   bool leaving_ = false;
+  Heat heat_;
+  std::map<Ino, Nanos> arrivals_;
   bool stopping_ = false;
   std::shared_ptr<bool> alive_;
 };

@@ -1,4 +1,6 @@
 // The rank that takes a subtree.
+#include <algorithm>
+
 #include "base/fault.h"
 #include "events/import.h"
 #include "events/migration.h"
@@ -11,6 +13,10 @@ namespace graftfs {
 using migration::ImportAction;
 using migration::ImportInput;
 using migration::ImportPhase;
+
+namespace {
+constexpr size_t kArrivals = 1024;  // remembered
+}
 
 void Migrations::offered(RankId from, const msg::MigrateOffer& offer) {
   if (imports_.contains(offer.id)) return;
@@ -147,6 +153,11 @@ void Migrations::absorb(Importing& i) {
   ByteWriter w(payload);
   encode_import_end(w, i.id, true);
   i.end = core_.log_event(EventType::import_end, payload);
+  arrivals_[i.root] = core_.executor().now();
+  if (arrivals_.size() > kArrivals)
+    arrivals_.erase(
+        std::min_element(arrivals_.begin(), arrivals_.end(),
+                         [](const auto& a, const auto& b) { return a.second < b.second; }));
   // What of ours hung in it hangs in what is ours now.
   for (Ino bound : i.bounds) {
     Dir* dir = cache.find_dir(bound);

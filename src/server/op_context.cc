@@ -64,6 +64,7 @@ const msg::IntentValue* Prepared::find(msg::IntentKind kind) const {
 
 void OpContext::shows(const Dir& dir) {
   if (is_orphans_dir(dir.ino())) return;
+  rank_.migrations_->heat().touch(dir.ino());
   if (rank_.options_.durability == Durability::strict) {
     show_durable_ = std::max(show_durable_, dir.last_lsn);
     return;

@@ -161,6 +161,28 @@ TEST_F(RanksOf, APinIsAnExtendedAttributeAndMovesItsDirectory) {
   EXPECT_EQ(read(dir + "/file"), "text");
 }
 
+// How much load this machine makes of it is its own business: that it looks, says what it sees and
+// changes nothing is not.
+TEST_F(RanksOf, TheBalancerExplainsItself) {
+  Serving server(volume_, "--ranks 2 --balance", log_, kLease);
+  ASSERT_TRUE(until([&] { return server_of(0) == server.pid() && server_of(1) == server.pid(); }));
+  mount("/a");
+  const std::string a = dir_ + "/a";
+  for (const char* dir : {"/d0", "/d1", "/d2"}) fs::create_directory(a + dir);
+  std::atomic<bool> ending = false;
+  std::thread busy([&] {
+    for (int i = 0; !ending; ++i) write(fmt::format("{}/d{}/f{}", a, i % 3, i), "text");
+  });
+  auto looked = run("subtree balance " + volume_ + " --dry-run --window 2s");
+  ending = true;
+  busy.join();
+  EXPECT_EQ(looked.code, 0) << looked.text;
+  EXPECT_THAT(looked.text, HasSubstr("Rank 0 has the most to do"));
+  EXPECT_THAT(looked.text, HasSubstr("and rank 1 the least, 0;"));
+  EXPECT_EQ(subtrees().size(), 1u);
+  expect_refused("subtree balance " + volume_ + " --window 0s", "--window");
+}
+
 // A mount hosts the ranks by itself where nobody serves the volume; others find them there.
 TEST_F(RanksOf, AMountHostsSeveralRanks) {
   mount("/a", "--ranks 2");
