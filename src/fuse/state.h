@@ -126,6 +126,8 @@ class State : public std::enable_shared_from_this<State> {
   void lost_last_name(const Reply& reply);
   // A write cleared bits that the kernel still shows.
   void mode_changed(Ino ino);
+  // The kernel is to ask again.
+  void attributes_changed(Ino ino);
 
   void set_shut_down() { shut_down_ = true; }
 
