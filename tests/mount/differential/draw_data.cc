@@ -80,6 +80,7 @@ Step draw_seek(Draw& d) {
             if (fstat(c.fds[slot], &st) == 0 && !S_ISREG(st.st_mode)) return std::string("-");
             const off_t at = lseek(c.fds[slot], offset, whence);
             // What is allocated and not written may be called data or a hole.
+            if (whence >= SEEK_DATA) lseek(c.fds[slot], 0, SEEK_SET);
             const bool either = whence >= SEEK_DATA && offset >= 0 && offset < st.st_size;
             return either && (at >= 0 || errno == ENXIO) ? "-" : outcome_value(at);
           }};
