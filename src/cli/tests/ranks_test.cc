@@ -298,5 +298,48 @@ TEST_F(RanksOf, ARankIsRemovedUnderLoadAndItsNumberIsNotUsedAgain) {
   expect_clean();
 }
 
+// Whoever takes a rank that was about to go goes on with that, wherever the one before has died.
+TEST_F(RanksOf, ARankWhoseProcessDiesAsItLeavesGoesOnToLeave) {
+  const std::string a = dir_ + "/a";
+  int number = 1;  // of the rank that goes
+  for (const char* point :
+       {"cluster.retire.begin", "migration.export.frozen", "migration.export.export_durable",
+        "cluster.retire.exported", "cluster.retire.gone", "cluster.retire.disowned"}) {
+    ::setenv("GRAFTFS_KILL", point, 1);
+    auto doomed = std::make_unique<Serving>(volume_, "--ranks 2", log_, "1s");
+    ::unsetenv("GRAFTFS_KILL");
+    ASSERT_TRUE(until([&] { return server_of(number) == doomed->pid(); })) << point;
+    mount("/a");
+    const std::string dir = fmt::format("{}/dir{}", a, number);
+    fs::create_directory(dir);
+    // The points of a migration are passed only by the rank that leaves: it has its hidden
+    // directories to hand over.
+    if (std::string_view(point).starts_with("cluster")) {
+      auto moved = run(fmt::format("subtree move {} {}", dir, number));
+      ASSERT_EQ(moved.code, 0) << point << moved.text;
+    }
+    for (int i = 0; i < 10; ++i) ASSERT_TRUE(write(fmt::format("{}/f{}", dir, i), point));
+    for (int i = 0; i < 5; ++i)
+      fs::create_hard_link(fmt::format("{}/f{}", dir, i), dir + fmt::format("/l{}", i));
+    run(fmt::format("rank remove {} {} --wait 0s", volume_, number));
+    EXPECT_EQ(doomed->wait(), 128 + SIGKILL) << point;
+    Serving next(volume_, "", log_, "1s");
+    ASSERT_TRUE(until([&] { return server_of(0) == next.pid() && ranks() == 1; }, 90))
+        << point << run("rank list " + volume_).text;
+    for (int i = 0; i < 10; ++i) EXPECT_EQ(read(fmt::format("{}/f{}", dir, i)), point);
+    for (int i = 0; i < 5; ++i) {
+      EXPECT_EQ(fs::hard_link_count(fmt::format("{}/f{}", dir, i)), 2u) << point;
+      EXPECT_TRUE(fs::remove(fmt::format("{}/f{}", dir, i)));
+      EXPECT_TRUE(fs::remove(fmt::format("{}/l{}", dir, i)));
+    }
+    EXPECT_EQ(run("umount " + a).code, 0);
+    next.signal(SIGTERM);
+    EXPECT_EQ(next.wait(), 0);
+    auto checked = run("fsck " + volume_);
+    ASSERT_EQ(checked.code, 0) << point << ": " << checked.text;
+    number++;
+  }
+}
+
 }  // namespace
 }  // namespace graftfs::cli
