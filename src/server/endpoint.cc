@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "base/fault.h"
+#include "server/holds.h"
+#include "server/locks.h"
 #include "server/rank_core.h"
 
 namespace graftfs {
@@ -20,7 +22,8 @@ bool changes_something(const Args& args) {
       std::holds_alternative<OpenArgs>(args) || std::holds_alternative<ReleaseArgs>(args) ||
       std::holds_alternative<ReaddirArgs>(args) || std::holds_alternative<GetxattrArgs>(args) ||
       std::holds_alternative<ListxattrArgs>(args) || std::holds_alternative<AccessArgs>(args) ||
-      std::holds_alternative<StatfsArgs>(args) || std::holds_alternative<SyncArgs>(args));
+      std::holds_alternative<StatfsArgs>(args) || std::holds_alternative<SyncArgs>(args) ||
+      std::holds_alternative<LockArgs>(args));
 }
 
 // What a read-only key may not do although the request reads.
@@ -132,7 +135,11 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
   if (!known) rank_.open_session(line.session);
   // What it held may have been in the memory of an owner before, or belong to answers that it did
   // not get: what it names counts.
-  if (known) rank_.core().set_holds(line.session, attach.holds);
+  // At its first visit it does not know yet what came here with a subtree.
+  if (known && attach.known) {
+    rank_.core().set_holds(line.session, attach.holds);
+    rank_.locks().claim(line.session, attach.locks);
+  }
   answer.kept = same_life ? rank_.journal().appended() : rank_.recovered().last;
   answer.window = window_;
   const SessionId session = line.session;
@@ -142,7 +149,9 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
   const Lsn opened = known ? Lsn{} : rank_.journal().appended();
   rank_.say_when(opened, [this, alive = alive_, id = line.id, answer]() mutable {
     Line* line = *alive ? find(id) : nullptr;
-    if (line) tell(*line, std::move(answer));
+    if (!line) return;
+    tell(*line, std::move(answer));
+    rank_.hold_queries().attached(line->session);
   });
 }
 
@@ -186,6 +195,10 @@ void Endpoint::evict(SessionId session, const std::string& why) {
   drop(*line, {});
 }
 
+void Endpoint::disconnect(SessionId session, const std::string& why) {
+  if (Line* line = line_of(session)) drop(*line, why);
+}
+
 Nanos Endpoint::heard(SessionId session) const {
   auto it = heard_.find(session);
   return it == heard_.end() ? since_ : it->second;
@@ -209,7 +222,10 @@ void Endpoint::sweep() {
 void Endpoint::call(Line& line, msg::Call call) {
   if (++line.in_flight > options_.in_flight)
     return drop(line, fmt::format("has more than {} requests under way", options_.in_flight));
-  if (window_ && !call.resent) {
+  // What others had locked they are still to claim.
+  const auto* lock = std::get_if<LockArgs>(&call.request.args);
+  const bool takes = lock && (lock->op == LockOp::set || lock->op == LockOp::wait);
+  if (window_ && (!call.resent || takes)) {
     MARK("endpoint.waits_for_window");
     line.waiting.push_back(std::move(call));
     return;
@@ -276,10 +292,10 @@ void Endpoint::other(Line& line, Message message) {
                         if (line) tell(*line, msg::Found{number, home});
                       });
   }
-  if (std::holds_alternative<msg::Recalled>(body) ||
-      std::holds_alternative<msg::DataRecalled>(body) ||
-      std::holds_alternative<msg::HoldAnswer>(body))
+  if (std::holds_alternative<msg::Recalled>(body))
     return rank_.leases().receive(line.session, std::move(message));
+  if (auto* answer = std::get_if<msg::HoldAnswer>(&body))
+    return rank_.hold_queries().receive(line.session, *answer);
   drop(line, fmt::format("says {}, which is not a client's to say", message_name(body)));
 }
 

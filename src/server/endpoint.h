@@ -38,8 +38,11 @@ class Endpoint final : public SessionLines {
   bool in_window() const { return window_; }
 
   bool send(SessionId session, Body body) override;
+  bool connected(SessionId session) const override { return attached_.contains(session); }
   void evict(SessionId session, const std::string& why) override;
+  void disconnect(SessionId session, const std::string& why) override;
   Nanos heard(SessionId session) const override;
+  Nanos lease() const override { return options_.lease; }
 
  private:
   struct Line;

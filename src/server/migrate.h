@@ -46,6 +46,8 @@ class Migrations {
   std::optional<MovePlan> plan(Ino root) const;
   // Whether requests that touch this directory have to wait; for what.
   std::optional<Need> parks(const Dir& dir) const;
+  // The directory is being copied to another rank: nobody may keep what is told of it.
+  bool gives_away(const Dir& dir) const;
   bool is_frozen(const Dir& dir) const { return parks(dir).has_value(); }
   // The directory may have a pin: if it is to be elsewhere it is moved there, as soon as it can be.
   void pinned(Ino dir);
@@ -71,6 +73,7 @@ class Migrations {
     bool frozen = false;
     bool recalled = false;
     std::vector<std::pair<Ino, SessionId>> handed_over;  // holds
+    std::vector<Ino> locked;                             // inodes whose locks go along
     std::vector<SessionId> sessions;
     std::deque<migration::ExportInput> inputs;
     bool stepping = false;
