@@ -141,7 +141,7 @@ function(graftfs_module name)
   endif()
 endfunction()
 
-# graftfs_test(NAME [WHOLE] [MOUNT] [SERIAL] [TIMEOUT seconds] [DEPS module...]
+# graftfs_test(NAME [WHOLE] [MOUNT] [SERIAL] [REAL] [TIMEOUT seconds] [DEPS module...]
 #              [LIBS target...] SOURCES file...)
 #
 # A GoogleTest program; every TEST is one ctest, NAME.Suite.Test.
@@ -150,13 +150,15 @@ endfunction()
 # MOUNT:  the tests mount something; at most one such test runs at a time
 #         (label "mount").
 # SERIAL: the tests measure time; nothing else runs beside them (label "timing").
+# REAL:   the tests depend on real processes, threads or clocks (label "real", which those of
+#         MOUNT and SERIAL have, too): tools/test gives them a second try, alone.
 # GRAFTFS_BUILD is set to the build tree when they run, for those that run the
 # command line itself.
 function(graftfs_test name)
   if(NOT GRAFTFS_TESTS)
     return()
   endif()
-  cmake_parse_arguments(T "WHOLE;MOUNT;SERIAL" "TIMEOUT" "DEPS;LIBS;SOURCES" ${ARGN})
+  cmake_parse_arguments(T "WHOLE;MOUNT;SERIAL;REAL" "TIMEOUT" "DEPS;LIBS;SOURCES" ${ARGN})
   graftfs_need_modules("test '${name}'" ${T_DEPS})
   add_executable(${name} ${T_SOURCES})
   list(TRANSFORM T_DEPS PREPEND graftfs_)
@@ -171,10 +173,20 @@ function(graftfs_test name)
   if(T_SERIAL)
     list(APPEND properties RUN_SERIAL TRUE)
   endif()
+  set(labels)
   if(T_SERIAL)
-    list(APPEND properties LABELS timing)
-  elseif(T_MOUNT)
-    list(APPEND properties LABELS mount)
+    list(APPEND labels timing)
+  endif()
+  if(T_MOUNT)
+    list(APPEND labels mount)
+  endif()
+  if(T_SERIAL OR T_MOUNT OR T_REAL)
+    list(APPEND labels real)
+  endif()
+  if(labels)
+    # A list of labels survives neither the list of properties nor gtest_discover_tests.
+    list(JOIN labels "\\;" labels)
+    list(APPEND properties LABELS "${labels}")
   endif()
   if(T_WHOLE)
     add_test(NAME ${name} COMMAND ${name})
@@ -198,6 +210,9 @@ function(graftfs_fuzzer name)
     add_executable(${name} EXCLUDE_FROM_ALL ${F_SOURCES})
     list(TRANSFORM F_DEPS PREPEND graftfs_)
     target_link_libraries(${name} PRIVATE ${F_DEPS} ${F_LIBS})
+    # For fuzzers that compile sources of their module instead of linking all of it.
+    get_filename_component(module ${CMAKE_CURRENT_SOURCE_DIR} NAME)
+    target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/include/${module})
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzzers)
     add_dependencies(fuzzers ${name})

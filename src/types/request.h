@@ -38,7 +38,7 @@ enum SetattrValid : uint32_t {
   kSetAtimeNow = 1 << 6,  // with kSetAtime
   kSetMtimeNow = 1 << 7,  // with kSetMtime
   kSetCtime = 1 << 8,
-  kKillSuidgid = 1 << 9,  // clear suid (and sgid where it is executable by the group)
+  kKillSuidgid = 1 << 9,  // clear suid (and sgid, by Linux's rules)
 };
 struct SetattrArgs {
   Ino ino;
@@ -115,6 +115,7 @@ struct WroteArgs {
   uint64_t end = 0;     // 0: the size stays (punch hole, keep size)
   uint64_t blocks = 0;  // as the data store says
   bool kill_suidgid = false;
+  bool only_blocks = false;  // nothing was written: the data store corrects what was said before
 };
 // Data was read: updates atime as relatime does.
 struct ReadArgs {

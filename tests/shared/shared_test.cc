@@ -76,6 +76,15 @@ int run(const std::string& arguments) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+std::string output(const std::string& arguments) {
+  FILE* pipe = ::popen((program() + " " + arguments + " 2>&1").c_str(), "r");
+  std::string out;
+  char buffer[4096];
+  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) out.append(buffer, n);
+  ::pclose(pipe);
+  return out;
+}
+
 bool is_mount(const std::string& dir) {
   struct stat here, above;
   return ::stat(dir.c_str(), &here) == 0 && ::stat((dir + "/..").c_str(), &above) == 0 &&
@@ -121,6 +130,13 @@ class Shared : public ::testing::Test {
     fs::create_directory(b);
     ASSERT_EQ(run(fmt::format("format {}/v", dir_)), 0);
     server_ = std::make_unique<Process>(fmt::format("serve {}/v --lease 1s", dir_), log("serve"));
+    // Before that a mount would host the rank itself.
+    ASSERT_TRUE(until([&] {
+      std::string list = output(fmt::format("rank list {}/v --json", dir_));
+      std::erase_if(list, [](char c) { return std::isspace(static_cast<unsigned char>(c)); });
+      const size_t ranks = list.find("\"ranks\":");
+      return ranks != std::string::npos && list.find("\"alive\":true", ranks) != std::string::npos;
+    })) << text_of("serve");
     first_ = mount(a, "mount-a");
     second_ = mount(b, "mount-b");
   }
