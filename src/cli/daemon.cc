@@ -187,18 +187,25 @@ Result<void> Daemon::mount() {
   ClientOptions client;
   client.atime = s.atime && !s.read_only;
   MetadataService& service = rank_ ? static_cast<MetadataService&>(*rank_) : *router_;
+  client.locks = router_.get();
   client_ = std::make_unique<Client>(loop_, service, store_->data(), random_, client);
   MountOptions mount;
   mount.mountpoint = options_.mountpoint;
   mount.source = options_.volume;
   mount.read_only = s.read_only;
   mount.allow_other = s.allow_other;
-  // What others change has to be seen.
+  // What others change has to be seen (docs/decisions/012-nothing-kept-by-a-shared-kernel.md).
+  mount.shared = !rank_;
   mount.entry_timeout_s = mount.attr_timeout_s = rank_ ? s.kernel_cache : 0;
   mount.shut_down = [this](uint32_t flags, std::function<void(int)> done) {
     shut_down(flags, std::move(done));
   };
   TRY_ASSIGN(mount_, FuseMount::mount(loop_, *client_, std::move(mount)));
+  if (router_) {
+    router_->cache().caller_checks = true;  // default_permissions
+    router_->wanted_back = [this](Ino ino) { client_->give_back(ino); };
+    router_->refers_to = [this](Ino ino) { return mount_ && mount_->refers_to(ino); };
+  }
   mount_->on_unmounted([this] { tasks_.spawn(bring_down()); });
   return {};
 }

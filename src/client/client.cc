@@ -54,6 +54,8 @@ void Client::sync_all(Credentials cred, DataFn done) {
   tasks_.spawn(run_sync(std::move(cred), Ino{}, std::move(done)));
 }
 
+void Client::give_back(Ino ino) { tasks_.spawn(run_give_back(ino)); }
+
 bool Client::atime_due(const Stat& stat) const {
   if (!options_.atime) return false;
   constexpr int64_t kDay = 24 * 60 * 60;

@@ -35,8 +35,18 @@ struct CopyRange {
   uint64_t length = 0;
 };
 
+// What this client has locked, where others share the volume: the Router knows.
+class OwnLocks {
+ public:
+  virtual ~OwnLocks() = default;
+  // It has the right to write to the file for itself (LockKind::data), and its rank is not silent.
+  virtual bool may_write(Ino ino) = 0;
+  virtual bool has_lock(Ino ino, uint64_t owner, LockKind kind) const = 0;
+};
+
 struct ClientOptions {
-  bool atime = true;  // false: reads never change atime (noatime, a read-only mount)
+  bool atime = true;          // false: reads never change atime (noatime, a read-only mount)
+  OwnLocks* locks = nullptr;  // null: nobody else writes to the files
 };
 
 // One session with a metadata service, and the data path beside it. Data goes to the store
@@ -76,6 +86,11 @@ class Client {
   // syncfs(2).
   void sync_all(Credentials cred, DataFn done);
 
+  // Others want to write to the file: when what is under way here is done, they may.
+  void give_back(Ino ino);
+  bool has_lock(Ino ino, uint64_t owner, LockKind kind) const {
+    return options_.locks && options_.locks->has_lock(ino, owner, kind);
+  }
   // `fn` hears of files whose attributes changed after the change was answered: a sparse file that
   // was cut holds less than was said.
   void on_corrected(std::move_only_function<void(Ino)> fn) { on_corrected_ = std::move(fn); }
@@ -99,6 +114,10 @@ class Client {
   class Held;
 
   Promised<Reply> ask(Credentials cred, Args args);
+  // Others may write to it meanwhile; so its size is not known for long.
+  bool is_others(Ino ino) const { return options_.locks && !options_.locks->may_write(ino); }
+  Task<int> own(FileRef& file, const Credentials& cred);
+  Task<void> run_give_back(Ino ino);
   Task<int> load(FileRef& file, const Credentials& cred);
   Task<int> lock_for_end(FileRef& file, const Credentials& cred, uint64_t end, Held& held);
   Task<int> make_durable(const Credentials& cred, Ino ino);

@@ -76,15 +76,42 @@ Promised<Reply> Client::ask(Credentials cred, Args args) {
   return answer;
 }
 
+// With the size lock, exclusive: gets the right to write, where others may have it. 0 or an errno.
+Task<int> Client::own(FileRef& file, const Credentials& cred) {
+  if (!is_others(file.ino())) co_return 0;
+  MARK("client.data.asked");
+  LockRange whole{.ino = file.ino(), .exclusive = true, .kind = LockKind::data};
+  Args args = LockArgs{LockOp::wait, whole};
+  auto answer = ask(cred, std::move(args));
+  Reply reply = co_await answer;
+  KILL_POINT("client.data.granted");
+  file->known = false;
+  co_return reply.err;
+}
+
+// What was begun ends first, and its events are at the rank. An unlock of what it does not have
+// does no harm: the question may have come before the answer that grants it.
+Task<void> Client::run_give_back(Ino ino) {
+  FileRef file(*this, ino);
+  Held held;
+  co_await held.take(*file, true);
+  file->known = false;
+  LockRange whole{.ino = ino, .exclusive = true, .kind = LockKind::data};
+  Args args = LockArgs{LockOp::unlock, whole};
+  auto answer = ask(Credentials{}, std::move(args));
+  co_await answer;
+}
+
 // Makes the size known. 0 or an errno.
 Task<int> Client::load(FileRef& file, const Credentials& cred) {
-  if (file->known) co_return 0;
+  if (file->known && !is_others(file.ino())) co_return 0;
   auto answer = ask(cred, GetattrArgs{file.ino()});
   Reply reply = co_await answer;
   if (reply.err) co_return reply.err;
   if (reply.stat.is_dir()) co_return EISDIR;
   if (!reply.stat.is_regular()) co_return EINVAL;
-  if (!file->known) {  // else somebody was faster, and may have written since
+  // Else somebody was faster, and may have written since.
+  if (!file->known || is_others(file.ino())) {
     file->known = true;
     file->size = reply.stat.size;
     file->blocks = reply.stat.blocks;
@@ -96,11 +123,17 @@ Task<int> Client::load(FileRef& file, const Credentials& cred) {
 // Takes the lock that a write up to `end` needs: shared within the file, exclusive beyond it.
 Task<int> Client::lock_for_end(FileRef& file, const Credentials& cred, uint64_t end, Held& held) {
   for (;;) {
+    if (is_others(file.ino())) {
+      // Once it has the right it uses it, whoever else wants it by then.
+      co_await held.take(*file, true);
+      if (int err = co_await own(file, cred)) co_return err;
+      co_return co_await load(file, cred);
+    }
     if (int err = co_await load(file, cred)) co_return err;
     bool exclusive = end > file->size;
     co_await held.take(*file, exclusive);
     // While it waited, the file may have been cut, or an error may have made its size unknown.
-    if (file->known && (exclusive || end <= file->size)) co_return 0;
+    if (file->known && !is_others(file.ino()) && (exclusive || end <= file->size)) co_return 0;
     MARK("client.write.size_changed_while_waiting");
     held.drop();
   }
@@ -212,7 +245,9 @@ Task<void> Client::run_truncate(Credentials cred, SetattrArgs args, ReplyFn done
     co_return;
   }
   co_await held.take(*file, true);
-  if (int err = co_await load(file, cred)) {
+  int err = co_await own(file, cred);
+  if (!err) err = co_await load(file, cred);
+  if (err) {
     refuse(err);
     co_return;
   }
@@ -289,7 +324,9 @@ Task<void> Client::run_allocate(Credentials cred, Ino ino, int mode, uint64_t of
     co_return;
   }
   co_await held.take(*file, true);
-  if (int err = co_await load(file, cred)) {
+  int err = co_await own(file, cred);
+  if (!err) err = co_await load(file, cred);
+  if (err) {
     done(fail(err));
     co_return;
   }

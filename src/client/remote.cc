@@ -54,6 +54,8 @@ void Remote::on_connected(Result<std::unique_ptr<net::Connection>> connection) {
   msg::Attach attach;
   attach.known = known_;
   for (auto [ino, count] : holds_) attach.holds.push_back({ino, count});
+  if (claims) attach.locks = claims();
+  KILL_POINT("client.reconnect.claimed");
   connection_->send(Message{RankId{}, rank_, std::move(attach)});
   heard_ = executor_.now();
   if (!std::exchange(beating_, true)) beat();
@@ -171,10 +173,10 @@ void Remote::call(Credentials cred, Args args, ReplyFn done) {
 void Remote::send(uint64_t number, bool resent) {
   Slot& s = slot(number);
   s.sent = true;
-  // Everything before the front is answered, and durable.
+  // Everything before it is answered, and durable.
   uint64_t oldest = last_seq_ + 1;
   for (const Slot& o : slots_) {
-    if (!o.request.seq) continue;
+    if (!o.request.seq || (o.answered && o.lsn <= durable_)) continue;
     oldest = o.request.seq;
     break;
   }
@@ -284,7 +286,7 @@ void Remote::find(Ino ino, std::move_only_function<void(RankId)> done) {
 }
 
 void Remote::say(Body body) {
-  if (state_ == up) connection_->send(Message{RankId{}, rank_, std::move(body)});
+  if (connection_) connection_->send(Message{RankId{}, rank_, std::move(body)});
 }
 
 void Remote::close() {

@@ -52,7 +52,12 @@ class Remote final : public net::ConnectionEvents {
   std::function<void()> ended;
   // The connection was made anew, or the session is a new one: what was leased is over.
   std::function<void(bool evicted)> attached;
-  void say(Body body);  // an answer to that; nothing while it is not up
+  // The locks of this session, as it attaches. May be empty.
+  std::function<std::vector<LockRange>()> claims;
+  // An answer to that: also while it is attaching. Nothing where there is no connection.
+  void say(Body body);
+  // The session has said that it refers to the inode, which counts as one that it has opened.
+  void note_hold(Ino ino) { holds_[ino]++; }
 
  private:
   enum State : uint8_t { down, dialing, attaching, up };

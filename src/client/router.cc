@@ -23,7 +23,13 @@ struct Gathering {
 }  // namespace
 
 Router::Router(Executor& executor, DialFn dial, std::function<RankMap()> map)
-    : executor_(executor), dial_(std::move(dial)), map_(std::move(map)) {}
+    : executor_(executor),
+      dial_(std::move(dial)),
+      map_(std::move(map)),
+      cache_([this](RankId rank) {
+        auto at = remotes_.find(rank);
+        return at != remotes_.end() && at->second->lease_valid();
+      }) {}
 
 void Router::close_session(SessionId) {
   for (auto& [rank, remote] : remotes_) remote->close();
@@ -41,9 +47,57 @@ Remote& Router::remote(RankId rank) {
     remote = std::make_unique<Remote>(executor_, session_, rank, std::move(dial));
     remote->moved = [this, rank](const msg::SessionMoved& m) { moved(rank, m); };
     remote->ended = [this, rank] { remotes_.erase(rank); };
+    remote->attached = [this, rank](bool evicted) { attached(rank, evicted); };
+    remote->claims = [this] { return locks_.of(session_); };
+    remote->told = [this, at = remote.get()](Body body) { told(*at, std::move(body)); };
     if (made) made(*remote);
   }
   return *remote;
+}
+
+void Router::attached(RankId rank, bool evicted) {
+  cache_.drop(rank);
+  if (!evicted) return;
+  for (Ino ino : locks_.inos())
+    if (home_of(ino) == rank) locks_.forget(ino);
+}
+
+bool Router::may_write(Ino ino) {
+  return has_lock(ino, 0, LockKind::data) && remote(home_of(ino)).lease_valid();
+}
+
+void Router::note_lock(const LockArgs& args) {
+  if (args.op == LockOp::set || args.op == LockOp::wait) locks_.set(session_, args.range);
+  if (args.op == LockOp::unlock) locks_.unset(session_, args.range);
+}
+
+void Router::told(Remote& remote, Body body) {
+  if (auto* wanted = std::get_if<msg::DataRecall>(&body)) {
+    if (wanted_back) return wanted_back(wanted->ino);
+    Request request;
+    request.args = LockArgs{LockOp::unlock, {.ino = wanted->ino, .kind = LockKind::data}};
+    return submit(std::move(request), [](Reply) {});
+  }
+  if (auto* moved = std::get_if<msg::SessionMoved>(&body)) {
+    // That rank may have questions, of what is in use here.
+    this->remote(moved->to);
+    return;
+  }
+  if (auto* query = std::get_if<msg::HoldQuery>(&body)) {
+    msg::HoldAnswer answer{.number = query->number};
+    for (Ino ino : query->inos) {
+      if (!refers_to || !refers_to(ino)) continue;
+      answer.held.push_back(ino);
+      remote.note_hold(ino);
+    }
+    return remote.say(std::move(answer));
+  }
+  auto* recall = std::get_if<msg::Recall>(&body);
+  if (!recall) return;
+  KILL_POINT("client.recall.received");
+  cache_.recall(remote.rank(), *recall);
+  remote.say(msg::Recalled{recall->number});
+  KILL_POINT("client.recall.answered");
 }
 
 // -- homes --------------------------------------------------------------------------------------
@@ -91,11 +145,18 @@ void Router::note(RankId rank, const Reply& reply) {
 // -- requests -----------------------------------------------------------------------------------
 
 void Router::submit(Request request, ReplyFn done) {
+  if (auto reply = cache_.answer(request.cred, request.args)) {
+    if (answered_from_cache) answered_from_cache(request, *reply);
+    return done(std::move(*reply));
+  }
   auto pending = std::make_shared<Pending>();
   pending->cred = std::move(request.cred);
   pending->args = std::move(request.args);
   pending->done = std::move(done);
   if (std::holds_alternative<SyncArgs>(pending->args)) return sync_all(std::move(pending));
+  if (auto* lock = std::get_if<LockArgs>(&pending->args); lock && lock->op == LockOp::cancel)
+    cancelled_.insert(lock->number);  // also while it is on its way from one rank to another
+  pending->change = cache_.begin(pending->args);
   run(std::move(pending));
 }
 
@@ -120,11 +181,34 @@ void Router::run_at(RankId rank, PendingPtr pending) {
 
 void Router::answered(RankId rank, PendingPtr pending, Reply reply) {
   if (reply.err == kAskRank) return redirected(rank, std::move(pending), reply.home);
+  auto* lock = std::get_if<LockArgs>(&pending->args);
+  if (lock && reply.err == ETIMEDOUT) {
+    if (!cancelled_.contains(lock->number)) return run(std::move(pending));  // it goes on waiting
+    reply.err = EINTR;
+  }
+  keep(rank, *pending, reply);
   if (reply.err == 0) {
     note_home(key_ino(pending->args), rank);
+    if (lock) note_lock(*lock);
     if (reply.partial) return complete(std::move(pending), std::move(reply));
     note(rank, reply);
   }
+  finish(pending, std::move(reply));
+}
+
+// What the rank has leased with it. While it is attaching it does what it had forgotten again.
+void Router::keep(RankId rank, Pending& pending, const Reply& reply) {
+  if (changes_what_is_kept(pending.args)) {
+    cache_.changed(rank, reply);
+    if (!reply.partial) cache_.end(std::exchange(pending.change, 0), pending.args, &reply);
+  }
+  if (remote(rank).is_up()) cache_.told(rank, pending.cred, pending.args, reply);
+}
+
+void Router::finish(const PendingPtr& pending, Reply reply) {
+  if (auto* lock = std::get_if<LockArgs>(&pending->args); lock && lock->op == LockOp::wait)
+    cancelled_.erase(lock->number);
+  cache_.end(std::exchange(pending->change, 0), pending->args, &reply);
   pending->done(std::move(reply));
 }
 
@@ -135,13 +219,13 @@ void Router::redirected(RankId rank, PendingPtr pending, RankId home) {
   if (++pending->redirects > kMaxRedirects) {
     Reply reply;
     reply.err = EIO;
-    return pending->done(std::move(reply));
+    return finish(pending, std::move(reply));
   }
   if (home == kNobody) {
     if (pending->searched) {
       Reply reply;
       reply.err = ESTALE;
-      return pending->done(std::move(reply));
+      return finish(pending, std::move(reply));
     }
     MARK("router.searched");
     pending->searched = true;
@@ -149,7 +233,7 @@ void Router::redirected(RankId rank, PendingPtr pending, RankId home) {
       if (found == kNobody) {
         Reply reply;
         reply.err = ESTALE;
-        return pending->done(std::move(reply));
+        return finish(pending, std::move(reply));
       }
       note_home(key_ino(pending->args), found);
       run_at(found, pending);
@@ -223,7 +307,7 @@ void Router::completed(PendingPtr pending, Reply first, Reply whole) {
     first.home = whole.home;
   }
   first.partial = false;
-  pending->done(std::move(first));
+  finish(pending, std::move(first));
 }
 
 // Every rank where something of this session is not durable yet.

@@ -5,8 +5,11 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
+#include "client/client.h"
+#include "client/lease_cache.h"
 #include "client/remote.h"
 #include "types/service.h"
 
@@ -20,11 +23,11 @@ struct RankMap {
 
 // A MetadataService over one Remote for each rank that was needed. Redirects, questions of who has
 // an inode, and attributes that another rank has to be asked for are settled in here; its caller
-// sees whole answers.
+// sees whole answers. What ranks have leased is answered at once.
 //
 // Owned by whoever owns the Client, outlives it; on the executor's thread. Completion: each `done`
 // once. Crashes of ranks are the Remotes' business: here a request only takes longer.
-class Router final : public MetadataService {
+class Router final : public MetadataService, public OwnLocks {
  public:
   Router(Executor& executor, DialFn dial, std::function<RankMap()> map);
   ~Router() override { *alive_ = false; }
@@ -33,6 +36,13 @@ class Router final : public MetadataService {
   void open_session(SessionId session) override { session_ = session; }
   void close_session(SessionId session) override;
 
+  bool may_write(Ino ino) override;
+  bool has_lock(Ino ino, uint64_t owner, LockKind kind) const override {
+    return locks_.has(session_, ino, owner, kind);
+  }
+  // Others want to write to the file: Client::give_back. Unset: it is given back at once.
+  std::function<void(Ino)> wanted_back;
+
   // Where the inode was last seen; the root rank, if nowhere.
   RankId home_of(Ino ino) const;
   void note_home(Ino ino, RankId home);
@@ -40,6 +50,12 @@ class Router final : public MetadataService {
   // For every Remote that there is, and each new one.
   std::function<void(Remote&)> made;
   uint64_t redirects() const { return redirects_; }
+  LeaseCache& cache() { return cache_; }
+  // Whether an inode that has lost its last name is still in use here; if it is, a Release follows
+  // when it is not any more. Unset: what is in use was opened.
+  std::function<bool(Ino)> refers_to;
+  // No rank was asked. For whoever judges answers: this one is right at this moment.
+  std::function<void(const Request&, const Reply&)> answered_from_cache;
 
  private:
   // A request on its way, perhaps from rank to rank.
@@ -49,6 +65,7 @@ class Router final : public MetadataService {
     ReplyFn done;
     int redirects = 0;
     bool searched = false;  // every rank was asked
+    uint64_t change = 0;    // LeaseCache::begin
   };
   using PendingPtr = std::shared_ptr<Pending>;
 
@@ -63,11 +80,19 @@ class Router final : public MetadataService {
   void search(Ino ino, std::move_only_function<void(RankId)> done);
   void sync_all(PendingPtr pending);
   void note(RankId rank, const Reply& reply);
+  void keep(RankId rank, Pending& pending, const Reply& reply);
+  void finish(const PendingPtr& pending, Reply reply);
+  void told(Remote& remote, Body body);
+  void note_lock(const LockArgs& args);
+  void attached(RankId rank, bool evicted);
 
   Executor& executor_;
   DialFn dial_;
   std::function<RankMap()> map_;
   SessionId session_;
+  LeaseCache cache_;
+  LockTable locks_;               // that were granted
+  std::set<uint64_t> cancelled_;  // waits that are to end
   std::map<RankId, std::unique_ptr<Remote>> remotes_;
   // Two generations: what is used is in the young one, and the old one is dropped when that is
   // full.

@@ -17,6 +17,7 @@ bool is_remembered(const Args& args) {
     bool operator()(const AccessArgs&) const { return false; }
     bool operator()(const StatfsArgs&) const { return false; }
     bool operator()(const SyncArgs&) const { return false; }
+    bool operator()(const LockArgs&) const { return false; }
     bool operator()(const ReadArgs&) const { return false; }  // the same again does no harm
     bool operator()(const SetattrArgs&) const { return true; }
     bool operator()(const MknodArgs&) const { return true; }

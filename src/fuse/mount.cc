@@ -17,4 +17,6 @@ void FuseMount::on_unmounted(Fn fn) { state_->on_unmounted(std::move(fn)); }
 
 void FuseMount::unmount() { state_->unmount(); }
 
+bool FuseMount::refers_to(Ino ino) { return !state_->refs().orphaned(ino); }
+
 }  // namespace graftfs

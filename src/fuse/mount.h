@@ -20,6 +20,9 @@ struct MountOptions {
   // and every change goes through its kernel, so there is no reason to ask again soon.
   double entry_timeout_s = 86400;  // of names, also of those that do not exist
   double attr_timeout_s = 86400;
+  // Others change the volume, too: the timeouts are to be 0, and what the kernel has of a file is
+  // checked whenever it is read.
+  bool shared = false;
   bool handle_signals = true;         // SIGINT, SIGTERM, SIGHUP unmount
   bool debug = false;                 // libfuse prints every request
   size_t max_requests = 4096;         // under way at once; then the kernel waits
@@ -54,6 +57,9 @@ class FuseMount {
   // Writes back what the kernel holds, unmounts (lazily, if it is busy) and ends. Needs the
   // running loop; on_unmounted tells when it is done.
   void unmount();
+  // The inode has lost its last name. True: the kernel still knows it; when it does not any more
+  // the client is told to release it.
+  bool refers_to(Ino ino);
 
  private:
   explicit FuseMount(std::shared_ptr<fuse::State> state) : state_(std::move(state)) {}

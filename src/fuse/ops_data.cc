@@ -14,7 +14,19 @@ namespace {
 // came from the rank), and keeps the inode while it is open. So there is nothing to ask, and it
 // is told never to send OPEN and RELEASE; the page cache is kept over opens then. FLUSH, which
 // close(2) sends, is refused by libfuse in the same way.
-void open(fuse_req_t r, fuse_ino_t, fuse_file_info*) { fuse_reply_err(r, ENOSYS); }
+//
+// In a shared mount it drops the pages that it has kept at each open: others may have written the
+// file. Who appends does so past the page cache, because the kernel does not know where the file
+// ends.
+void open(fuse_req_t r, fuse_ino_t, fuse_file_info* fi) {
+  if (!state_of(r).options().shared) {
+    fuse_reply_err(r, ENOSYS);
+    return;
+  }
+  fi->keep_cache = 0;
+  fi->direct_io = fi->flags & O_APPEND ? 1 : 0;
+  fuse_reply_open(r, fi);
+}
 
 void read(fuse_req_t r, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
   Req req(r);
@@ -37,6 +49,7 @@ void write(fuse_req_t r, fuse_ino_t ino, const char* bytes, size_t size, off_t o
   Credentials cred = req.cred();
   WriteOptions options;
   options.kill_suidgid = state.kill_suidgid();
+  options.append = state.options().shared && fi->flags & O_APPEND && !fi->writepage;
   options.durable = fi->flags & O_DSYNC && !fi->writepage;  // O_SYNC includes it
   // `bytes` lies in the buffer of the request, which must outlive the write.
   Buffer buffer = state.take_request_buffer(size);

@@ -9,8 +9,16 @@ namespace graftfs::fuse {
 
 namespace {
 
-// As for files, nothing is to be done when a directory is opened; the kernel caches listings.
-void opendir(fuse_req_t r, fuse_ino_t, fuse_file_info*) { fuse_reply_err(r, ENOSYS); }
+// As for files, nothing is to be done when a directory is opened; the kernel caches listings, where
+// nobody else can change them.
+void opendir(fuse_req_t r, fuse_ino_t, fuse_file_info* fi) {
+  if (!state_of(r).options().shared) {
+    fuse_reply_err(r, ENOSYS);
+    return;
+  }
+  fi->cache_readdir = fi->keep_cache = 0;
+  fuse_reply_open(r, fi);
+}
 
 // One READDIR or READDIRPLUS, over as many pages of the rank as it takes to fill the buffer.
 class Listing {

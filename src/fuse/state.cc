@@ -142,6 +142,7 @@ Result<void> State::mount() {
   add_dir_ops(ops);
   add_xattr_ops(ops);
   add_ioctl_ops(ops);
+  if (options_.shared) add_lock_ops(ops);
 
   std::string said;
   mount_log = &said;
@@ -186,15 +187,20 @@ Result<void> State::mount() {
   return {};
 }
 
-void State::init(void*, fuse_conn_info* conn) {
-  // Locks stay with the kernel: on one mount its flock and fcntl locks are complete, and waiting
-  // for one can be interrupted. No writeback cache: what write(2) acknowledged is at the rank.
-  // No atomic O_TRUNC: it would travel in OPEN, which is not sent (see add_data_ops).
+void State::init(void* userdata, fuse_conn_info* conn) {
+  // Locks stay with the kernel, unless others share the volume: on one mount its flock and fcntl
+  // locks are complete, and waiting for one can be interrupted. No writeback cache: what write(2)
+  // acknowledged is at the rank. No atomic O_TRUNC: it would travel in OPEN, which is not sent (see
+  // add_data_ops).
   constexpr unsigned kWanted =
       FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK | FUSE_CAP_IOCTL_DIR |
       FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO |
       FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS;
   conn->want = conn->capable & kWanted;
+  // Before each read the kernel looks at the time of the last change, and drops what it has kept.
+  if (static_cast<State*>(userdata)->options_.shared)
+    conn->want |=
+        conn->capable & (FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
   conn->max_write = kMaxWrite;
   conn->max_readahead = kMaxWrite;
   conn->max_background = 64;

@@ -137,6 +137,7 @@ class State : public std::enable_shared_from_this<State> {
   void attributes_changed(Ino ino);
 
   void set_shut_down() { shut_down_ = true; }
+  uint64_t new_lock_number() { return ++last_lock_; }
 
  private:
   friend class Req;
@@ -166,6 +167,7 @@ class State : public std::enable_shared_from_this<State> {
   bool detached_ = false;  // from its path, by unmount()
   bool ended_ = false;
   bool shut_down_ = false;
+  uint64_t last_lock_ = 0;
   size_t requests_ = 0;
   std::shared_ptr<State> self_;  // while requests are under way
   size_t data_bytes_ = 0;
@@ -186,5 +188,6 @@ void add_data_ops(fuse_lowlevel_ops& ops);
 void add_dir_ops(fuse_lowlevel_ops& ops);
 void add_xattr_ops(fuse_lowlevel_ops& ops);
 void add_ioctl_ops(fuse_lowlevel_ops& ops);
+void add_lock_ops(fuse_lowlevel_ops& ops);  // only for shared mounts
 
 }  // namespace graftfs::fuse

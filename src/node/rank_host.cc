@@ -101,6 +101,9 @@ Task<Result<Epoch>> RankHost::bring_up(OwnOptions own) {
   // Clients claim what they have open before any of it is purged.
   options.reconnect_window = 2 * context_.lease_ms * kMillisecond;
   options.peers = peers_.get();
+  // A client goes by what the owner before had leased for a lease; then it has to come.
+  const Nanos window = context_.lease_ms * kMillisecond * 5 / 4;
+  options.reconnect_window = window;
   options.log = [this](const std::string& line) {
     context_.log(fmt::format("rank {}: {}", rank_, line));
   };
@@ -110,7 +113,7 @@ Task<Result<Epoch>> RankHost::bring_up(OwnOptions own) {
   KILL_POINT("cluster.take.recovered");
   EndpointOptions endpoint;
   endpoint.lease = context_.lease_ms * kMillisecond;
-  endpoint.window = endpoint.lease;
+  endpoint.window = window;
   endpoint.log = options.log;
   clients_ = std::make_unique<Endpoint>(*server_, std::move(endpoint));
   controls_ = std::make_unique<Controls>(*server_);

@@ -142,11 +142,11 @@ void Change::drop_file(const Target& target, Dir* linked, Dir& orphans) {
   orphan(std::move(inode), orphans);
 }
 
-Outcome Change::ask_holders() {
+Outcome Change::ask_holders(SessionId except) {
   if (cx_.rank_.leases_->idle()) return {};
-  auto items = cx_.rank_.leases_->conflicts(cx_.session(), event_);
-  if (items.empty()) return {};
-  return std::unexpected(Stop{0, cx_.rank_.leases_->recall(std::move(items)), {}, {}});
+  auto need = cx_.rank_.leases_->ask(except, event_);
+  if (!need) return {};
+  return std::unexpected(Stop{0, std::move(*need), {}, {}});
 }
 
 Lsn Change::commit_part(const ProtocolId& op) {
@@ -164,7 +164,7 @@ Lsn Change::commit_part(const ProtocolId& op) {
 }
 
 Outcome Change::commit(Ino result) {
-  if (auto free = ask_holders(); !free) return free;
+  if (auto free = ask_holders(cx_.session()); !free) return free;
   event_.result = result;
   if (orphan_) {
     event_.result = orphan_;

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "base/fault.h"
+#include "server/holds.h"
+#include "server/locks.h"
 #include "server/path_limit.h"
 #include "server/rank_core.h"
 
@@ -24,7 +26,8 @@ bool changes_something(const Args& args) {
       std::holds_alternative<OpenArgs>(args) || std::holds_alternative<ReleaseArgs>(args) ||
       std::holds_alternative<ReaddirArgs>(args) || std::holds_alternative<GetxattrArgs>(args) ||
       std::holds_alternative<ListxattrArgs>(args) || std::holds_alternative<AccessArgs>(args) ||
-      std::holds_alternative<StatfsArgs>(args) || std::holds_alternative<SyncArgs>(args));
+      std::holds_alternative<StatfsArgs>(args) || std::holds_alternative<SyncArgs>(args) ||
+      std::holds_alternative<LockArgs>(args));
 }
 
 // What a read-only key may not do although the request reads.
@@ -139,8 +142,11 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
   // What it held may have been in the memory of an owner before, or belong to answers that it did
   // not get: what it names counts.
   // But for one that comes for the first time and was announced by another rank, which has handed
-  // its holds over.
-  if (known && attach.known) rank_.core().set_holds(line.session, attach.holds);
+  // its holds and locks over.
+  if (known && attach.known) {
+    rank_.core().set_holds(line.session, attach.holds);
+    rank_.locks().claim(line.session, attach.locks);
+  }
   answer.kept = same_life ? rank_.journal().appended() : rank_.recovered().last;
   answer.window = window_;
   const SessionId session = line.session;
@@ -153,6 +159,7 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
     if (!line) return;
     tell(*line, std::move(answer));
     if (heir_) tell(*line, msg::SessionMoved{Ino{}, *heir_, {}});
+    rank_.hold_queries().attached(line->session);
   });
 }
 
@@ -203,6 +210,10 @@ void Endpoint::evict(SessionId session, const std::string& why) {
   if (!line) return;
   line->connection->send(Message{rank_.id(), RankId{}, msg::Evicted{}});
   drop(*line, {});
+}
+
+void Endpoint::disconnect(SessionId session, const std::string& why) {
+  if (Line* line = line_of(session)) drop(*line, why);
 }
 
 Nanos Endpoint::heard(SessionId session) const {
@@ -261,7 +272,10 @@ void Endpoint::look_at_sessions() {
 void Endpoint::call(Line& line, msg::Call call) {
   if (++line.in_flight > options_.in_flight)
     return drop(line, fmt::format("has more than {} requests under way", options_.in_flight));
-  if (window_ && !call.resent) {
+  // What others had locked they are still to claim.
+  const auto* lock = std::get_if<LockArgs>(&call.request.args);
+  const bool takes = lock && (lock->op == LockOp::set || lock->op == LockOp::wait);
+  if (window_ && (!call.resent || takes)) {
     MARK("endpoint.waits_for_window");
     line.waiting.push_back(std::move(call));
     return;
@@ -381,10 +395,10 @@ void Endpoint::other(Line& line, Message message) {
                         if (line) tell(*line, msg::Found{number, home});
                       });
   }
-  if (std::holds_alternative<msg::Recalled>(body) ||
-      std::holds_alternative<msg::DataRecalled>(body) ||
-      std::holds_alternative<msg::HoldAnswer>(body))
+  if (std::holds_alternative<msg::Recalled>(body))
     return rank_.leases().receive(line.session, std::move(message));
+  if (auto* answer = std::get_if<msg::HoldAnswer>(&body))
+    return rank_.hold_queries().receive(line.session, *answer);
   drop(line, fmt::format("says {}, which is not a client's to say", message_name(body)));
 }
 

@@ -45,8 +45,11 @@ class Endpoint final : public SessionLines {
   void drop_if(const std::function<bool(const net::Peer&)>& is_meant, const std::string& why);
 
   bool send(SessionId session, Body body) override;
+  bool connected(SessionId session) const override { return attached_.contains(session); }
   void evict(SessionId session, const std::string& why) override;
+  void disconnect(SessionId session, const std::string& why) override;
   Nanos heard(SessionId session) const override;
+  Nanos lease() const override { return options_.lease; }
 
  private:
   struct Line;

@@ -170,6 +170,14 @@ std::optional<Need> Migrations::parks(const Dir& dir) const {
   return Need{Need::frozen, root, {}, 0};
 }
 
+bool Migrations::gives_away(const Dir& dir) const {
+  for (const auto& [id, e] : exports_) {
+    const Dir* root = core_.cache().find_dir(e->root);
+    if (root && Cache::is_below(&dir, root)) return true;
+  }
+  return false;
+}
+
 std::optional<MovePlan> Migrations::plan(Ino root) const {
   const Dir* dir = core_.cache().find_dir(root);
   if (!dir || place_of(core_.cache(), core_.state(), root).what != Place::ours) return std::nullopt;

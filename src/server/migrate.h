@@ -49,6 +49,8 @@ class Migrations {
   void weigh(Ino root, RankId to, std::move_only_function<void(Result<MovePlan>)> done);
   // Whether requests that touch this directory have to wait; for what.
   std::optional<Need> parks(const Dir& dir) const;
+  // The directory is being copied to another rank: nobody may keep what is told of it.
+  bool gives_away(const Dir& dir) const;
   bool is_frozen(const Dir& dir) const { return parks(dir).has_value(); }
   Heat& heat() { return heat_; }
   // When subtrees came to this rank that did so since its start.
@@ -80,6 +82,7 @@ class Migrations {
     bool frozen = false;
     bool recalled = false;
     std::vector<std::pair<Ino, SessionId>> handed_over;  // holds
+    std::vector<Ino> locked;                             // inodes whose locks go along
     std::vector<SessionId> sessions;
     std::deque<migration::ExportInput> inputs;
     bool stepping = false;

@@ -8,6 +8,7 @@
 #include "events/migration.h"
 #include "server/authority.h"
 #include "server/leases.h"
+#include "server/locks.h"
 #include "server/migrate.h"
 #include "server/rank.h"
 #include "server/two_party.h"
@@ -344,11 +345,23 @@ std::vector<msg::SessionItem> Migrations::sessions_of(Exporting& e) const {
   for (const auto& [session, state] : core_.state().sessions) items[session].session = session;
   const Dir* root = core_.cache().find_dir(e.root);
   e.handed_over.clear();
-  for (Ino ino : core_.held()) {
+  e.locked.clear();
+  auto goes = [&](Ino ino) {
     const Dir* dir = core_.cache().find_dir(ino);
     const Dentry* file = dir ? nullptr : core_.cache().find_inode(ino);
     if (file) dir = file->dir;
-    if (!dir || !Cache::is_below(dir, root)) continue;
+    return dir && Cache::is_below(dir, root);
+  };
+  const LockTable& locks = core_.locks().table();
+  for (Ino ino : locks.inos()) {
+    if (!goes(ino)) continue;
+    e.locked.push_back(ino);
+    for (const LockTable::Held& held : locks.on(ino))
+      if (auto item = items.find(held.session); item != items.end())
+        item->second.locks.push_back(held.range);
+  }
+  for (Ino ino : core_.held()) {
+    if (!goes(ino)) continue;
     for (const auto& [session, count] : core_.holds(ino)) {
       auto item = items.find(session);
       if (item == items.end()) continue;
@@ -459,6 +472,7 @@ void Migrations::drop(Exporting& e) {
       if (holder == session) gone[session].push_back({ino, count});
     core_.drop_hold(ino, session, UINT32_MAX);
   }
+  for (Ino ino : e.locked) core_.locks().forget(ino);
   if (SessionLines* lines = core_.leases().lines())
     for (SessionId session : e.sessions)
       lines->send(session, msg::SessionMoved{e.root, e.to, std::move(gone[session])});

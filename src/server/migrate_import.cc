@@ -5,6 +5,7 @@
 #include "events/import.h"
 #include "events/migration.h"
 #include "migration/staging.h"
+#include "server/locks.h"
 #include "server/migrate.h"
 #include "server/rank.h"
 
@@ -164,8 +165,10 @@ void Migrations::absorb(Importing& i) {
     if (dir && !dir->is_foreign()) cache.attach(*dir);
   }
   if (i.final)
-    for (const msg::SessionItem& item : i.final->sessions)
+    for (const msg::SessionItem& item : i.final->sessions) {
       for (const HoldCount& hold : item.holds) core_.add_hold(hold.ino, item.session, hold.count);
+      for (const LockRange& lock : item.locks) core_.locks().add(item.session, lock);
+    }
   open_gate(i);
   if (is_orphans_dir(i.root)) core_.rank().adopt_orphans(i.root);
   for (Ino dir : pins) pinned(dir);

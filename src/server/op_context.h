@@ -34,6 +34,7 @@ struct Need {
     recall,       // from: the recall that has to be answered
     two_party,    // from: the number of this operation's part at other ranks
     remote_stat,  // ino: attributes that another rank was asked for
+    lock,         // ino: something on it that is given back
   } kind = none;
   Ino ino;            // dir: the directory; inode: a file or directory; entry, range: in it
   std::string name;   // entry
@@ -219,9 +220,9 @@ class Change {
   // first it stops, having done nothing.
   [[nodiscard]] Outcome commit(Ino result);
 
-  // For a participant: first that nobody else holds anything of it, then, with the decision, the
-  // event.
-  [[nodiscard]] Outcome ask_holders();
+  // For a participant: first that nobody holds anything of it (not even the session that it is for:
+  // what that learns of it comes from another rank), then, with the decision, the event.
+  [[nodiscard]] Outcome ask_holders(SessionId except = {});
   Lsn commit_part(const ProtocolId& op);
 
  private:

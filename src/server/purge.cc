@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/fault.h"
+#include "server/holds.h"
 #include "server/migrate.h"
 #include "server/rank.h"
 
@@ -175,6 +176,9 @@ Task<Result<void>> Rank::purge_batch(std::vector<Ino> asked) {
   // The unlink must not be forgotten by a crash once the data is gone. Nobody waits for the purge,
   // so it asks for no sync of its own where one is about to come.
   CO_TRY(co_await durable_in_time(journal_->appended()));
+  // Behind every answer that could have told of one.
+  co_await hold_queries_->ask(asked);
+  if (failed_) co_return std::unexpected(*failed_);
   for (Ino dir : orphans_dirs()) {
     std::vector<Ino> inos = asked;
     CO_TRY(co_await purge_from(dir, std::move(inos)));

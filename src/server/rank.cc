@@ -7,7 +7,9 @@
 #include "base/fault.h"
 #include "events/import.h"
 #include "events/session.h"
+#include "server/holds.h"
 #include "server/leases.h"
+#include "server/locks.h"
 #include "server/migrate.h"
 #include "server/rank_core.h"
 #include "server/two_party.h"
@@ -35,6 +37,8 @@ Rank::Rank(Executor& executor, Store& store, RankOptions options)
       peers_(options_.peers),
       core_(std::make_unique<RankCore>(*this)),
       leases_(std::make_unique<Leases>(*core_)),
+      hold_queries_(std::make_unique<HoldQueries>(*core_)),
+      locks_(std::make_unique<Locks>(*core_)),
       migrations_(std::make_unique<Migrations>(*core_)),
       two_party_(std::make_unique<TwoParty>(*core_)),
       alive_(std::make_shared<bool>(true)) {}
@@ -222,6 +226,7 @@ Task<Result<void>> Rank::stop() {
   ending_ = true;
   migrations_->stop();
   fail_waiting(EIO);
+  hold_queries_->end();
   // They may wait for write-back.
   while (running_ > 0 && !failed_) co_await quieter_.next();
   stopping_ = true;
@@ -355,6 +360,8 @@ void Rank::close_session(SessionId session) {
   log_raw(EventType::session, payload);
   drop_holds(session);
   leases_->session_gone(session);
+  hold_queries_->session_gone(session);
+  locks_->session_gone(session);
 }
 
 void Rank::drop_holds(SessionId session) {

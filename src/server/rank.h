@@ -32,7 +32,9 @@
 
 namespace graftfs {
 
+class HoldQueries;
 class Leases;
+class Locks;
 class Migrations;
 class RankCore;
 class TwoParty;
@@ -110,6 +112,8 @@ class Rank final : public MetadataService, private JournalHooks {
   Migrations& migrations() { return *migrations_; }
   TwoParty& two_party() { return *two_party_; }
   Leases& leases() { return *leases_; }
+  HoldQueries& hold_queries() { return *hold_queries_; }
+  Locks& locks() { return *locks_; }
   RankCore& core() { return *core_; }
 
   const Recovered& recovered() const { return recovered_; }
@@ -285,6 +289,8 @@ class Rank final : public MetadataService, private JournalHooks {
   Peers* peers_;
   std::unique_ptr<RankCore> core_;
   std::unique_ptr<Leases> leases_;
+  std::unique_ptr<HoldQueries> hold_queries_;
+  std::unique_ptr<Locks> locks_;
   std::unique_ptr<Migrations> migrations_;
   std::unique_ptr<TwoParty> two_party_;
   std::shared_ptr<bool> alive_;  // posted functions check it

@@ -19,6 +19,7 @@ Peers* RankCore::peers() { return rank_.peers_; }
 Migrations& RankCore::migrations() { return *rank_.migrations_; }
 TwoParty& RankCore::two_party() { return *rank_.two_party_; }
 Leases& RankCore::leases() { return *rank_.leases_; }
+Locks& RankCore::locks() { return *rank_.locks_; }
 
 void RankCore::send(RankId to, Body body) {
   if (rank_.peers_) rank_.peers_->send(to, Message{rank_.id(), to, std::move(body)});

@@ -16,6 +16,7 @@ namespace graftfs {
 class Migrations;
 class TwoParty;
 class Leases;
+class Locks;
 struct RankOptions;
 
 // A view of the rank, owned by it, living as long; in its thread.
@@ -36,6 +37,7 @@ class RankCore {
   Migrations& migrations();
   TwoParty& two_party();
   Leases& leases();
+  Locks& locks();
 
   // From this rank.
   void send(RankId to, Body body);

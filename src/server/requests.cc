@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/fault.h"
+#include "server/leases.h"
 #include "server/ops/ops.h"
 #include "server/rank.h"
 #include "server/two_party.h"
@@ -172,6 +173,7 @@ bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, ui
   }
   if (two_party) two_party_->ended(two_party);
   reply.lsn = context.logged();
+  if (leases_->lines()) leases_->give(request, reply);
   if (options_.executed && !completed && reply.err != kAskRank)
     options_.executed(request, reply, context.logged());
   answer(context.show_written(), context.show_durable(), std::move(reply), std::move(done));
@@ -212,6 +214,7 @@ Outcome Rank::dispatch(OpContext& cx, const Args& args) {
                              [&](const SetxattrArgs& a) { return ops::setxattr(cx, a); },
                              [&](const RemovexattrArgs& a) { return ops::removexattr(cx, a); },
                              [&](const AccessArgs& a) { return ops::access(cx, a); },
+                             [&](const LockArgs& a) { return ops::lock(cx, a); },
                              [&](const StatfsArgs&) -> Outcome { return graftfs::stop(EINVAL); },
                              [&](const SyncArgs&) -> Outcome { return graftfs::stop(EINVAL); }},
                     args);

@@ -97,6 +97,7 @@ class Model {
   void run(Call& call, const SetxattrArgs& a);
   void run(Call& call, const RemovexattrArgs& a);
   void run(Call& call, const AccessArgs& a);
+  void run(Call&, const LockArgs&) {}  // locks are no part of the tree
   void run(Call& call, const StatfsArgs& a);
   void run(Call& call, const SyncArgs& a);
 

@@ -7,7 +7,7 @@ const char* op_name(const Args& args) {
       "lookup",      "lookup_parent", "getattr", "setattr", "mknod",    "mkdir",     "create",
       "symlink",     "readlink",      "link",    "unlink",  "rmdir",    "rename",    "open",
       "release",     "wrote",         "read",    "readdir", "getxattr", "listxattr", "setxattr",
-      "removexattr", "access",        "statfs",  "sync"};
+      "removexattr", "access",        "statfs",  "sync",    "lock"};
   static_assert(std::size(names) == std::variant_size_v<Args>);
   return names[args.index()];
 }
@@ -39,6 +39,7 @@ Ino key_ino(const Args& args) {
     Ino operator()(const AccessArgs& a) const { return a.ino; }
     Ino operator()(const StatfsArgs&) const { return {}; }
     Ino operator()(const SyncArgs&) const { return {}; }
+    Ino operator()(const LockArgs& a) const { return a.range.ino; }
   };
   return std::visit(Key{}, args);
 }

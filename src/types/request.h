@@ -12,6 +12,7 @@
 #include "types/credentials.h"
 #include "types/entry.h"
 #include "types/inode.h"
+#include "types/locks.h"
 
 namespace graftfs {
 
@@ -150,15 +151,23 @@ struct AccessArgs {
   Ino ino;
   uint32_t mask = 0;
 };
+// Takes a lock, gives it back, or asks who stands against it (Reply::lock). A `wait` is answered
+// when it is granted, or EINTR once a `cancel` of the same number has come.
+enum class LockOp : uint8_t { test, set, wait, unlock, cancel };
+struct LockArgs {
+  LockOp op = LockOp::test;
+  LockRange range;
+  uint64_t number = 0;  // of a wait, within its session
+};
 struct StatfsArgs {};
 // Completion: everything this session was answered before is durable, file data included.
 struct SyncArgs {};
 
-using Args =
-    std::variant<LookupArgs, LookupParentArgs, GetattrArgs, SetattrArgs, MknodArgs, MkdirArgs,
-                 CreateArgs, SymlinkArgs, ReadlinkArgs, LinkArgs, UnlinkArgs, RmdirArgs, RenameArgs,
-                 OpenArgs, ReleaseArgs, WroteArgs, ReadArgs, ReaddirArgs, GetxattrArgs,
-                 ListxattrArgs, SetxattrArgs, RemovexattrArgs, AccessArgs, StatfsArgs, SyncArgs>;
+using Args = std::variant<LookupArgs, LookupParentArgs, GetattrArgs, SetattrArgs, MknodArgs,
+                          MkdirArgs, CreateArgs, SymlinkArgs, ReadlinkArgs, LinkArgs, UnlinkArgs,
+                          RmdirArgs, RenameArgs, OpenArgs, ReleaseArgs, WroteArgs, ReadArgs,
+                          ReaddirArgs, GetxattrArgs, ListxattrArgs, SetxattrArgs, RemovexattrArgs,
+                          AccessArgs, StatfsArgs, SyncArgs, LockArgs>;
 
 // What an answer had told of, when its request was lost after that and is sent again: the same ino
 // is made, with the same times.
@@ -191,6 +200,7 @@ struct ListedEntry {
   Ino ino;
   uint32_t type = 0;         // S_IFMT bits
   std::optional<Stat> stat;  // with `plus`, where it was at hand
+  bool here = false;         // its attributes live in the directory that is listed
 };
 
 struct StatfsReply {
@@ -211,11 +221,16 @@ struct Reply {
   bool created = false;
   bool orphaned = false;
   StatfsReply statfs;
-  RankId home;           // the authority for the inode that `stat` is about
+  std::optional<LockRange> lock;  // that stands against the one that was asked about
+  RankId home;                    // the authority for the inode that `stat` is about
   bool partial = false;  // it is another rank than the one that answers: of stat only ino and
                          // mode's type are set
-  Ino leased;            // the directory that the answer may be kept with; 0: not to be kept
   Lsn lsn;               // the event that carried it out; 0: it changed nothing
+  // What may be kept, and for how long: docs/protocols/leases.md.
+  Ino leased;               // `stat`, as long as this directory is leased; 0: it may not
+  bool named = false;       // what the request's directory and name (or the listing) lead to
+  std::optional<Stat> dir;  // of the directory that was changed, as long as it is leased itself
+  uint64_t order = 0;       // of this rank's answers and recalls; 0: nothing may be kept
 };
 
 const char* op_name(const Args& args);

@@ -45,10 +45,12 @@ FIELDS(SetxattrArgs, v.ino, v.name, v.value, v.flags)
 FIELDS(RemovexattrArgs, v.ino, v.name)
 FIELDS(AccessArgs, v.ino, v.mask)
 EMPTY(StatfsArgs)
+FIELDS(LockRange, v.ino, v.owner, v.start, v.end, v.exclusive, v.kind, v.pid)
+FIELDS(LockArgs, v.op, v.range, v.number)
 EMPTY(SyncArgs)
 FIELDS(Redo, v.ino, v.when)
 
-FIELDS(ListedEntry, v.name, v.cookie, v.ino, v.type, v.stat)
+FIELDS(ListedEntry, v.name, v.cookie, v.ino, v.type, v.stat, v.here)
 FIELDS(StatfsReply, v.block_size, v.blocks, v.blocks_free, v.blocks_available, v.files,
        v.files_free)
 
@@ -81,7 +83,11 @@ enum ReplyHas : uint32_t {
   kPartial = 256,
   kLeased = 512,
   kLsn = 1024,
-  kAll = 2047,
+  kNamed = 2048,
+  kOrder = 4096,
+  kLock = 8192,
+  kDir = 16384,
+  kAll = 32767,
 };
 
 void put_reply(wire::Put& a, ByteWriter& w, const Reply& r) {
@@ -97,6 +103,10 @@ void put_reply(wire::Put& a, ByteWriter& w, const Reply& r) {
   if (r.partial) has |= kPartial;
   if (r.leased) has |= kLeased;
   if (r.lsn) has |= kLsn;
+  if (r.named) has |= kNamed;
+  if (r.order) has |= kOrder;
+  if (r.lock) has |= kLock;
+  if (r.dir) has |= kDir;
   w.varint(static_cast<uint32_t>(r.err));
   w.varint(has);
   if (has & kStat) a(r.stat);
@@ -106,6 +116,9 @@ void put_reply(wire::Put& a, ByteWriter& w, const Reply& r) {
   if (has & kHome) a(r.home);
   if (has & kLeased) a(r.leased);
   if (has & kLsn) a(r.lsn);
+  if (has & kOrder) a(r.order);
+  if (has & kLock) a(*r.lock);
+  if (has & kDir) a(*r.dir);
 }
 
 void get_reply(wire::Get& a, ByteReader& r, Reply& v) {
@@ -120,10 +133,14 @@ void get_reply(wire::Get& a, ByteReader& r, Reply& v) {
   if (has & kHome) a(v.home);
   if (has & kLeased) a(v.leased);
   if (has & kLsn) a(v.lsn);
+  if (has & kOrder) a(v.order);
+  if (has & kLock) a(v.lock.emplace());
+  if (has & kDir) a(v.dir.emplace());
   v.end = has & kEnd;
   v.created = has & kCreated;
   v.orphaned = has & kOrphaned;
   v.partial = has & kPartial;
+  v.named = has & kNamed;
 }
 
 }  // namespace
@@ -131,7 +148,6 @@ void get_reply(wire::Get& a, ByteReader& r, Reply& v) {
 // -- messages -----------------------------------------------------------------------------------
 
 FIELDS(ProtocolId, v.rank, v.epoch, v.number)
-FIELDS(LockRange, v.ino, v.owner, v.start, v.end, v.exclusive, v.flock, v.pid)
 FIELDS(HoldCount, v.ino, v.count)
 
 namespace msg {
@@ -145,7 +161,7 @@ FIELDS(DataRecalled, v.number, v.keeps_read)
 FIELDS(HoldAnswer, v.number, v.held)
 FIELDS(Attached, v.epoch, v.outcome, v.kept, v.lease_ms, v.window)
 FIELDS(BeatAnswer, v.number, v.durable)
-FIELDS(Recall, v.number, v.dir, v.self, v.all, v.names, v.inos)
+FIELDS(Recall, v.number, v.order, v.dir, v.self, v.all, v.names, v.inos)
 FIELDS(DataRecall, v.number, v.ino, v.may_keep_read)
 FIELDS(HoldQuery, v.number, v.inos)
 FIELDS(SessionMoved, v.root, v.to, v.holds)

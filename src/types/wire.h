@@ -25,16 +25,6 @@ struct ProtocolId {
   friend auto operator<=>(const ProtocolId&, const ProtocolId&) = default;
 };
 
-struct LockRange {
-  Ino ino;
-  uint64_t owner = 0;           // as the kernel names it, unique within its session
-  uint64_t start = 0, end = 0;  // bytes, both inclusive
-  bool exclusive = false;
-  bool flock = false;  // of the whole file, and apart from fcntl's
-  int32_t pid = 0;     // for F_GETLK
-  friend bool operator==(const LockRange&, const LockRange&) = default;
-};
-
 struct HoldCount {
   Ino ino;
   uint32_t count = 0;
@@ -94,6 +84,7 @@ struct BeatAnswer {
 };
 struct Recall {
   uint64_t number = 0;
+  uint64_t order = 0;  // among the rank's answers
   Ino dir;
   bool self = false;  // its own attributes
   bool all = false;   // and everything, and the lease itself

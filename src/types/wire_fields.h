@@ -12,6 +12,8 @@
 
 namespace graftfs {
 
+constexpr LockKind last_of(LockKind) { return LockKind::data; }
+constexpr LockOp last_of(LockOp) { return LockOp::cancel; }
 namespace msg {
 // The highest value of each enumeration, for reading it.
 constexpr AttachOutcome last_of(AttachOutcome) { return AttachOutcome::evicted; }

@@ -30,5 +30,6 @@ Outcome listxattr(OpContext& cx, const ListxattrArgs& args);
 Outcome setxattr(OpContext& cx, const SetxattrArgs& args);
 Outcome removexattr(OpContext& cx, const RemovexattrArgs& args);
 Outcome access(OpContext& cx, const AccessArgs& args);
+Outcome lock(OpContext& cx, const LockArgs& args);
 
 }  // namespace graftfs::ops

@@ -5,7 +5,7 @@ namespace graftfs::ops {
 
 Outcome read(OpContext& cx, const ReadArgs& args) {
   GET(Target target, cx.inode(args.ino));
-  note_access(cx, target);
+  if (auto noted = note_access(cx, target); !noted) return noted;
   return reply_stat(cx, target.inode());
 }
 

@@ -60,7 +60,7 @@ Outcome readdir(OpContext& cx, const ReaddirArgs& args) {
     from = to;
   }
   reply.end = !full && from >= Dir::kEndHash;
-  note_access(cx, Target{.dir = dir});
+  if (auto noted = note_access(cx, Target{.dir = dir}); !noted) return noted;
   return reply_stat(cx, dir->inode());
 }
 

@@ -2,12 +2,11 @@
 
 namespace graftfs::ops {
 
-void note_access(OpContext& cx, const Target& target) {
-  if (cx.read_only() || cx.out_of_space() || !is_relatime_due(target.inode(), cx.now())) return;
+Outcome note_access(OpContext& cx, const Target& target) {
+  if (cx.read_only() || cx.out_of_space() || !is_relatime_due(target.inode(), cx.now())) return {};
   Change change(cx, EventType::inode);
   change.edit(target).atime = change.now();
-  // Where others would have to be asked first, it is not worth that.
-  (void)change.commit(target.ino());
+  return change.commit(target.ino());
 }
 
 }  // namespace graftfs::ops

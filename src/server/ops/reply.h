@@ -38,7 +38,8 @@ inline bool is_relatime_due(const Inode& inode, Timespec now) {
          now.sec - inode.atime.sec >= day_s;
 }
 
-// The inode was read. Quietly does nothing where atime cannot be written down.
-void note_access(OpContext& cx, const Target& target);
+// The inode was read. Quietly does nothing where atime cannot be written down; stops where others
+// have to be asked first.
+Outcome note_access(OpContext& cx, const Target& target);
 
 }  // namespace graftfs::ops

@@ -8,6 +8,7 @@
 #include "events/migration.h"
 #include "ops_fixture.h"
 #include "server/authority.h"
+#include "server/leases.h"
 #include "server/peers.h"
 #include "server/rank.h"
 #include "server/rank_core.h"
@@ -126,6 +127,9 @@ class Ranks {
     RankCore &giver = rank(from).core(), &taker = rank(to).core();
     const Dir* dir = giver.cache().find_dir(root);
     ASSERT_NE(dir, nullptr);
+    bool recalled = false;
+    giver.leases().recall_tree(*dir, [&] { recalled = true; });
+    executor.run_until([&] { return recalled; });
     const Ino within = import_of(giver.state(), *dir);
     const Import& old = giver.state().imports.at(within);
     Import import;

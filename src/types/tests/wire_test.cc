@@ -97,7 +97,8 @@ TEST(Wire, EveryKindOfRequestArrives) {
                            RemovexattrArgs{Ino{5}, "user.a"},
                            AccessArgs{Ino{5}, 4},
                            StatfsArgs{},
-                           SyncArgs{}};
+                           SyncArgs{},
+                           LockArgs{LockOp::wait, {Ino{5}, 1, 2, 3, true, LockKind::flock, 4}, 7}};
   ASSERT_EQ(all.size(), std::variant_size_v<Args>);
   for (size_t k = 0; k < all.size(); ++k) {
     ASSERT_EQ(all[k].index(), k) << "in the order of the variant";
@@ -128,8 +129,13 @@ TEST(Wire, AnAnswerArrivesAsItWasGiven) {
   r.end = r.created = r.orphaned = r.partial = true;
   r.statfs = {1, 2, 3, 4, 5, 6};
   r.home = RankId{12};
+  r.entries[0].here = true;
   r.leased = Ino{1};
+  r.named = true;
+  r.order = 1234567;
   r.lsn = Lsn{76};
+  r.dir = a_stat();
+  r.lock = LockRange{.ino = Ino{5}, .owner = 8, .start = 1, .end = 2, .exclusive = true};
   Reply got = through(answer, Sender::node_to_client).reply;
   EXPECT_EQ(got.err, ENOENT);
   EXPECT_EQ(got.stat, r.stat);
@@ -141,7 +147,12 @@ TEST(Wire, AnAnswerArrivesAsItWasGiven) {
   EXPECT_TRUE(got.end && got.created && got.orphaned && got.partial);
   EXPECT_EQ(got.statfs, r.statfs);
   EXPECT_EQ(got.home, RankId{12});
+  EXPECT_TRUE(got.entries[0].here && !got.entries[1].here);
   EXPECT_EQ(got.leased, Ino{1});
+  EXPECT_TRUE(got.named);
+  EXPECT_EQ(got.order, 1234567u);
+  EXPECT_EQ(got.lock, r.lock);
+  EXPECT_EQ(got.dir, r.dir);
   EXPECT_EQ(got.lsn, Lsn{76});
 }
 

@@ -1,0 +1,168 @@
+#include "server/locks.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/fault.h"
+#include "server/leases.h"
+
+namespace graftfs {
+
+Outcome Locks::acquire(SessionId session, const LockArgs& args) {
+  const LockRange& want = args.range;
+  const Waiter waiter{session, want.ino, args.number};
+  const bool waited = waiting_.erase(waiter) > 0;
+  if (auto ended = ended_.extract(waiter); !ended.empty()) return stop(ended.mapped());
+  if (!core_.state().sessions.contains(session)) return stop(EIO);  // it ended while this waited
+  if (!table_.conflict(session, want)) {
+    // A weaker one than before may let others in.
+    const bool had = table_.has(session, want.ino, want.owner, want.kind);
+    table_.set(session, want);
+    KILL_POINT("lock.granted");
+    if (had) wake(want.ino);
+    return {};
+  }
+  if (want.kind == LockKind::flock && table_.has(session, want.ino, want.owner, want.kind)) {
+    // As Linux has it: the old one is given back first, and may be lost.
+    table_.unset(session, want);
+    wake(want.ino);
+  }
+  if (args.op != LockOp::wait) return stop(EAGAIN);
+  std::set<Owner> seen;
+  if (want.kind == LockKind::posix && waits_for({session, want.owner}, session, want, seen)) {
+    MARK("lock.deadlock");
+    return stop(EDEADLK);
+  }
+  waiting_[waiter] = want;
+  if (!waited) {
+    // Whatever the client has asked since is kept there until this is answered.
+    core_.executor().post_after(kLongest, [this, alive = alive_, waiter] {
+      if (*alive) end(waiter, ETIMEDOUT);
+    });
+  }
+  if (want.kind == LockKind::data) {
+    ask_back(session, want);
+    watch();
+  }
+  return std::unexpected(Stop{0, Need{Need::lock, want.ino, {}, 0}, {}, {}});
+}
+
+// Whether who stands against it waits, in the end, for `me`.
+bool Locks::waits_for(const Owner& me, SessionId session, const LockRange& want,
+                      std::set<Owner>& seen) const {
+  for (const LockTable::Held& held : table_.conflicts(session, want)) {
+    const Owner owner{held.session, held.range.owner};
+    if (owner == me) return true;
+    if (!seen.insert(owner).second) continue;
+    for (const auto& [waiter, range] : waiting_)
+      if (waiter.session == owner.first && range.owner == owner.second &&
+          range.kind == LockKind::posix && waits_for(me, waiter.session, range, seen))
+        return true;
+  }
+  return false;
+}
+
+void Locks::release(SessionId session, const LockRange& range) {
+  table_.unset(session, range);
+  wake(range.ino);
+}
+
+void Locks::end(const Waiter& waiter, int err) {
+  auto at = waiting_.find(waiter);
+  if (at == waiting_.end()) return;  // it has it, or never came
+  auto [ended, fresh] = ended_.emplace(waiter, err);
+  if (err == EINTR) ended->second = err;
+  wake(at->second.ino);
+}
+
+void Locks::wake(Ino ino) {
+  core_.executor().post([this, alive = alive_, ino] {
+    if (*alive) core_.wake(Need{Need::lock, ino, {}, 0});
+  });
+}
+
+void Locks::forget(Ino ino) {
+  table_.forget(ino);
+  std::erase_if(waiting_, [&](const auto& waiting) {
+    if (waiting.second.ino == ino) ended_.erase(waiting.first);
+    return waiting.second.ino == ino;
+  });
+  wake(ino);
+}
+
+void Locks::session_gone(SessionId session) {
+  for (Ino ino : table_.drop(session)) wake(ino);
+  for (const auto& [waiter, range] : waiting_)
+    if (waiter.session == session) wake(range.ino);
+}
+
+// -- the right to write ---------------------------------------------------------------------------
+
+void Locks::ask_back(SessionId session, const LockRange& want) {
+  SessionLines* lines = core_.leases().lines();
+  if (!lines) return;
+  for (const LockTable::Held& held : table_.conflicts(session, want))
+    lines->send(held.session, msg::DataRecall{.ino = want.ino});
+}
+
+// Who does not give it back because it is not there any more is evicted.
+void Locks::watch() {
+  SessionLines* lines = core_.leases().lines();
+  if (!lines || std::exchange(watching_, true)) return;
+  core_.executor().post_after(lines->lease() / 8, [this, alive = alive_] {
+    if (!*alive) return;
+    watching_ = false;
+    SessionLines* lines = core_.leases().lines();
+    if (!lines) return;
+    const Nanos patience = lines->lease() + lines->lease() / 4;
+    std::set<SessionId> silent;
+    bool any = false;
+    for (const auto& [waiter, range] : waiting_) {
+      if (range.kind != LockKind::data) continue;
+      any = true;
+      for (const LockTable::Held& held : table_.conflicts(waiter.session, range))
+        if (core_.executor().now() - lines->heard(held.session) >= patience)
+          silent.insert(held.session);
+    }
+    for (SessionId session : silent) {
+      MARK("lock.evicted");
+      lines->evict(session,
+                   "others wait to write to a file that it may write to, and it is silent");
+      session_gone(session);
+    }
+    if (any) watch();
+  });
+}
+
+// -- sessions that come back ----------------------------------------------------------------------
+
+void Locks::claim(SessionId session, std::vector<LockRange> locks) {
+  for (const LockRange& known : table_.of(session))
+    if (std::find(locks.begin(), locks.end(), known) == locks.end()) release(session, known);
+  std::erase_if(locks, [&](const LockRange& lock) {
+    const std::vector<LockRange> known = table_.of(session);
+    return std::find(known.begin(), known.end(), lock) != known.end();
+  });
+  if (!locks.empty()) core_.tasks().spawn(claim_task(session, std::move(locks)));
+  // It may not have heard that others wait.
+  for (const auto& [waiter, range] : waiting_)
+    if (range.kind == LockKind::data) ask_back(waiter.session, range);
+}
+
+Task<void> Locks::claim_task(SessionId session, std::vector<LockRange> locks) {
+  for (const LockRange& lock : locks) {
+    auto place = co_await core_.find_inode(lock.ino);
+    const bool ours = place && (place->what == Place::ours || place->what == Place::frozen);
+    if (!ours || !core_.state().sessions.contains(session)) continue;
+    if (table_.conflict(session, lock)) {
+      MARK("lock.claim_refused");
+      core_.say(fmt::format("session {:x} claims a lock on inode {:#x} that another one has",
+                            session.v, lock.ino.v));
+      continue;
+    }
+    table_.set(session, lock);
+  }
+}
+
+}  // namespace graftfs
