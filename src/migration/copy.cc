@@ -188,9 +188,24 @@ uint64_t SubtreeCopy::unsent(uint64_t enough) {
 }
 
 void SubtreeCopy::hold_off(bool off) {
+  if (!off) {
+    for (Ino ino : held_) {
+      Dir* dir = cache_.find_dir(ino);
+      if (!dir) continue;
+      dir->pins--;
+      // One that was removed meanwhile may be another one's to give free by now: its purge's.
+      if (dir->inode().nlink > 0 || dir->pins == 0) dir->frozen = false;
+    }
+    held_.clear();
+    return;
+  }
   Dir* root = cache_.find_dir(root_);
   if (!root) return;
-  for (Dir* dir : subtree_of(cache_, state_, *root)) dir->frozen = off;
+  for (Dir* dir : subtree_of(cache_, state_, *root)) {
+    if (!held_.insert(dir->ino()).second) continue;
+    dir->frozen = true;
+    dir->pins++;
+  }
 }
 
 bool SubtreeCopy::in_use() const {
@@ -198,7 +213,8 @@ bool SubtreeCopy::in_use() const {
   if (!root) return false;
   for (const Dir* dir : subtree_of(cache_, state_, *root)) {
     auto sent = sent_.find(dir->ino().v);
-    if (dir->pins > (sent != sent_.end() && sent->second.pinned ? 1u : 0u)) return true;
+    const uint32_t own = (sent != sent_.end() && sent->second.pinned) + held_.contains(dir->ino());
+    if (dir->pins > own) return true;
   }
   return false;
 }

@@ -4,6 +4,7 @@
 #include <absl/container/flat_hash_map.h>
 #include <absl/container/flat_hash_set.h>
 
+#include <set>
 #include <vector>
 
 #include "cache/cache.h"
@@ -65,6 +66,7 @@ class SubtreeCopy {
   absl::flat_hash_map<uint64_t, Sent> sent_;  // gone through at least once, or being so
   absl::flat_hash_set<uint64_t> complete_;    // of these, once at least
   absl::flat_hash_set<uint64_t> gone_;        // sent, and not in the subtree any more
+  std::set<Ino> held_;                        // from write-back, and pinned for that
   std::vector<Ino> todo_;
   std::vector<Ino> left_;  // to be buried
   size_t at_ = 0;

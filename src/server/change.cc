@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/check.h"
 #include "server/leases.h"
 #include "server/op_context.h"
@@ -29,7 +31,14 @@ uint32_t Change::dir_index(Dir& dir) {
 
 DirHeader& Change::touch(Dir& dir) {
   DirHeader& header = event_.dirs[dir_index(dir)].header;
-  header.inode.mtime = header.inode.ctime = now_;
+  Inode& inode = header.inode;
+  if (cx_.with_others()) {
+    // Others may have touched it since the operation began.
+    inode.mtime = std::max(inode.mtime, now_);
+    inode.ctime = std::max(inode.ctime, now_);
+  } else {
+    inode.mtime = inode.ctime = now_;
+  }
   return header;
 }
 

@@ -224,10 +224,12 @@ Nanos Endpoint::heard(SessionId session) const {
 void Endpoint::sweep() {
   const Nanos now = rank_.executor().now();
   std::vector<SessionId> silent;
-  for (const auto& [session, state] : rank_.state().sessions)
-    if (!attached_.contains(session) && heard_.contains(session) &&
-        now - heard(session) > options_.forget_after)
+  for (const auto& [session, state] : rank_.state().sessions) {
+    // Also who has never said anything here: its session came with a subtree, or from the journal.
+    const Nanos last = heard_.try_emplace(session, now).first->second;
+    if (!attached_.contains(session) && now - last > options_.forget_after)
       silent.push_back(session);
+  }
   for (SessionId session : silent) evict(session, "it has not been heard of for too long");
   rank_.executor().post_after(options_.forget_after, [this, alive = alive_] {
     if (*alive) sweep();
@@ -361,6 +363,8 @@ void Endpoint::answer(uint64_t id, uint64_t number, Reply reply) {
     MARK("endpoint.answer_to_nobody");
     return;
   }
+  // The next owner will answer.
+  if (rank_.fenced()) return drop(*line, {});
   line->in_flight--;
   if (line->limit) line->limit->note(reply);
   // Its journal is somebody else's: that one has the answer.

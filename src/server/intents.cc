@@ -33,14 +33,11 @@ Outcome move_to_linked(Build& b, const Target& target) {
   return {};
 }
 
-// Whoever is not at hand cannot be asked who owns him: then the directory's owner and root may.
+// Whose a third rank's inode is, that rank tells the coordinator, which looks at the sticky bit.
 int may_take(Build& b, const Dir& dir, const NamedTarget& named) {
-  if (!named.remote) {
-    const Inode& victim = named.target.inode();
-    return ops::may_remove(b.cx, dir, victim, victim.is_dir());
-  }
-  if (int err = may(b.cx, dir.inode(), ops::kMayWrite | ops::kMayExec)) return err;
-  return ops::is_sticky(b.cx.cred(), dir.inode(), Inode{}) ? EPERM : 0;
+  if (named.remote) return may(b.cx, dir.inode(), ops::kMayWrite | ops::kMayExec);
+  const Inode& victim = named.target.inode();
+  return ops::may_remove(b.cx, dir, victim, victim.is_dir());
 }
 
 // A name goes away, or something else stands there (`put`).
@@ -54,10 +51,15 @@ Outcome take_name(Build& b, const Intent& intent, IntentValue& value, const Entr
   // It is another one than it was a moment ago: the operation begins again.
   if (intent.ino && intent.ino != ino)
     return std::unexpected(Stop{0, Need{Need::busy, {}, {}, 0}, {}, {}});
+  // As it looks from elsewhere.
   value.value.kind = named.entry->kind;
+  if (value.value.kind == EntryKind::primary) value.value.kind = EntryKind::remote_link;
   value.value.ino = ino;
   value.value.type = named.entry->type;
-  if (!named.remote) value.stat = named.target.inode();
+  if (!named.remote)
+    value.stat = named.target.inode();
+  else if (dir->inode().mode & S_ISVTX)
+    value.stat = dir->inode();  // the coordinator sees that it is not the name's inode
   if (b.check) {
     b.phase = kMay;
     if (int err = may_take(b, *dir, named)) return stop(err);
@@ -155,9 +157,17 @@ Outcome drop_dir(Build& b, const Intent& intent, IntentValue& value) {
   return {};
 }
 
+// Of a file only the name has another place.
 Outcome hang(Build& b, const Intent& intent, IntentValue& value) {
   b.phase = kResolve;
-  GET(Dir * dir, b.cx.dir(intent.ino));
+  auto found = b.cx.dir(intent.ino);
+  if (!found && found.error().err == ENOTDIR) {
+    GET(Target target, b.cx.inode(intent.ino));
+    value.stat = target.inode();
+    b.change.edit(target).ctime = b.change.now();
+    return {};
+  }
+  GET(Dir * dir, std::move(found));
   value.stat = dir->inode();
   if (b.check) {
     b.phase = kMay;

@@ -286,8 +286,8 @@ bool Migrations::is_quiet(const Exporting& e) const {
 }
 
 void Migrations::thaw(Exporting& e) {
-  e.frozen = false;
-  core_.add_gate(-1);
+  // One that a start has taken up again had nothing frozen.
+  if (std::exchange(e.frozen, false)) core_.add_gate(-1);
   if (e.copy) e.copy->hold_off(false);
   core_.executor().post([this, alive = alive_, root = e.root] {
     if (*alive) core_.wake(Need{Need::frozen, root, {}, 0});

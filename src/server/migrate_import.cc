@@ -204,7 +204,8 @@ void Migrations::resume_import(const Import& import) {
   taking->from = import.from.rank;
   taking->root = import.root;
   for (const auto& [ino, bound] : import.bounds) taking->bounds.push_back(ino);
-  taking->gated = true;  // since the start of the rank
+  taking->gated = true;
+  core_.add_gate(1);
   Importing& i = *taking;
   imports_[import.from] = std::move(taking);
   carry_out(i, std::move(*migration::after_import({.imported = true, .ended = false})));

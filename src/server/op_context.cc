@@ -9,8 +9,10 @@
 namespace graftfs {
 
 Timespec OpContext::now() const {
+  if (with_others_) return others_now_;
   return request_.redo ? request_.redo->when : rank_.executor_.wall_now();
 }
+bool OpContext::with_others() const { return with_others_ || two_party_ == TwoParty::kDecided; }
 bool OpContext::read_only() const { return rank_.options_.read_only; }
 uint32_t OpContext::max_dir_link() const { return rank_.options_.max_dir_link; }
 bool OpContext::out_of_space() const {
@@ -51,6 +53,7 @@ const Prepared* OpContext::prepared() const {
 Found<const Prepared*> OpContext::others(std::vector<Asked> asked) {
   if (const Prepared* known = prepared(); known && known->asked == asked) {
     with_others_ = true;
+    others_now_ = known->now;
     return known;
   }
   return std::unexpected(rank_.two_party_->begin(request_, two_party_, std::move(asked)));

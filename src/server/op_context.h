@@ -93,6 +93,7 @@ struct Asked {
 struct Prepared {
   std::vector<Asked> asked;
   std::vector<msg::IntentValue> values;
+  Timespec now;  // the time that everybody's change bears
 
   // Of the first intent of that kind; null: there is none.
   const msg::IntentValue* find(msg::IntentKind kind) const;
@@ -148,6 +149,8 @@ class OpContext {
   // The same for exactly these: the operation waits until they have, or ends with an error. From
   // now on its Change is one of all of them.
   Found<const Prepared*> others(std::vector<Asked> asked);
+  // What is changed, is changed by several ranks, each at a time of its own: never back in time.
+  bool with_others() const;
   bool is_alone() const;            // there are no other ranks
   bool is_rank(RankId rank) const;  // there is one of that number
   // The directory has been given a place where it is to be.
@@ -175,6 +178,7 @@ class OpContext {
   const std::vector<Absent>& absent_;  // what was fetched for this request and is not there
   uint64_t two_party_;
   bool with_others_ = false;  // what is changed, is changed by all that have prepared
+  Timespec others_now_;       // then: at that time
   Reply& reply_;
   Lsn logged_;
   Lsn show_written_, show_durable_;  // the reply waits until the journal is there

@@ -67,6 +67,13 @@ void Rank::add_hold(Ino ino, SessionId session, uint32_t count) {
   holds.push_back({session, count});
 }
 
+bool Rank::note_held(const Request& request) {
+  if (request.seq == 0) return true;
+  std::set<uint64_t>& held = held_for_[request.session];
+  held.erase(held.begin(), held.lower_bound(request.oldest));
+  return held.insert(request.seq).second;
+}
+
 bool Rank::is_held_by(Ino ino, SessionId session) const {
   auto it = holds_.find(ino.v);
   return it != holds_.end() && std::any_of(it->second.begin(), it->second.end(),

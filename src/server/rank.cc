@@ -130,7 +130,9 @@ Task<Result<void>> Rank::begin_fresh() {
     co_return Result<void>{};
   bool logged = false;
   for (const Root& root : roots) {
-    if (root.ino == kRootIno && options_.rank != RankId{0}) continue;
+    // Where what comes behind it is there, it has been made, and another rank may have it by now.
+    const bool others_are_there = state_.is_root(roots[1].ino);
+    if (root.ino == kRootIno && (options_.rank != RankId{0} || others_are_there)) continue;
     CO_TRY_ASSIGN(auto bytes, co_await store_.dirs().read_header(root.ino));
     // A crash may have left only the first of these events, and an Import without the event that
     // makes its header dirty.
@@ -365,6 +367,7 @@ void Rank::close_session(SessionId session) {
 }
 
 void Rank::drop_holds(SessionId session) {
+  held_for_.erase(session);
   std::vector<Ino> held;
   for (const auto& [ino, holds] : holds_)
     for (const Hold& hold : holds)

@@ -39,6 +39,17 @@ class Migrations;
 class RankCore;
 class TwoParty;
 
+// A request was executed now, with this answer.
+struct Executed {
+  const Request& request;
+  const Reply& reply;
+  Lsn lsn;       // of its event; 0: it changed nothing
+  Timespec now;  // the time that its change bears
+  // Other ranks were asked. Where it failed, what they answered was so a moment ago.
+  bool asked_others = false;
+  bool with_others = false;  // and they change with it
+};
+
 struct RankOptions {
   RankId rank;
   uint64_t volume = 0;
@@ -61,9 +72,8 @@ struct RankOptions {
   Nanos reconnect_window = 0;            // after recovery, for sessions to claim what they hold
   std::function<void(const RecoveryProgress&)> progress;
   std::function<void(const std::string&)> log;  // for the operator, one line each
-  // For the simulator's oracle: the request was executed now, with this answer, and its event is
-  // `lsn` (0: it changed nothing). Not called for a request that is answered again.
-  std::function<void(const Request&, const Reply&, Lsn lsn)> executed;
+  // For the simulator's oracle. Not called for a request that is answered again.
+  std::function<void(const Executed&)> executed;
   Peers* peers = nullptr;  // the other ranks; null: there never are any
   OwnOptions own;          // how the journal is taken
 };
@@ -124,6 +134,10 @@ class Rank final : public MetadataService, private JournalHooks {
   const Journal& journal() const { return *journal_; }
   uint64_t journal_cap() const { return journal_cap_; }
   bool failed() const { return failed_.has_value(); }
+  // Another owner has taken the rank: what this one says counts no more.
+  bool fenced() const { return failed_ && failed_->code == ESTALE; }
+  // What requests wait for: pieces of the tree, or others.
+  std::vector<Need> waiting() const;
 
  private:
   friend class OpContext;
@@ -156,7 +170,7 @@ class Rank final : public MetadataService, private JournalHooks {
   void park(Need need, PendingPtr pending);
   void wake(const Need& need);
   Outcome dispatch(OpContext& context, const Args& args);
-  Outcome answer_again(OpContext& context, const CompletedRequest& completed);
+  Outcome answer_again(OpContext& context, const CompletedRequest& completed, bool hold);
   void answer(Lsn written, Lsn durable, Reply reply, ReplyFn done);
   void answered() {
     running_--;
@@ -226,6 +240,9 @@ class Rank final : public MetadataService, private JournalHooks {
   void add_hold(Ino ino, SessionId session, uint32_t count);
   void drop_hold(Ino ino, SessionId session, uint32_t count);
   bool is_held_by(Ino ino, SessionId session) const;
+  // The request has got the holds that its answer gives. False: it had, since the session came by
+  // the connection that it has.
+  bool note_held(const Request& request);
   void drop_holds(SessionId session);
   void want_purge(Ino ino);
   Task<void> purge_loop();
@@ -275,6 +292,7 @@ class Rank final : public MetadataService, private JournalHooks {
     uint32_t count;
   };
   absl::flat_hash_map<uint64_t, absl::InlinedVector<Hold, 1>> holds_;
+  std::map<SessionId, std::set<uint64_t>> held_for_;  // requests, by their seq
   std::deque<Ino> purge_queue_;
   absl::flat_hash_set<uint64_t> being_purged_;  // nobody can reach these any more
   class Purge;

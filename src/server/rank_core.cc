@@ -1,5 +1,7 @@
 #include "server/rank_core.h"
 
+#include "base/check.h"
+
 #include <algorithm>
 
 #include "server/rank.h"
@@ -41,7 +43,10 @@ Lsn RankCore::log_event(EventType type, const std::string& payload) {
 
 void RankCore::say_when(Lsn durable, Fn send) { rank_.say_when(durable, std::move(send)); }
 void RankCore::wake(const Need& need) { rank_.wake(need); }
-void RankCore::add_gate(int change) { rank_.gates_ += change; }
+void RankCore::add_gate(int change) {
+  rank_.gates_ += change;
+  CHECK(rank_.gates_ >= 0, "a gate was opened that nobody had closed");
+}
 Task<Result<Place>> RankCore::find_dir(Ino ino) { return rank_.fetch_dir(ino); }
 Task<Result<Place>> RankCore::find_inode(Ino ino) { return rank_.fetch_inode(ino); }
 Task<Result<Place>> RankCore::fetch(Need need) { return rank_.fetch_need(std::move(need)); }

@@ -113,9 +113,10 @@ void Rank::park(Need need, PendingPtr pending) {
     pending->two_party = need.from;
   } else if (pending->two_party && need.kind != Need::recall) {
     // Who has asked others to be ready does not wait for what somebody else has marked.
-    two_party_->ended(std::exchange(pending->two_party, 0));
+    two_party_->yield(pending->two_party);
   }
-  pending->runs = 0;  // what it waits for is no piece that it does not get
+  pending->runs = 0;        // what it waits for is no piece that it does not get
+  pending->absent.clear();  // and what was elsewhere may have come here by then
   parked_[std::move(need)].push_back(std::move(pending));
   if (ending_) fail_waiting(EIO);
 }
@@ -124,6 +125,13 @@ void Rank::wake(const Need& need) {
   auto node = parked_.extract(need);
   if (node.empty()) return;
   for (PendingPtr& pending : node.mapped()) run(std::move(pending));
+}
+
+std::vector<Need> Rank::waiting() const {
+  std::vector<Need> needs;
+  for (const auto& [need, waiting] : parked_) needs.push_back(need);
+  for (const auto& [need, waiting] : fetching_) needs.push_back(need);
+  return needs;
 }
 
 // What waits for others, at the end of this rank.
@@ -152,9 +160,21 @@ bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, ui
   const CompletedRequest* completed = nullptr;
   if (request.seq != 0) {
     auto session = state_.sessions.find(request.session);
-    if (session != state_.sessions.end()) completed = session->second.find(request.seq);
+    if (session != state_.sessions.end()) {
+      completed = session->second.find(request.seq);
+      // It came twice, was answered, and has waited since; what it did is forgotten.
+      if (!completed && request.seq < session->second.oldest) {
+        MARK("rank.request_out_of_date");
+        reply.err = EIO;
+        if (two_party) two_party_->ended(two_party);
+        answer({}, {}, std::move(reply), std::move(done));
+        return true;
+      }
+    }
   }
-  Outcome outcome = completed ? answer_again(context, *completed) : dispatch(context, request.args);
+  const bool first = !completed || !held_for_[request.session].contains(request.seq);
+  Outcome outcome =
+      completed ? answer_again(context, *completed, first) : dispatch(context, request.args);
   if (!outcome && outcome.error().ask) outcome = redirect(context, request, outcome.error());
   if (!outcome) {
     Stop& stop = outcome.error();
@@ -171,11 +191,18 @@ bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, ui
   } else if (!reply.partial) {
     reply.home = options_.rank;
   }
-  if (two_party) two_party_->ended(two_party);
   reply.lsn = context.logged();
   if (leases_->lines()) leases_->give(request, reply);
+  const bool holds = reply.orphaned || std::holds_alternative<CreateArgs>(request.args);
+  if (holds && (context.logged() || completed)) note_held(request);
   if (options_.executed && !completed && reply.err != kAskRank)
-    options_.executed(request, reply, context.logged());
+    options_.executed({.request = request,
+                       .reply = reply,
+                       .lsn = context.logged(),
+                       .now = context.now(),
+                       .asked_others = two_party != 0,
+                       .with_others = context.with_others()});
+  if (two_party) two_party_->ended(two_party);
   answer(context.show_written(), context.show_durable(), std::move(reply), std::move(done));
   return true;
 }
@@ -222,7 +249,7 @@ Outcome Rank::dispatch(OpContext& cx, const Args& args) {
 
 // The request was carried out, and its answer may have been lost: it is told the result, with the
 // attributes as they are now.
-Outcome Rank::answer_again(OpContext& cx, const CompletedRequest& completed) {
+Outcome Rank::answer_again(OpContext& cx, const CompletedRequest& completed, bool hold) {
   MARK("rank.answered_again");
   Reply& reply = cx.reply();
   reply.created = completed.flags & kResultCreated;
@@ -231,6 +258,7 @@ Outcome Rank::answer_again(OpContext& cx, const CompletedRequest& completed) {
   auto target = cx.inode(completed.result);
   if (target) {
     reply.stat = target->inode();
+    if (!hold) return {};
     if (std::holds_alternative<CreateArgs>(cx.request().args)) cx.hold(completed.result);
     if (reply.orphaned) cx.hold(completed.result);
     return {};

@@ -207,7 +207,14 @@ void Rank::receive(RankId from, Message message) {
   Body& body = message.body;
   if (auto* hail = std::get_if<msg::Hail>(&body)) return peer_up(from, hail->epoch);
   if (auto* moved = std::get_if<msg::BoundMoved>(&body)) return bound_moved(from, *moved);
-  if (auto* asked = std::get_if<msg::Ancestry>(&body)) return core_->send(from, ancestry(*asked));
+  if (auto* asked = std::get_if<msg::Ancestry>(&body)) {
+    // The way to every bound is cached; that of the new place itself may have been evicted.
+    auto answer = [](Rank& rank, RankId to, msg::Ancestry question) -> Task<void> {
+      if (!rank.cache_.find_dir(question.ino)) (void)co_await rank.fetch_dir(question.ino);
+      rank.core_->send(to, rank.ancestry(question));
+    };
+    return tasks_.spawn(answer(*this, from, *asked));
+  }
   if (auto* asked = std::get_if<msg::StatAsk>(&body))
     return tasks_.spawn(answer_stat(from, *asked));
   if (auto* asked = std::get_if<msg::Find>(&body)) {

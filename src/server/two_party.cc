@@ -13,8 +13,9 @@ namespace {
 
 using msg::IntentKind;
 
-constexpr int kTries = 64;
 constexpr int kHops = 64;
+// Everybody is asked so often for what nobody has: it may be on its way from one to the other.
+constexpr size_t kRounds = 8;
 constexpr Nanos kTick = kSecond;
 // A rank that has not answered by then has perhaps not been reached.
 constexpr Nanos kPatience = 5 * kSecond;
@@ -53,7 +54,9 @@ Stop TwoParty::begin(const Request& request, uint64_t number, std::vector<Asked>
   op.state = Op::begun;
   op.session = request.session;
   op.cred = request.cred;
+  if (request.redo) op.redo = request.redo->when;
   op.what.asked = std::move(asked);
+  op.seen = own_names(op);
   post([this, n = op.number] { start(n); });
   return {0, need_number(Need::two_party, op.number), {}, {}};
 }
@@ -93,6 +96,13 @@ void TwoParty::ended(uint64_t number) {
   if (it == ops_.end() || it->second.state >= Op::committed) return;
   abort(it->second);
   ops_.erase(it);
+}
+
+void TwoParty::yield(uint64_t number) {
+  auto it = ops_.find(number);
+  if (it == ops_.end() || it->second.state >= Op::committed) return;
+  abort(it->second);
+  it->second.state = Op::resting;
 }
 
 std::optional<Need> TwoParty::busy(Ino ino, std::string_view name, uint64_t self) const {
@@ -174,6 +184,18 @@ RankId TwoParty::place(Op& op, const Asked& asked) {
   return others[static_cast<size_t>(op.wrong_homes) % others.size()];
 }
 
+// What this rank's own names of an operation lead to.
+std::vector<Ino> TwoParty::own_names(const Op& op) const {
+  std::vector<Ino> inos;
+  for (const Asked& asked : op.what.asked) {
+    if (asked.at != core_.id() || !is_directory_name(asked.intent)) continue;
+    Dir* dir = core_.cache().find_dir(asked.intent.dir);
+    const Dentry* e = dir ? core_.cache().find_entry(*dir, asked.intent.name) : nullptr;
+    inos.push_back(e && e->kind != EntryKind::null ? e->ino : Ino{});
+  }
+  return inos;
+}
+
 void TwoParty::with_token(Op& op) {
   if (op.token) KILL_POINT("two_party.coordinator.token_granted");
   std::vector<msg::Intent> own;
@@ -192,9 +214,9 @@ void TwoParty::with_token(Op& op) {
 }
 
 void TwoParty::send_prepares(Op& op) {
-  const Timespec now = core_.executor().wall_now();
+  op.what.now = op.redo.value_or(core_.executor().wall_now());
   for (const auto& [rank, indices] : op.parts) {
-    msg::Prepare prepare{.op = op.id, .session = op.session, .cred = op.cred, .now = now};
+    msg::Prepare prepare{.op = op.id, .session = op.session, .cred = op.cred, .now = op.what.now};
     for (size_t i : indices) prepare.intents.push_back(op.what.asked[i].intent);
     op.asked.insert(rank);
     core_.send(rank, std::move(prepare));
@@ -244,7 +266,7 @@ void TwoParty::on_refused(RankId from, const msg::Refused& m) {
   homes_.erase(key);
   if (m.home != kNobody && m.home != from) homes_[key] = m.home;
   const size_t ranks = core_.peers()->ranks().size();
-  if (m.home == kNobody && ++op->wrong_homes > static_cast<int>(2 * ranks))
+  if (m.home == kNobody && ++op->wrong_homes > static_cast<int>(kRounds * ranks))
     return refuse(*op, ESTALE);
   retry(*op);
 }
@@ -288,11 +310,34 @@ void TwoParty::climb(Op& op) {
       continue;
     }
     if (place.what == Place::other && place.rank != kNobody) op.guide = place.rank;
-    if (op.guide == core_.id() || op.guide == kNobody) return retry(op);
-    return core_.send(op.guide, msg::Ancestry{op.id.number, op.here});
+    return ask_guide(op);
   }
   KILL_POINT("two_party.coordinator.loop_checked");
   make_ready(op);
+}
+
+// Who serves it knows what is above it. Where nobody can be named, one after the other is asked; it
+// may be this rank's own, and not cached.
+void TwoParty::ask_guide(Op& op) {
+  if (op.guide == core_.id() || op.guide == kNobody) {
+    const std::vector<RankId> all = core_.peers()->ranks();
+    op.guide = all[static_cast<size_t>(op.hops) % all.size()];
+  }
+  if (op.guide != core_.id()) return core_.send(op.guide, msg::Ancestry{op.id.number, op.here});
+  core_.tasks().spawn([](TwoParty& self, ProtocolId id, Ino here) -> Task<void> {
+    (void)co_await self.core_.find_dir(here);
+    Op* op = self.find(id);
+    if (!op || op->state != Op::climbing || op->here != here) co_return;
+    const Place place = place_of(self.core_.cache(), self.core_.state(), here);
+    if (place.what == Place::ours && self.core_.cache().find_dir(here)) {
+      self.climb(*op);
+    } else if (++op->hops > kHops) {
+      self.retry(*op);
+    } else {
+      op->guide = kNobody;
+      self.ask_guide(*op);
+    }
+  }(*this, op.id, op.here));
 }
 
 void TwoParty::climbed(const msg::AncestryIs& is) {
@@ -304,14 +349,7 @@ void TwoParty::climbed(const msg::AncestryIs& is) {
   if (!is.known) {
     if (++op.hops > kHops) return retry(op);
     op.guide = is.rank;
-    if (is.rank == kNobody || is.rank == core_.id()) {
-      // Who serves it knows; one after the other is asked.
-      std::vector<RankId> others = core_.peers()->ranks();
-      std::erase(others, core_.id());
-      if (others.empty()) return retry(op);
-      op.guide = others[static_cast<size_t>(op.hops) % others.size()];
-    }
-    return core_.send(op.guide, msg::Ancestry{op.id.number, op.here});
+    return ask_guide(op);
   }
   if (loops(op, is.chain)) return refuse(op, EINVAL);
   op.here = is.above;
@@ -345,7 +383,7 @@ void TwoParty::abort(Op& op) {
 
 void TwoParty::retry(Op& op) {
   MARK("two_party.coordinator.again");
-  if (++op.tries >= kTries) return refuse(op, EBUSY);
+  ++op.tries;
   abort(op);
   op.state = Op::pausing;
   // Up to 4 ms, doubling up to 64, at random: what two ranks do to each other is not repeated.
@@ -363,6 +401,11 @@ void TwoParty::retry(Op& op) {
 }
 
 void TwoParty::refuse(Op& op, int err) {
+  // What was asked for may have been the wrong thing: nothing was marked in the beginning.
+  if (own_names(op) != op.seen) {
+    MARK("two_party.coordinator.name_changed");
+    return retry(op);
+  }
   abort(op);
   op.state = Op::refused;
   op.err = err;

@@ -34,7 +34,10 @@ class TwoParty {
   const Prepared* prepared(uint64_t number) const;
   // Logs and applies it; the others are told once it is durable.
   Lsn commit(uint64_t number, TreeEvent& event, std::vector<MapChange> map);
-  // The request was answered, or waits for something else: what it has not committed is aborted.
+  // The request waits for what somebody else has marked: what it has marked itself is free, and
+  // what others have promised. What was found out is kept.
+  void yield(uint64_t number);
+  // The request was answered: what it has not committed is aborted.
   void ended(uint64_t number);
 
   // As `self`, of a part that is being carried out: nothing is in its way any more.
@@ -59,6 +62,7 @@ class TwoParty {
       ready,      // the request may be carried out
       refused,    // the request is answered `err`
       pausing,    // something was busy; then the request starts over
+      resting,    // the request waits for somebody else
       committed,  // logged
       decided,    // and durable: the participants are being told
     } state = begun;
@@ -66,7 +70,9 @@ class TwoParty {
     ProtocolId id;
     SessionId session;
     Credentials cred;
+    std::optional<Timespec> redo;  // when it was done the first time
     Prepared what;
+    std::vector<Ino> seen;  // what its names here led to when that was asked
     std::map<RankId, std::vector<size_t>> parts;  // of other ranks: which of `what.asked`
     std::optional<RankId> token;                  // at which rank; may be this one
     std::set<RankId> asked;                       // were sent Prepare
@@ -96,10 +102,12 @@ class TwoParty {
   void post(Fn fn);
   void start(uint64_t number);
   RankId place(Op& op, const Asked& asked);
+  std::vector<Ino> own_names(const Op& op) const;
   void with_token(Op& op);
   void send_prepares(Op& op);
   void all_prepared(Op& op);
   void climb(Op& op);
+  void ask_guide(Op& op);
   void climbed(const msg::AncestryIs& is);
   bool loops(Op& op, const std::vector<Ino>& chain);
   void make_ready(Op& op);

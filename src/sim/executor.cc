@@ -9,26 +9,42 @@ namespace {
 
 constexpr int64_t kEpoch = 1'700'000'000;  // seconds; when every run begins
 constexpr uint64_t kLongestStep = 2 * kMicrosecond;
+constexpr int64_t kMillion = 1'000'000;
+
+Timespec wall_at(Nanos now) {
+  return {kEpoch + now / kSecond, static_cast<uint32_t>(now % kSecond)};
+}
 
 }  // namespace
 
 void NodeExecutor::post(Fn fn) { posted_.push_back(std::move(fn)); }
 
 void NodeExecutor::post_after(Nanos delay, Fn fn) {
+  if (ppm_ != 0 && delay > 0) delay = delay * kMillion / (kMillion + ppm_) + 1;
   std::pair<Nanos, uint64_t> key(queue_.now_ + delay, queue_.random_.next());
   queue_.timers_.emplace(key, EventQueue::Timer{this, generation_, std::move(fn)});
 }
 
-Nanos NodeExecutor::now() const { return queue_.now_; }
-Timespec NodeExecutor::wall_now() const { return queue_.wall_now(); }
+Nanos NodeExecutor::now() const { return queue_.now_ + queue_.now_ / kMillion * ppm_; }
+Timespec NodeExecutor::wall_now() const { return wall_at(now() + wall_offset_); }
+
+void NodeExecutor::stall(bool on) {
+  stalled_ = on;
+  if (on) return;
+  for (Fn& fn : late_) posted_.push_back(std::move(fn));
+  late_.clear();
+}
 
 void NodeExecutor::crash() {
   ++generation_;
   // What the functions own may post again while it is destroyed.
-  std::deque<Fn> dropped = std::move(posted_);
+  std::deque<Fn> dropped = std::move(posted_), overdue = std::move(late_);
   posted_.clear();
   dropped.clear();
+  overdue.clear();
   posted_.clear();
+  late_.clear();
+  stalled_ = false;
   std::vector<Fn> late;
   for (auto it = queue_.timers_.begin(); it != queue_.timers_.end();) {
     if (it->second.node == this) {
@@ -46,9 +62,7 @@ NodeExecutor& EventQueue::add_node() {
   return *nodes_.back();
 }
 
-Timespec EventQueue::wall_now() const {
-  return {kEpoch + now_ / kSecond, static_cast<uint32_t>(now_ % kSecond)};
-}
+Timespec EventQueue::wall_now() const { return wall_at(now_); }
 
 void EventQueue::note(std::string_view what) { digest_ = crc32c(what, digest_); }
 
@@ -65,7 +79,10 @@ bool EventQueue::take_timer() {
   if (timers_.empty() || timers_.begin()->first.first > now_) return false;
   auto timer = timers_.extract(timers_.begin());
   Timer& t = timer.mapped();
-  run(*t.node, std::move(t.fn));
+  if (t.node->stalled_)
+    t.node->late_.push_back(std::move(t.fn));
+  else
+    run(*t.node, std::move(t.fn));
   return true;
 }
 

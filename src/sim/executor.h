@@ -31,7 +31,8 @@ class SimRandom final : public Random {
 class EventQueue;
 
 // One node's executor. What is posted to it runs in order, timers by their due time; among nodes,
-// and among timers due at once, the seed decides. crash() drops everything that is queued.
+// and among timers due at once, the seed decides. crash() drops everything that is queued. While it
+// is stalled nothing of it runs, and its clock goes on: as a process that was stopped.
 class NodeExecutor final : public Executor {
  public:
   NodeExecutor(EventQueue& queue, int id) : queue_(queue), id_(id) {}
@@ -41,8 +42,20 @@ class NodeExecutor final : public Executor {
   Timespec wall_now() const override;
 
   void crash();
+  void stall(bool on);
+  bool stalled() const { return stalled_; }
+  // Its clock runs faster by so many millionths, and its wall clock shows that much more.
+  void set_clock(int64_t ppm, Nanos wall_offset) {
+    ppm_ = ppm;
+    wall_offset_ = wall_offset;
+  }
+  // The same clock, and stalled where the other one is.
+  void follow(const NodeExecutor& other) {
+    set_clock(other.ppm_, other.wall_offset_);
+    stalled_ = other.stalled_;
+  }
   int id() const { return id_; }
-  bool ready() const { return !posted_.empty(); }
+  bool ready() const { return !stalled_ && !posted_.empty(); }
 
  private:
   friend class EventQueue;
@@ -50,6 +63,10 @@ class NodeExecutor final : public Executor {
   int id_;
   uint64_t generation_ = 0;
   std::deque<Fn> posted_;
+  bool stalled_ = false;
+  std::deque<Fn> late_;  // timers that came while it was stalled
+  int64_t ppm_ = 0;
+  Nanos wall_offset_ = 0;
 };
 
 // Owned by the world, outlives every node. The digest is a CRC over what ran when: two runs that

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace graftfs::sim {
 
 struct Model::Call {
@@ -10,11 +12,18 @@ struct Model::Call {
   const Reply& actual;
   bool logged;
   Timespec now;
+  bool late;
   Expected out;
 
   std::nullptr_t fail(int err) {
     out.err = err;
     return nullptr;
+  }
+  // A directory's names change.
+  void touch(ModelNode& n) {
+    n.stat.mtime = late ? std::max(n.stat.mtime, now) : now;
+    n.stat.ctime = late ? std::max(n.stat.ctime, now) : now;
+    if (late) n.late = now;
   }
   void show(const ModelNode& n) { out.shown.push_back(n.stat.ino); }
   void change(const ModelNode& n) {
@@ -49,8 +58,12 @@ bool Model::is_orphan(Ino ino) const {
 }
 void Model::forget(Ino ino) { nodes_.erase(ino); }
 
-Expected Model::execute(const Request& request, const Reply& actual, bool logged, Timespec now) {
-  Call call{request, actual, logged, now, {}};
+Expected Model::execute(const Request& request, const Reply& actual, bool logged, Timespec now,
+                        bool late) {
+  Call call{request, actual, logged, now, late, {}};
+  settle_times(actual.stat);
+  for (const ListedEntry& e : actual.entries)
+    if (e.stat) settle_times(*e.stat);
   std::visit([&](const auto& args) { run(call, args); }, request.args);
   if (call.out.err) {
     call.out.logs = false;
@@ -58,6 +71,13 @@ Expected Model::execute(const Request& request, const Reply& actual, bool logged
     call.out.has_stat = false;
   }
   return std::move(call.out);
+}
+
+void Model::settle_times(const Stat& actual) {
+  ModelNode* n = node(actual.ino);
+  if (!n || n->late == Timespec{}) return;
+  if (actual.mtime == n->late && n->stat.mtime < n->late) n->stat.mtime = n->late;
+  if (actual.ctime == n->late && n->stat.ctime < n->late) n->stat.ctime = n->late;
 }
 
 void Model::note_change(const Expected& expected, SessionId session, Lsn lsn) {
@@ -194,7 +214,7 @@ ModelNode* Model::make(Call& call, Ino dir, const std::string& name, uint32_t mo
   n.parent = dir;
   d.names[name] = ino;
   d.stat.size++;
-  d.stat.mtime = d.stat.ctime = call.now;
+  call.touch(d);
   if (S_ISDIR(mode)) d.stat.nlink++;
   call.change(d);
   call.change(n);
@@ -278,7 +298,7 @@ void Model::run(Call& call, const LinkArgs& a) {
   if (call.actual.err == ENOSPC) return;
   d->names[a.name] = a.ino;
   d->stat.size++;
-  d->stat.mtime = d->stat.ctime = call.now;
+  call.touch(*d);
   n->stat.nlink++;
   n->stat.ctime = call.now;
   call.change(*d);
@@ -304,7 +324,7 @@ void Model::run(Call& call, const UnlinkArgs& a) {
   if (n->stat.is_dir()) return void(call.fail(EISDIR));
   d->names.erase(a.name);
   d->stat.size--;
-  d->stat.mtime = d->stat.ctime = call.now;
+  call.touch(*d);
   call.change(*d);
   drop(call, *n);
   call.stat(*n);
@@ -320,7 +340,7 @@ void Model::run(Call& call, const RmdirArgs& a) {
   d->names.erase(a.name);
   d->stat.size--;
   d->stat.nlink--;
-  d->stat.mtime = d->stat.ctime = call.now;
+  call.touch(*d);
   call.change(*d);
   drop(call, *n);
   call.stat(*n);
@@ -342,14 +362,20 @@ void Model::run(Call& call, const RenameArgs& a) {
   if (!there && exchange) return void(call.fail(ENOENT));
   bool moves_dir = n->stat.is_dir();
   bool meets_dir = there && there->stat.is_dir();
-  if (moves_dir && is_below(a.new_dir, n->stat.ino)) return void(call.fail(EINVAL));
-  if (meets_dir && is_below(a.dir, there->stat.ino))
-    return void(call.fail(exchange ? EINVAL : ENOTEMPTY));
+  auto loops = [&] {
+    if (moves_dir && is_below(a.new_dir, n->stat.ino))
+      call.fail(EINVAL);
+    else if (meets_dir && is_below(a.dir, there->stat.ino))
+      call.fail(exchange ? EINVAL : ENOTEMPTY);
+    return call.out.err != 0;
+  };
+  if (!loops_last_ && loops()) return;
   if (n == there) return call.stat(*n);
   if (!there && to->stat.nlink == 0) return void(call.fail(ENOENT));
   if (there && !exchange && moves_dir != meets_dir)
     return void(call.fail(moves_dir ? ENOTDIR : EISDIR));
   if (meets_dir && !exchange && !there->names.empty()) return void(call.fail(ENOTEMPTY));
+  if (loops_last_ && loops()) return;
 
   if (exchange) {
     from->names[a.name] = there->stat.ino;
@@ -368,8 +394,8 @@ void Model::run(Call& call, const RenameArgs& a) {
   to->names[a.new_name] = n->stat.ino;
   n->parent = a.new_dir;
   n->stat.ctime = call.now;
-  from->stat.mtime = from->stat.ctime = call.now;
-  to->stat.mtime = to->stat.ctime = call.now;
+  call.touch(*from);
+  call.touch(*to);
   call.change(*from);
   call.change(*to);
   call.change(*n);

@@ -19,6 +19,10 @@ struct ModelNode {
   std::string target;                // of a symlink
   std::map<std::string, std::string> xattrs;
 
+  // When an operation of several ranks has changed its names last. What one of them does later may
+  // be done before its part of that, and bear an earlier time where clocks differ.
+  Timespec late;
+
   // Who changed it last, to know what a reply reveals.
   Lsn last, other;
   SessionId last_session;
@@ -46,7 +50,9 @@ class Model {
 
   // Executes the request at time `now`; `actual` is only used for what the rank is free to choose
   // (the ino of a new inode, how many entries are on a page, atime where there is no space).
-  Expected execute(const Request& request, const Reply& actual, bool logged, Timespec now);
+  // `late`: several ranks carry it out, and what others did meanwhile may bear a later time.
+  Expected execute(const Request& request, const Reply& actual, bool logged, Timespec now,
+                   bool late = false);
   // `changed` was changed by this event of this session.
   void note_change(const Expected& expected, SessionId session, Lsn lsn);
   // The newest events that must be written, and durable, before the reply may be shown.
@@ -59,6 +65,8 @@ class Model {
   bool is_orphan(Ino ino) const;
   // How the root came into being is the rank's business.
   void set_root(const Stat& stat) { nodes_.at(kRootIno).stat = stat; }
+  // Of the checks of a rename, that for loops is not the first one.
+  void check_loops_last(bool on) { loops_last_ = on; }
 
  private:
   struct Call;
@@ -73,6 +81,7 @@ class Model {
   void access(Call& call, ModelNode& node);
   void open(Call& call, ModelNode& node, uint32_t flags);
   bool is_below(Ino ino, Ino ancestor) const;
+  void settle_times(const Stat& actual);
 
   void run(Call& call, const LookupArgs& a);
   void run(Call& call, const LookupParentArgs& a);
@@ -103,6 +112,7 @@ class Model {
 
   std::map<Ino, ModelNode> nodes_;
   std::set<Ino> used_;  // every ino there ever was
+  bool loops_last_ = false;
 };
 
 // "" where the reply is as expected, else what differs.

@@ -9,6 +9,7 @@
 
 #include "base/fault.h"
 #include "sim/cluster/cluster.h"
+#include "sim/cluster/matrix.h"
 #include "sim/world.h"
 
 namespace {
@@ -26,6 +27,10 @@ constexpr const char* kUsage =
     "  --first S    begin at this seed (default 1)\n"
     "  --only WORDS only seeds whose line (--trace) has these words in it, as in 'trouble lies'\n"
     "  --trace      print a line for every seed\n"
+    "  --cluster    several ranks; with --seeds, --seed, --first, --minutes, --only\n"
+    "  --matrix     every pair of kill points of migrations and of operations of two ranks;\n"
+    "               --only WORDS: only cases whose line has these words in it, which then are\n"
+    "               printed in full where it is one\n"
     "  --script     run the fixed script once instead, with --strict, --full (traces), --kill N\n"
     "               (crash at the Nth kill point), --step N (at the Nth step), --power-cut,\n"
     "               --once (what died is not begun again), and a second crash in recovery:\n"
@@ -58,6 +63,7 @@ struct Options {
   bool trace = false;
   std::string only;
   bool cluster = false;
+  bool matrix = false;
   bool script = false;
   sim::SimConfig scripted = sim::script_config();
 };
@@ -78,6 +84,8 @@ bool parse(int argc, char** argv, Options& o) {
       o.trace = true;
     } else if (arg == "--cluster") {
       o.cluster = true;
+    } else if (arg == "--matrix") {
+      o.matrix = true;
     } else if (arg == "--script") {
       o.script = true;
     } else if (arg == "--strict") {
@@ -152,7 +160,10 @@ int soak_cluster(const Options& options) {
     all.redirects += result.redirects;
     all.moves += result.moves;
     all.messages += result.messages;
-    all.refused_across += result.refused_across;
+    all.across += result.across;
+    all.takeovers += result.takeovers;
+    all.stalls += result.stalls;
+    all.fenced += result.fenced;
     if (result.ok) continue;
     ++failed;
     fmt::print(
@@ -161,10 +172,46 @@ int soak_cluster(const Options& options) {
   }
   fmt::print(
       "{} clusters in {:.1f} s, {} requests, {} messages of clients, {} redirects, {} crashes, "
-      "{} moves, {} refused across ranks, {} failed\n",
-      runs, elapsed(), all.executions, all.messages, all.redirects, all.crashes, all.moves,
-      all.refused_across, failed);
+      "{} takeovers, {} stalls, {} requests of the fenced, {} moves, {} across ranks, {} failed\n",
+      runs, elapsed(), all.executions, all.messages, all.redirects, all.crashes, all.takeovers,
+      all.stalls, all.fenced, all.moves, all.across, failed);
   return failed > 0 ? 1 : 0;
+}
+
+// Every pair of kill points. A point at which nobody has died is a hole in the test.
+int soak_matrix(const Options& options) {
+  auto began = Clock::now();
+  std::vector<sim::MatrixCase> cases;
+  auto add = [&](const std::string& operation) {
+    for (sim::MatrixCase& c : sim::matrix_of(operation, true))
+      if (sim::describe(c).find(options.only) != std::string::npos) cases.push_back(std::move(c));
+  };
+  add("migrate");
+  for (const std::string& operation : sim::two_party_operations()) add(operation);
+  std::map<std::string, uint64_t> deaths;
+  uint64_t failed = 0;
+  for (sim::MatrixCase& c : cases) {
+    c.print = cases.size() == 1;
+    sim::ClusterResult result = sim::run_matrix_case(c, deaths);
+    if (result.ok) continue;
+    ++failed;
+    fmt::print("FAILED {}\n  commit {}, digest {:08x}\n  {}\n", sim::describe(c), GRAFTFS_COMMIT,
+               result.digest, result.failure);
+    fmt::print("  again: graftfs-soak --matrix --only {}\n", sim::describe(c));
+    std::fflush(stdout);
+  }
+  uint64_t never = 0;
+  fmt::print("kill points, and how often somebody has died there:\n");
+  for (const char* prefix : {"migration.export.", "migration.import.", "two_party.coordinator.",
+                             "two_party.participant."}) {
+    for (const std::string& point : sim::points_of(prefix)) {
+      never += deaths[prefix + point] == 0;
+      fmt::print("  {:>8}  {}{}\n", deaths[prefix + point], prefix, point);
+    }
+  }
+  fmt::print("{} cases in {:.1f} s, {} failed, {} points where nobody has died\n", cases.size(),
+             std::chrono::duration<double>(Clock::now() - began).count(), failed, never);
+  return failed > 0 || (never > 0 && options.only.empty()) ? 1 : 0;
 }
 
 }  // namespace
@@ -182,6 +229,7 @@ int main(int argc, char** argv) {
                result.steps, result.failure);
     return result.ok ? 0 : 1;
   }
+  if (options.matrix) return soak_matrix(options);
   if (options.cluster) return soak_cluster(options);
   auto began = Clock::now();
   auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - began).count(); };

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "sim/describe.h"
 #include "sim/evidence.h"
 #include "sim/workload.h"
 
@@ -14,40 +15,6 @@ constexpr uint64_t kVolume = 0x6772616674667331;
 constexpr uint64_t kMostSteps = 3'000'000;
 constexpr Nanos kFullUntil = 20 * kSecond;  // then somebody makes room
 constexpr Nanos kReconnectWindow = 300 * kMillisecond;
-
-struct DescribeArgs {
-  std::string operator()(const LookupArgs& a) { return name(a.dir, a.name); }
-  std::string operator()(const MknodArgs& a) { return name(a.dir, a.name); }
-  std::string operator()(const MkdirArgs& a) { return name(a.dir, a.name); }
-  std::string operator()(const CreateArgs& a) { return name(a.dir, a.name); }
-  std::string operator()(const SymlinkArgs& a) { return name(a.dir, a.name); }
-  std::string operator()(const UnlinkArgs& a) { return name(a.dir, a.name); }
-  std::string operator()(const RmdirArgs& a) { return name(a.dir, a.name); }
-  std::string operator()(const LinkArgs& a) {
-    return fmt::format("{:#x} {}", a.ino.v, name(a.dir, a.name));
-  }
-  std::string operator()(const RenameArgs& a) {
-    return fmt::format("{} {} flags {}", name(a.dir, a.name), name(a.new_dir, a.new_name), a.flags);
-  }
-  std::string operator()(const SetattrArgs& a) {
-    return fmt::format("{:#x} valid {:#x} size {}", a.ino.v, a.valid, a.size);
-  }
-  std::string operator()(const WroteArgs& a) { return fmt::format("{:#x} end {}", a.ino.v, a.end); }
-  template <class A>
-  std::string operator()(const A& a) {
-    if constexpr (requires { a.ino; }) return fmt::format("{:#x}", a.ino.v);
-    if constexpr (requires { a.dir; }) return fmt::format("{:#x}", a.dir.v);
-    return {};
-  }
-  static std::string name(Ino dir, const std::string& n) {
-    return fmt::format("{:#x}/{}", dir.v, n.substr(0, 12));
-  }
-};
-
-std::string describe_request(const Request& r) {
-  return fmt::format("{:04x}:{} {} {}", r.session.v & 0xffff, r.seq, op_name(r.args),
-                     std::visit(DescribeArgs{}, r.args));
-}
 
 }  // namespace
 
@@ -135,11 +102,11 @@ RankOptions World::rank_options() {
     o.log = [this](const std::string& line) {
       fmt::print("{:>6} rank: {}\n", queue_.steps(), line);
     };
-  o.executed = [this](const Request& request, const Reply& reply, Lsn lsn) {
+  o.executed = [this](const Executed& e) {
     if (config_.print)
       fmt::print("{:>6} {} -> errno {} ino {:#x} event {}\n", queue_.steps(),
-                 describe_request(request), reply.err, reply.stat.ino.v, lsn.v);
-    oracle_.executed(request.cred.pid, request, reply, lsn);
+                 describe_request(e.request), e.reply.err, e.reply.stat.ino.v, e.lsn.v);
+    oracle_.executed(e.request.cred.pid, e.request, e.reply, e.lsn);
   };
   return o;
 }

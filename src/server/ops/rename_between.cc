@@ -30,6 +30,9 @@ struct Between {
   std::optional<NamedTarget> there;    // at the new name
 
   bool exchange = false;
+  // A file's inode, where both its name and itself are somewhere else: here, or at that rank.
+  std::optional<Target> moved_here;
+  std::optional<RankId> moved_home;
 
   bool known() const { return here || taken; }
   Ino ino() const { return here ? here->entry->ino : taken->value.ino; }
@@ -42,7 +45,7 @@ struct Between {
 RankId home_of_moved(OpContext& cx, const Between& b) {
   if (b.here) return b.here->remote ? b.here->home : cx.rank().id();
   if (cx.rank().state().is_root(b.ino())) return cx.rank().id();
-  return b.taken->stat.ino ? b.source : kNobody;
+  return b.taken->stat.ino == b.ino() ? b.source : kNobody;
 }
 
 // What another rank puts at the old name: the new one's. Nothing that it is not.
@@ -58,6 +61,16 @@ bool leaves_import(OpContext& cx, const Between& b) {
   return !b.dir || import_of(state, *b.dir) != import_of(state, *b.new_dir);
 }
 
+// What is renamed, or goes the other way, is another rank's.
+Asked ask_hang(Ino ino, RankId home, Ino dir, std::string_view name) {
+  Asked asked{.at = home};
+  asked.intent.kind = IntentKind::hang;
+  asked.intent.ino = ino;
+  asked.intent.dir = dir;
+  asked.intent.name = name;
+  return asked;
+}
+
 // As long as the old name is not known it is taken for a file's: then this is all.
 std::vector<Asked> what_to_ask(OpContext& cx, const RenameArgs& args, const Between& b) {
   std::vector<Asked> asked;
@@ -67,7 +80,7 @@ std::vector<Asked> what_to_ask(OpContext& cx, const RenameArgs& args, const Betw
     if (b.exchange) take.intent.value = exchanged_value(b);
     take.intent.dir = args.dir;
     take.intent.name = args.name;
-    if (b.moves_dir()) take.intent.ino = b.ino();
+    if (b.moves_dir() || b.moved_home) take.intent.ino = b.ino();
     take.intent.as_dir = b.moves_dir();
     asked.push_back(std::move(take));
   } else {
@@ -77,22 +90,18 @@ std::vector<Asked> what_to_ask(OpContext& cx, const RenameArgs& args, const Betw
   const bool meets_moving = b.exchange && b.known() && b.meets_dir();
   if ((b.moves_dir() || meets_moving) && leaves_import(cx, b))
     asked.push_back({.intent = {.kind = IntentKind::token}});
-  if (meets_moving) {
-    Asked hang{.at = b.there->remote ? b.there->home : cx.rank().id()};
-    hang.intent.kind = IntentKind::hang;
-    hang.intent.ino = b.there->entry->ino;
-    hang.intent.dir = args.dir;
-    hang.intent.name = args.name;
-    asked.push_back(std::move(hang));
+  // A directory that moves, and a file whose inode lives at another rank than its name did.
+  if (meets_moving || (b.exchange && b.known() && b.there->remote)) {
+    const RankId home = b.there->remote ? b.there->home : cx.rank().id();
+    asked.push_back(ask_hang(b.there->entry->ino, home, args.dir, args.name));
   }
-  if (b.moves_dir()) {
-    Asked hang{.at = home_of_moved(cx, b)};
-    hang.intent.kind = IntentKind::hang;
-    hang.intent.ino = b.ino();
-    hang.intent.dir = b.new_dir->ino();
-    hang.intent.name = args.new_name;
-    asked.push_back(std::move(hang));
-  }
+  const Ino to = b.new_dir->ino();
+  if (b.moves_dir())
+    asked.push_back(ask_hang(b.ino(), home_of_moved(cx, b), to, args.new_name));
+  else if (b.here && b.here->remote)
+    asked.push_back(ask_hang(b.ino(), b.here->home, to, args.new_name));
+  else if (b.moved_home)
+    asked.push_back(ask_hang(b.ino(), *b.moved_home, to, args.new_name));
   if (!b.exchange && b.there && b.there->remote && b.meets_dir() == b.moves_dir())
     asked.push_back(b.meets_dir() ? ask_drop_dir(*b.there) : ask_drop_link(*b.there));
   return asked;
@@ -100,11 +109,7 @@ std::vector<Asked> what_to_ask(OpContext& cx, const RenameArgs& args, const Betw
 
 int check_old_name(OpContext& cx, const Between& b) {
   if (!b.dir) return 0;  // its rank has
-  if (b.here->remote) {
-    if (int err = may_take_remote(cx, *b.dir, *b.here, b.moves_dir())) return err;
-    // Who is not at hand cannot be asked who owns him: then the directory's owner and root may.
-    return is_sticky(cx.cred(), b.dir->inode(), Inode{}) ? EPERM : 0;
-  }
+  if (b.here->remote) return may_take_remote(cx, *b.dir, *b.here, b.moves_dir());
   const Inode& moved = b.here->target.inode();
   if (int err = may_remove(cx, *b.dir, moved, b.moves_dir())) return err;
   return b.moves_dir() && b.dir != b.new_dir ? may(cx, moved, kMayWrite) : 0;
@@ -117,7 +122,6 @@ int check_new_name(OpContext& cx, const Between& b) {
     if (b.there->remote && b.meets_dir() && !b.dir) return EXDEV;
     if (b.there->remote) {
       if (int err = may_take_remote(cx, *b.new_dir, *b.there, b.meets_dir())) return err;
-      if (is_sticky(cx.cred(), b.new_dir->inode(), Inode{})) return EPERM;
     } else {
       const Inode& other = b.there->target.inode();
       if (int err = may_remove(cx, *b.new_dir, other, b.meets_dir())) return err;
@@ -134,6 +138,25 @@ int check_new_name(OpContext& cx, const Between& b) {
   }
   const bool one_more = b.moves_dir() && !b.meets_dir() && b.dir != b.new_dir;
   return one_more && b.new_dir->inode().nlink >= cx.max_dir_link() ? EMLINK : 0;
+}
+
+// Inodes of other ranks, now that their owners are known.
+int check_sticky(OpContext& cx, const Between& b, const Prepared& others) {
+  auto keeps = [&](const Stat& dir_stat, Ino ino) {
+    Inode dir, victim;
+    static_cast<Stat&>(dir) = dir_stat;
+    for (size_t i = 0; i < others.asked.size(); ++i)
+      if (others.asked[i].intent.ino == ino && others.values[i].stat.ino == ino)
+        static_cast<Stat&>(victim) = others.values[i].stat;
+    if (victim.ino != ino && b.moved_here) victim = b.moved_here->inode();
+    return is_sticky(cx.cred(), dir, victim);
+  };
+  if (b.here && b.here->remote && keeps(b.dir->inode(), b.ino())) return EPERM;
+  // At another rank: it has looked itself, or tells what its directory is like.
+  const bool told = b.taken && b.taken->stat.ino && b.taken->stat.ino != b.ino();
+  if (told && keeps(b.taken->stat, b.ino())) return EPERM;
+  if (b.exchange && b.there->remote && keeps(b.new_dir->inode(), b.there->entry->ino)) return EPERM;
+  return 0;
 }
 
 // What this rank knows without asking anybody; the rest is climbed for.
@@ -167,6 +190,15 @@ Found<Between> resolve(OpContext& cx, const RenameArgs& args) {
     const Prepared* known = cx.prepared();
     if (known && !known->asked.empty() && known->asked[0].at != cx.rank().id())
       b.taken = &known->values[0];
+    if (b.taken && !b.moves_dir() && b.taken->stat.ino != b.ino()) {
+      auto moved = cx.inode(b.ino());
+      if (moved)
+        b.moved_here = *moved;
+      else if (moved.error().ask)
+        b.moved_home = *moved.error().ask;
+      else
+        return std::unexpected(moved.error());
+    }
   }
   GET(Dentry * there, cx.entry(*b.new_dir, args.new_name));
   if (there) {
@@ -238,6 +270,8 @@ Outcome move_back(OpContext& cx, Change& change, const Between& b, const RenameA
     value.inode = there.target.inode();
     value.inode.ctime = change.now();
     change.put(linked, hidden_name(ino), std::move(value));
+  } else if (!there.remote) {
+    change.edit(there.target).ctime = change.now();
   }
   return {};
 }
@@ -261,7 +295,7 @@ Outcome carry_out(OpContext& cx, const RenameArgs& args, const Between& b, const
   const uint32_t type = b.type();
   const Ino there = b.there ? b.there->entry->ino : Ino{};
   const uint32_t there_type = b.there ? b.there->entry->type : 0;
-  const bool lives_here = b.here ? !b.here->remote : home == cx.rank().id();
+  const bool lives_here = b.here ? !b.here->remote : home == cx.rank().id() || b.moved_here;
 
   Change change(cx, EventType::rename);
   if (b.dir) {
@@ -273,6 +307,7 @@ Outcome carry_out(OpContext& cx, const RenameArgs& args, const Between& b, const
   if (b.moves_dir()) to.inode.nlink++;
   if (b.meets_dir()) to.inode.nlink--;
   EntryValue value = value_of(change, moved, type, b.here ? &*b.here : nullptr);
+  if (b.moved_here) change.edit(*b.moved_here).ctime = change.now();
   if (b.moves_dir()) move_dir(cx, change, b, args, home);
   bool orphan_elsewhere = false;
   if (b.exchange) {
@@ -291,7 +326,7 @@ Outcome carry_out(OpContext& cx, const RenameArgs& args, const Between& b, const
   if (orphan_elsewhere) return reply_elsewhere(cx, there, there_type, b.there->home);
   if (cx.reply().orphaned) return reply_stat(cx, there);
   if (lives_here) return reply_stat(cx, moved);
-  return reply_elsewhere(cx, moved, type, b.here ? b.here->home : home);
+  return reply_elsewhere(cx, moved, type, b.here ? b.here->home : b.moved_home.value_or(home));
 }
 
 }  // namespace
@@ -315,6 +350,7 @@ Outcome rename_between(OpContext& cx, const RenameArgs& args) {
   std::vector<Asked> asked = what_to_ask(cx, args, b);
   GET(const Prepared* others, cx.others(std::move(asked)));
   if (!b.taken && !b.dir) b.taken = &others->values[0];
+  if (int err = check_sticky(cx, b, *others)) return stop(err);
   if (!b.exchange && b.there && b.there->remote) {
     if (int err = may_remove_stat(cx, *b.new_dir, dropped(*others)->stat, b.moves_dir()))
       return stop(err);

@@ -473,5 +473,46 @@ TEST(TwoParty, TwoRanksThatRaceMakeNoLoop) {
   EXPECT_NE(t.exists(0, kRootIno, "y"), t.exists(0, kRootIno, "x"));
 }
 
+Args with_mode(Ino ino, uint32_t mode) {
+  SetattrArgs set;
+  set.ino = ino;
+  set.valid = kSetMode;
+  set.mode = mode;
+  return set;
+}
+
+// The sticky bit is one rank's, the inode another one's.
+TEST(TwoParty, TheStickyBitCountsAcrossRanks) {
+  for (bool from_another : {false, true}) {
+    SCOPED_TRACE(from_another);
+    Tree t(3);
+    Ino p = t.ranks.mkdir(0, kRootIno, "p");
+    t.ranks.give(0, 2, p);
+    SetattrArgs own;
+    own.ino = t.file;
+    own.valid = kSetUid;
+    own.uid = 1000;
+    EXPECT_EQ(t.ranks.call(1, own).err, 0);
+    EXPECT_EQ(t.ranks.call(0, with_mode(t.a, 0777)).err, 0);
+    EXPECT_EQ(t.ranks.call(2, LinkArgs{t.file, p, "link"}).err, 0);
+    EXPECT_EQ(t.ranks.call(2, with_mode(p, 01777)).err, 0);
+    // From /p by its own rank, or into /a by that one's.
+    const size_t at = from_another ? 0 : 2;
+    const Ino to = from_another ? t.a : p;
+    const Timespec before = t.ranks.call(1, GetattrArgs{t.file}).stat.ctime;
+    Credentials owner{.uid = 1000, .gid = 1000}, other{.uid = 2000, .gid = 2000};
+    EXPECT_EQ(t.run(at, t.request(RenameArgs{p, "link", to, "new"}, other))->err, EPERM);
+    EXPECT_TRUE(t.exists(2, p, "link"));
+    EXPECT_EQ(t.run(at, t.request(RenameArgs{p, "link", to, "new"}, owner))->err, 0);
+    EXPECT_FALSE(t.exists(2, p, "link"));
+    EXPECT_TRUE(t.exists(at, to, "new"));
+    EXPECT_GT(t.ranks.call(1, GetattrArgs{t.file}).stat.ctime, before);
+    EXPECT_EQ(t.ranks.call(2, with_mode(p, 0777)).err, 0);
+    EXPECT_EQ(t.run(2, t.request(RenameArgs{to, "new", p, "again"}, other))->err, 0);
+    t.ranks.settle(kSecond);
+    t.expect_rest();
+  }
+}
+
 }  // namespace
 }  // namespace graftfs

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "server/authority.h"
+#include "sim/describe.h"
 
 namespace graftfs::sim {
 
@@ -12,10 +13,22 @@ void ClusterOracle::fail(std::string what) {
                          static_cast<double>(queue_.now()) / 1e9, what);
 }
 
-std::string ClusterOracle::apply(Model& model, const Executed& e, Expected& expected) {
-  const bool logged = e.lsn.v != 0;
-  expected = model.execute(e.request, e.reply, logged, e.now);
-  Reply reply = e.reply;
+// As `judge`, but where a rename fails for two reasons, either may be told: that it would make a
+// loop is known to several ranks together only, and each one's own reasons come first.
+std::string ClusterOracle::apply(Model& model, const Done& d, Expected& expected) {
+  const bool refused = std::holds_alternative<RenameArgs>(d.request.args) && d.reply.err != 0;
+  std::string wrong = judge(model, d, expected);
+  if (wrong.empty() || !refused) return wrong;
+  model.check_loops_last(true);
+  if (judge(model, d, expected).empty()) wrong.clear();
+  model.check_loops_last(false);
+  return wrong;
+}
+
+std::string ClusterOracle::judge(Model& model, const Done& d, Expected& expected) {
+  const bool logged = d.lsn.v != 0;
+  expected = model.execute(d.request, d.reply, logged, d.now, d.with_others);
+  Reply reply = d.reply;
   // The attributes are another rank's to tell; the client asks that one.
   if (reply.partial && expected.has_stat) {
     if (reply.stat.ino != expected.stat.ino) return "it names another inode";
@@ -31,61 +44,179 @@ std::string ClusterOracle::apply(Model& model, const Executed& e, Expected& expe
   return wrong;
 }
 
-void ClusterOracle::executed(RankId rank, const Request& request, const Reply& reply, Lsn lsn) {
+// What a participant has said is a moment old when the coordinator answers.
+bool ClusterOracle::was_right(const Done& done, uint64_t since) {
+  Model model = start_;
+  auto right = [&] {
+    Model then = model;
+    Expected expected;
+    return apply(then, done, expected).empty();
+  };
+  size_t next = 0;
+  for (; next < history_.size() && history_[next].order <= since; ++next) {
+    Expected expected;
+    (void)apply(model, history_[next], expected);
+  }
+  for (; !right(); ++next) {
+    if (next == history_.size()) return false;
+    Expected expected;
+    (void)apply(model, history_[next], expected);
+  }
+  return true;
+}
+
+void ClusterOracle::asked(int32_t call, SessionId session, bool sync) {
+  Call& c = calls_[call];
+  c.session = session;
+  c.sync = sync;
+  c.asked_at = orders_;
+  if (sync) c.covers = told_[session];
+}
+
+void ClusterOracle::executed(Owner owner, const graftfs::Executed& e) {
   if (!failure_.empty()) return;
-  ++executions_;
-  if (reply.err == EXDEV && !lsn) {
-    ++refused_across_;
+  const Request& request = e.request;
+  Call& call = calls_[request.cred.pid];
+  const bool is_void = owner.epoch < epochs_[owner.rank];
+  if (print_)
+    fmt::print("{:>7} rank {}{}: {:x}:{} {} -> errno {} ino {:#x} event {}{}\n", queue_.steps(),
+               owner.rank.v, is_void ? " (fenced)" : "", request.session.v & 0xffff, request.seq,
+               describe_request(request), e.reply.err, e.reply.stat.ino.v, e.lsn.v,
+               e.reply.orphaned ? ", nameless" : "");
+  if (is_void) {
+    ++void_;
+    call.is_void = true;
     return;
   }
-  if (request.seq && lsn && !done_.insert({rank, request.session, request.seq}).second)
+  ++executions_;
+  call.is_void = false;
+  // docs/protocols/two_party.md: exchange with a directory of a third rank.
+  const auto* rename = std::get_if<RenameArgs>(&request.args);
+  if (e.reply.err == EXDEV && rename && rename->flags == 2) return;
+  if (request.seq && e.lsn && !done_.insert({owner.rank, request.session, request.seq}).second)
     return fail(fmt::format("{} (session {:x}, seq {}) was carried out twice at rank {}",
-                            op_name(request.args), request.session.v, request.seq, rank.v));
-  Executed e{rank, lsn, request, reply, queue_.wall_now()};
+                            describe_request(request), request.session.v, request.seq,
+                            owner.rank.v));
+  Done done{owner.rank, e.lsn, 0, request, e.reply, e.now, e.with_others};
   Expected expected;
-  std::string wrong = apply(now_, e, expected);
+  Model before;
+  const bool maybe_late = e.asked_others && e.reply.err != 0;
+  if (maybe_late) before = now_;
+  std::string wrong = apply(now_, done, expected);
+  if (!wrong.empty() && maybe_late) {
+    now_ = std::move(before);
+    if (was_right(done, call.asked_at)) return;
+  }
   if (!wrong.empty())
-    return fail(fmt::format("{} (session {:x}, seq {}) at rank {}: {}", op_name(request.args),
-                            request.session.v, request.seq, rank.v, wrong));
-  if (lsn) {
-    calls_[request.cred.pid] = {rank, lsn};
-    history_.push_back(std::move(e));
+    return fail(fmt::format("{} (session {:x}, seq {}) at rank {}: {}", describe_request(request),
+                            request.session.v, request.seq, owner.rank.v, wrong));
+  call.rank = owner.rank;
+  call.reveals = reveals(done, expected);
+  call.lsn = e.lsn;
+  if (!e.lsn) return;
+  across_ += e.with_others;
+  owed_.erase(request.cred.pid);
+  done.order = ++orders_;
+  note_marks(done, expected);
+  if (call.answered) told_[call.session][owner.rank] = e.lsn;
+  history_.push_back(std::move(done));
+}
+
+void ClusterOracle::note_marks(const Done& done, const Expected& expected) {
+  for (Ino ino : expected.changed) {
+    Mark& m = marks_[ino];
+    if (m.rank != done.rank || m.session != done.request.session)
+      m = {done.rank, m.last, m.rank == done.rank ? m.last : Lsn{}, done.request.session};
+    m.last = done.lsn;
   }
 }
 
-void ClusterOracle::answered(int32_t call) {
-  auto at = calls_.find(call);
-  if (at == calls_.end()) return;
-  auto [rank, lsn] = at->second;
-  promised_[rank] = std::max(promised_[rank], lsn);
-  calls_.erase(at);
+// The newest event of this rank that has to be durable before the reply may be shown.
+Lsn ClusterOracle::reveals(const Done& done, const Expected& expected) const {
+  Lsn newest;
+  for (Ino ino : expected.shown) {
+    auto it = marks_.find(ino);
+    if (it == marks_.end() || it->second.rank != done.rank || now_.is_orphan(ino)) continue;
+    const bool own = durability_ == Durability::posix && it->second.session == done.request.session;
+    newest = std::max(newest, own ? it->second.other : it->second.last);
+  }
+  return newest;
 }
 
-void ClusterOracle::recovered(RankId rank, Lsn last) {
+void ClusterOracle::answered(int32_t number, int err) {
+  auto at = calls_.find(number);
+  if (at == calls_.end() || !failure_.empty()) return;
+  Call& call = at->second;
+  // (ESTALE is what the client says by itself, where no rank knows the inode.)
+  if (call.is_void && err != EIO && err != ESTALE)
+    return fail(fmt::format("a client was answered (errno {}) by who had lost the rank", err));
+  call.answered = true;
+  if (call.sync && err == 0) {
+    for (auto [rank, lsn] : call.covers) durable_[rank] = std::max(durable_[rank], lsn);
+    return;
+  }
+  if (err == EIO) return;
+  durable_[call.rank] = std::max(durable_[call.rank], call.reveals);
+  if (!call.lsn) return;
+  promised_[call.rank] = std::max(promised_[call.rank], call.lsn);
+  if (durability_ == Durability::strict)
+    durable_[call.rank] = std::max(durable_[call.rank], call.lsn);
+  Lsn& told = told_[call.session][call.rank];
+  told = std::max(told, call.lsn);
+}
+
+void ClusterOracle::recovered(Owner owner, Lsn last) {
   if (!failure_.empty()) return;
-  if (last < promised_[rank])
-    return fail(
-        fmt::format("rank {} has recovered events up to {}, and a client was answered for "
-                    "event {}",
-                    rank.v, last.v, promised_[rank].v));
+  const RankId rank = owner.rank;
+  epochs_[rank] = std::max(epochs_[rank], owner.epoch);
+  const bool cut = cut_.erase(rank) > 0;
+  const Lsn promised = cut ? durable_[rank] : promised_[rank];
+  if (last < promised)
+    return fail(fmt::format("rank {} has recovered events up to {}, and {} for event {}", rank.v,
+                            last.v, cut ? "its machine had promised more" : "a client was answered",
+                            promised.v));
+  promised_[rank] = std::min(promised_[rank], last);
+  for (auto& [session, ranks] : told_)
+    if (auto it = ranks.find(rank); it != ranks.end()) it->second = std::min(it->second, last);
+  for (auto& [number, call] : calls_) {
+    if (call.rank != rank) continue;
+    if (call.lsn > last) call.lsn = {};
+    if (call.reveals > last) call.reveals = {};
+  }
+  for (auto& [ino, mark] : marks_)
+    if (mark.rank == rank) {
+      mark.last = std::min(mark.last, last);
+      mark.other = std::min(mark.other, last);
+    }
   bool lost = false;
-  std::erase_if(history_, [&](const Executed& e) {
-    if (e.rank != rank || e.lsn <= last) return false;
-    done_.erase({e.rank, e.request.session, e.request.seq});
-    calls_.erase(e.request.cred.pid);
+  std::erase_if(history_, [&](const Done& d) {
+    if (d.rank != rank || d.lsn <= last) return false;
+    done_.erase({d.rank, d.request.session, d.request.seq});
+    const Call& call = calls_[d.request.cred.pid];
+    if (call.answered && !dead_.contains(call.session)) owed_[d.request.cred.pid] = call.session;
     return lost = true;
   });
   if (!lost) return;
   // What nobody was told of is as if it had never been. What others did since does not rest on it.
   Model model = start_;
-  for (const Executed& e : history_) {
+  for (const Done& d : history_) {
     Expected expected;
-    std::string wrong = apply(model, e, expected);
+    std::string wrong = apply(model, d, expected);
     if (!wrong.empty())
       return fail(fmt::format("{} at rank {} (event {}) rests on what rank {} has lost: {}",
-                              op_name(e.request.args), e.rank.v, e.lsn.v, rank.v, wrong));
+                              describe_request(d.request), d.rank.v, d.lsn.v, rank.v, wrong));
   }
   now_ = std::move(model);
+}
+
+void ClusterOracle::check_owed() {
+  for (auto [call, session] : owed_) {
+    if (dead_.contains(session)) continue;
+    return fail(
+        fmt::format("call {} of session {:x} was answered, lost with a machine, and not "
+                    "sent again",
+                    call, session.v));
+  }
 }
 
 void ClusterOracle::check_owners(const std::vector<const Rank*>& serving) {

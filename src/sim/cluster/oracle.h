@@ -13,51 +13,107 @@
 
 namespace graftfs::sim {
 
+// A rank under one of its owners.
+struct Owner {
+  RankId rank;
+  Epoch epoch;
+};
+
 // Owned by the world; sees each request at the moment a rank carries it out. As the simulated ranks
 // run one after the other, the order of these moments is a serial order: a reply that the model
-// would not give in it is not linearizable. The first thing found wrong is kept in failure().
+// would not give in it is not linearizable.
+//
+// An operation of several ranks takes effect at the moment its coordinator carries it out: what it
+// changes elsewhere has been promised by then, and nobody sees what is promised. One that fails
+// because of what another rank said must have been right at some moment since it was asked for.
+//
+// The first thing found wrong is kept in failure().
 class ClusterOracle {
  public:
-  explicit ClusterOracle(EventQueue& queue) : queue_(queue) {}
+  ClusterOracle(EventQueue& queue, Durability durability)
+      : queue_(queue), durability_(durability) {}
 
   const std::string& failure() const { return failure_; }
   void fail(std::string what);
+  void print(bool on) { print_ = on; }
 
   // The first start has made the root.
   void begin(const Stat& root) {
     start_.set_root(root);
     now_.set_root(root);
   }
-  void executed(RankId rank, const Request& request, const Reply& reply, Lsn lsn);
-  // The client has the answer to the request with this number (Credentials::pid).
-  void answered(int32_t call);
-  // The rank serves again, with every event up to `last`.
-  void recovered(RankId rank, Lsn last);
-  // One rank at the most believes itself to be the authority for a directory.
+  // A client begins to ask; the number is Credentials::pid of what it sends.
+  void asked(int32_t call, SessionId session, bool sync);
+  void executed(Owner owner, const graftfs::Executed& executed);
+  void answered(int32_t call, int err);
+  // Nobody will send again what this client was answered.
+  void client_died(SessionId session) { dead_.insert(session); }
+  // What the rank has written and not synced may be gone.
+  void power_cut(RankId rank) { cut_.insert(rank); }
+  // The rank serves again, with every event up to `last`. What owners before it do from now on is
+  // nothing, and nobody may be told of it.
+  void recovered(Owner owner, Lsn last);
+  // One rank at the most believes itself to be the authority for a directory. Fenced ones do not
+  // count: they are not given.
   void check_owners(const std::vector<const Rank*>& serving);
+  // Everything that was answered and lost with a machine was sent again.
+  void check_owed();
 
   const Model& model() const { return now_; }
   uint64_t executions() const { return executions_; }
-  uint64_t refused_across() const { return refused_across_; }  // EXDEV
+  uint64_t across() const { return across_; }  // that several ranks have carried out
+  uint64_t void_executions() const { return void_; }
 
  private:
-  struct Executed {
+  struct Done {
     RankId rank;
     Lsn lsn;
+    uint64_t order = 0;
     Request request;
     Reply reply;
     Timespec now;
+    bool with_others = false;
   };
-  std::string apply(Model& model, const Executed& executed, Expected& expected);
+  struct Call {
+    SessionId session;
+    bool sync = false;
+    bool answered = false;
+    bool is_void = false;   // carried out by nobody but who has lost the rank
+    uint64_t asked_at = 0;  // order of the newest change then
+    RankId rank;
+    Lsn lsn, reveals;
+    std::map<RankId, Lsn> covers;  // a sync: what it makes durable
+  };
+  struct Mark {  // who changed an inode last
+    RankId rank;
+    Lsn last, other;
+    SessionId session;
+  };
+  std::string apply(Model& model, const Done& done, Expected& expected);
+  std::string judge(Model& model, const Done& done, Expected& expected);
+  bool was_right(const Done& done, uint64_t since);
+  void note_marks(const Done& done, const Expected& expected);
+  Lsn reveals(const Done& done, const Expected& expected) const;
 
   EventQueue& queue_;
+  const Durability durability_;
+  bool print_ = false;
   std::string failure_;
   Model start_, now_;
-  std::vector<Executed> history_;  // changes, in the order in which they were made
+  uint64_t orders_ = 0;
+  std::vector<Done> history_;  // changes, in the order in which they were made
   std::set<std::tuple<RankId, SessionId, uint64_t>> done_;
-  std::map<int32_t, std::pair<RankId, Lsn>> calls_;
+  std::map<int32_t, Call> calls_;
+  std::map<Ino, Mark> marks_;
+  std::map<RankId, Epoch> epochs_;
   std::map<RankId, Lsn> promised_;  // must survive the death of the rank's process
-  uint64_t executions_ = 0, refused_across_ = 0;
+  std::map<RankId, Lsn> durable_;   // and that of its machine
+  std::map<SessionId, std::map<RankId, Lsn>>
+      told_;  // the newest event each session was answered for
+  std::set<RankId> cut_;
+  std::set<SessionId> dead_;
+  std::map<int32_t, SessionId> owed_;  // answered, and lost with a machine
+  uint64_t executions_ = 0, across_ = 0, void_ = 0;
 };
 
 }  // namespace graftfs::sim

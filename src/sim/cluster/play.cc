@@ -2,46 +2,65 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
-#include "events/import.h"
 #include "server/authority.h"
+#include "server/migrate.h"
 #include "server/rank_core.h"
 #include "sim/cluster/cluster.h"
 
 namespace graftfs::sim {
 
-void Cluster::start_clients() {
-  for (auto& c : clients_) {
-    c->session = SessionId{random_.next() | 1};
-    c->transport = std::make_unique<SimTransport>(net_, c->executor);
-    DialFn dial = [c = c.get()](RankId rank, net::ConnectFn done) {
-      net::Identity identity;
-      identity.role = net::Role::client;
-      identity.volume = 0x6772616674667332;
-      identity.id = c->session.v;
-      net::Address address{net::Address::local, fmt::format("rank-{}", rank.v), 0};
-      c->transport->connect(address, std::move(identity), std::move(done));
-    };
-    c->router = std::make_unique<Router>(c->executor, std::move(dial),
-                                         [this] { return RankMap{root_rank(), rank_ids()}; });
-    c->router->open_session(c->session);
+void Cluster::start_client(ClientNode& c) {
+  c.session = SessionId{random_.next() | 1};
+  c.transport = std::make_unique<SimTransport>(net_, c.executor);
+  DialFn dial = [this, &c](RankId rank, net::ConnectFn done) {
+    net::Identity identity;
+    identity.role = net::Role::client;
+    identity.volume = kVolume;
+    identity.id = c.session.v;
+    // Where the cluster's state says that it is.
+    std::string name = "nowhere";
+    auto table = cluster::decode_table(disk_->state(cluster::kTableKey));
+    const cluster::TableRank* line = table ? table->find(rank) : nullptr;
+    const std::string key = cluster::node_key(line ? line->node : 0);
+    auto node = cluster::decode_node(key, disk_->state(key));
+    if (node && node->addresses.contains(rank)) name = node->addresses.at(rank).front();
+    net::Address address{net::Address::local, name, 0};
+    c.transport->connect(address, std::move(identity), std::move(done));
+  };
+  c.router = std::make_unique<Router>(c.executor, std::move(dial), [this] { return rank_map(); });
+  c.router->open_session(c.session);
+}
+
+void Cluster::end_client(ClientNode& c) {
+  workers_left_ -= std::exchange(c.workers_left, 0);
+  if (c.router) redirects_ += c.router->redirects();
+  c.tasks.cancel_all();
+  c.router.reset();
+  c.transport.reset();
+  c.executor.crash();
+  net_.node_died(c.executor);
+}
+
+void Cluster::start_work(ClientNode& c) {
+  for (int w = 0; w < config_.workers; ++w) {
+    ++workers_left_;
+    ++c.workers_left;
+    c.executor.post([this, &c, seed = random_.next()] { c.tasks.spawn(work(c, seed)); });
   }
 }
 
-std::optional<std::pair<RankId, Ino>> Cluster::place(Ino ino) const {
-  for (const auto& n : nodes_) {
-    if (!n->serving) continue;
-    const Cache& cache = n->rank->cache();
+std::optional<std::pair<RankId, Ino>> Cluster::place(Ino ino) {
+  for (Host* host : serving()) {
+    const Cache& cache = host->rank->cache();
     const Dentry* file = cache.find_inode(ino);
-    Place at = place_of(cache, n->rank->state(), file ? file->dir->ino() : ino);
-    if (at.what == Place::ours && !is_hidden_dir(at.import)) return {{n->id, at.import}};
+    Place at = place_of(cache, host->rank->state(), file ? file->dir->ino() : ino);
+    if (at.what == Place::ours && !is_hidden_dir(at.import)) return {{host->id, at.import}};
   }
   return std::nullopt;
 }
 
-// Operations of several authorities carry the time at which they began, and are visible at the
-// others a moment later; the oracle does not know that yet, so they are not drawn here. (They have
-// a matrix of their own: two_party_test.cc.)
-bool Cluster::together(Ino a, Ino b) const {
+// Whether one rank can do it alone.
+bool Cluster::together(Ino a, Ino b) {
   auto one = place(a), other = place(b);
   return one && one == other;
 }
@@ -52,8 +71,11 @@ Promised<Reply> Cluster::ask(ClientNode& client, Args args) {
   request.session = client.session;
   request.cred.pid = ++last_call_;
   request.args = std::move(args);
+  oracle_.asked(last_call_, client.session, std::holds_alternative<SyncArgs>(request.args));
   client.router->submit(std::move(request), [this, call = last_call_, answer](Reply reply) {
-    oracle_.answered(call);
+    if (reply.err == EIO && room_.evictions == 0)
+      oracle_.fail(fmt::format("call {} was answered EIO", call));
+    oracle_.answered(call, reply.err);
     answer.set(std::move(reply));
   });
   return answer;
@@ -70,109 +92,98 @@ Task<void> Cluster::split(int parts) {
     dirs.push_back(reply.stat.ino);
   }
   for (Ino dir : dirs) {
-    Node& to = *nodes_[random_.below(nodes_.size())];
-    if (to.id == RankId{0}) continue;
-    RankCore& core = node(RankId{0}).rank->core();
-    if (place_of(core.cache(), core.state(), dir).what != Place::ours) continue;
-    auto given = co_await give(node(RankId{0}), to, dir);
-    if (!given)
-      co_return oracle_.fail("a subtree cannot be given away: " + graftfs::describe(given.error()));
+    const RankId to{static_cast<uint16_t>(random_.below(static_cast<uint64_t>(config_.ranks)))};
+    auto moved = co_await move(dir, to);
+    if (!moved)
+      co_return oracle_.fail("a subtree cannot be moved: " + graftfs::describe(moved.error()));
   }
 }
 
-// By hand, while nothing else happens: everything is written back, then one Export and one Import
-// are logged.
-Task<Result<void>> Cluster::give(Node& from, Node& to, Ino root) {
-  CO_TRY(co_await from.rank->write_back_all());
-  RankCore &giver = from.rank->core(), &taker = to.rank->core();
-  CO_TRY(co_await giver.find_dir(root));
-  const Dir* dir = giver.cache().find_dir(root);
-  const Ino within = import_of(giver.state(), *dir);
-  const Import& old = giver.state().imports.at(within);
-  Import import;
-  import.root = root;
-  import.path = Cache::path_of(*dir);
-  import.parent = dir->header.at.parent;
-  import.moves = old.moves + 1;
-  for (Ino above : way_up(giver.state(), *dir))
-    if (above != root) import.above.push_back(above);
-  Export exported;
-  exported.root = root;
-  exported.id = {from.id, giver.epoch(), ++gifts_};
-  exported.to = to.id;
-  exported.moves = import.moves;
-  exported.bounds = bounds_below(giver.cache(), old, *dir);
-  for (Ino bound : exported.bounds) import.bounds[bound] = old.bounds.at(bound);
-  if (within != root) {
-    exported.within = within;
-    exported.parent = import.parent;
+// Nobody else does anything meanwhile.
+Task<Result<void>> Cluster::move(Ino root, RankId to) {
+  for (int tries = 0;; ++tries) {
+    auto at = place(root);
+    if (at && at->first == to) co_return Result<void>{};
+    Host* host = at ? serving(at->first) : nullptr;
+    Promised<Result<void>> moved(world_node_);
+    if (host) {
+      host->executor.post([host, root, to, moved] {
+        host->rank->migrations().start(root, to, [moved](Result<void> r) { moved.set(r); });
+      });
+      Result<void> result = co_await moved;
+      // It may have been refused: the one before has not quite ended.
+      if (result || tries == 50) co_return result;
+    }
+    co_await sleep_for(world_node_, 5 * kMillisecond);
   }
-  giver.cache().for_each_dir([&](const Dir& d) {
-    if (!d.is_foreign() && Cache::is_below(&d, dir)) exported.dirs.push_back(d.ino());
-  });
-  const DirHeader header = dir->header;
-  std::string in, out;
-  ByteWriter in_writer(in), out_writer(out);
-  encode_import(in_writer, import, {header});
-  encode_export(out_writer, exported);
-  giver.log_event(EventType::export_, out);
-  taker.log_event(EventType::import, in);
-  CO_TRY(co_await giver.journal().sync());
-  co_return co_await taker.journal().sync();
 }
 
 // Names and inodes collide: there are few of them.
-Task<void> Cluster::work(ClientNode& client, uint64_t seed) {
-  SimRandom r(seed);
+Args Cluster::draw(SimRandom& r) {
   auto pick = [&](bool dir) {
     std::vector<Ino> found;
     for (const auto& [ino, n] : oracle_.model().nodes())
       if (!dir || n.stat.is_dir()) found.push_back(ino);
     return found[r.below(found.size())];
   };
+  // A name that is there, mostly.
+  auto there = [&]() -> std::pair<Ino, std::string> {
+    Ino dir = pick(true);
+    for (int tries = 0; tries < 4 && oracle_.model().find(dir)->names.empty(); ++tries)
+      dir = pick(true);
+    const auto& names = oracle_.model().find(dir)->names;
+    if (names.empty() || r.chance(20)) return {dir, fmt::format("n{}", r.below(7))};
+    return {dir, std::next(names.begin(), static_cast<long>(r.below(names.size())))->first};
+  };
   auto own_name = [&] { return fmt::format("n{}", r.below(7)); };
   auto name = [&] { return r.chance(25) ? fmt::format("s{}", r.below(8)) : own_name(); };
+  const uint64_t what = r.below(100);
+  if (what < 18) return MknodArgs{pick(true), name(), S_IFREG | 0644, 0, 0};
+  if (what < 28) return MkdirArgs{pick(true), name(), 0755, 022};
+  if (what < 31) return SymlinkArgs{pick(true), name(), "../" + name()};
+  if (what < 40) {
+    Ino ino = pick(false), dir = pick(true);
+    if (!config_.across && !together(ino, dir)) return StatfsArgs{};
+    return LinkArgs{ino, dir, name()};
+  }
+  if (what < 51) {
+    auto [dir, victim] = there();
+    return UnlinkArgs{dir, config_.across ? victim : own_name()};
+  }
+  if (what < 59) {
+    auto [dir, victim] = there();
+    return RmdirArgs{dir, config_.across ? victim : own_name()};
+  }
+  if (what < 75) {
+    auto [dir, old_name] = there();
+    auto [new_dir, new_name] = there();
+    if (r.chance(30)) new_dir = dir;
+    if (r.chance(50)) new_name = name();
+    const uint32_t flags = r.chance(20) ? 2 : r.chance(20) ? 1 : 0;
+    if (config_.across) return RenameArgs{dir, old_name, new_dir, new_name, flags};
+    if (!together(dir, new_dir)) return StatfsArgs{};
+    return RenameArgs{dir, own_name(), new_dir, own_name(), flags};
+  }
+  if (what < 79) {
+    SetattrArgs a;
+    a.ino = pick(false);
+    a.valid = kSetMode;
+    a.mode = 0700 | static_cast<uint32_t>(r.below(64));
+    return a;
+  }
+  if (what < 81) return SetxattrArgs{pick(false), "user.a", std::string(r.below(30), 'v'), 0};
+  if (what < 88) return LookupArgs{pick(true), name()};
+  if (what < 93) return GetattrArgs{pick(false)};
+  if (what < 98)
+    return ReaddirArgs{pick(true), 0, static_cast<uint32_t>(1 + r.below(20)), r.chance(50)};
+  return SyncArgs{};
+}
+
+Task<void> Cluster::work(ClientNode& client, uint64_t seed) {
+  SimRandom r(seed);
   while (operations_left_-- > 0 && oracle_.failure().empty()) {
-    Args args;
-    uint64_t what = r.below(100);
-    if (what < 20) {
-      args = MknodArgs{pick(true), name(), S_IFREG | 0644, 0, 0};
-    } else if (what < 32) {
-      args = MkdirArgs{pick(true), name(), 0755, 022};
-    } else if (what < 36) {
-      args = SymlinkArgs{pick(true), name(), "../" + name()};
-    } else if (what < 42) {
-      Ino ino = pick(false), dir = pick(true);
-      if (!together(ino, dir)) continue;
-      args = LinkArgs{ino, dir, name()};
-    } else if (what < 52) {
-      args = UnlinkArgs{pick(true), name()};
-    } else if (what < 57) {
-      args = RmdirArgs{pick(true), own_name()};
-    } else if (what < 68) {
-      Ino dir = pick(true), new_dir = r.chance(40) ? dir : pick(true);
-      if (!together(dir, new_dir)) continue;
-      args = RenameArgs{dir, own_name(), new_dir, own_name(),
-                        r.chance(20)   ? 2u
-                        : r.chance(20) ? 1u
-                                       : 0u};
-    } else if (what < 74) {
-      SetattrArgs a;
-      a.ino = pick(false);
-      a.valid = kSetMode;
-      a.mode = 0700 | static_cast<uint32_t>(r.below(64));
-      args = a;
-    } else if (what < 78) {
-      args = SetxattrArgs{pick(false), "user.a", std::string(r.below(30), 'v'), 0};
-    } else if (what < 86) {
-      args = LookupArgs{pick(true), name()};
-    } else if (what < 92) {
-      args = GetattrArgs{pick(false)};
-    } else if (what < 97) {
-      args = ReaddirArgs{pick(true), 0, static_cast<uint32_t>(1 + r.below(20)), r.chance(50)};
-    } else {
-      args = SyncArgs{};
-    }
+    Args args = draw(r);
+    if (std::holds_alternative<StatfsArgs>(args)) continue;
     auto asked = ask(client, std::move(args));
     Reply reply = co_await asked;
     if (reply.err == 0 && reply.orphaned) {
@@ -181,29 +192,7 @@ Task<void> Cluster::work(ClientNode& client, uint64_t seed) {
     }
   }
   --workers_left_;
-}
-
-// Every inode and every listing, as a client sees them; the oracle compares.
-Task<void> Cluster::look_at_everything() {
-  std::vector<std::pair<Ino, bool>> all;
-  for (const auto& [ino, n] : oracle_.model().nodes())
-    if (n.stat.nlink > 0) all.push_back({ino, n.stat.is_dir()});
-  for (auto [ino, is_dir] : all) {
-    auto asked = ask(*clients_[0], GetattrArgs{ino});
-    Reply reply = co_await asked;
-    if (reply.err)
-      co_return oracle_.fail(
-          fmt::format("at the end, getattr of {:#x}: errno {}", ino.v, reply.err));
-    for (uint64_t cookie = 0; is_dir;) {
-      auto listed = ask(*clients_[0], ReaddirArgs{ino, cookie, 100, true});
-      Reply page = co_await listed;
-      if (page.err)
-        co_return oracle_.fail(
-            fmt::format("at the end, readdir of {:#x}: errno {}", ino.v, page.err));
-      if (page.end || page.entries.empty()) break;
-      cookie = page.entries.back().cookie;
-    }
-  }
+  --client.workers_left;
 }
 
 }  // namespace graftfs::sim

@@ -12,8 +12,9 @@ namespace graftfs::sim {
 struct SimNet::Wire {
   End ends[2];  // 0: who connected, 1: who listened
   Sender says[2];
-  Nanos due[2] = {0, 0};            // when the last thing sent to that end arrives
-  std::deque<std::string> held[2];  // arrived while it was not reading
+  Nanos due[2] = {0, 0};             // when the last thing sent to that end arrives
+  std::deque<std::string> held[2];   // arrived while it was not reading
+  std::deque<std::string> stuck[2];  // on its way between machines that are parted
   bool broken = false;
 };
 
@@ -37,7 +38,7 @@ class SimConnection final : public net::Connection {
       while (wire->ends[end].open && wire->ends[end].reading && !wire->held[end].empty()) {
         std::string frame = std::move(wire->held[end].front());
         wire->held[end].pop_front();
-        net->deliver(wire, end, frame);
+        net->pass(wire, end, frame);
       }
     });
   }
@@ -86,6 +87,15 @@ void SimNet::deliver_later(const std::shared_ptr<Wire>& wire, int to, std::strin
 void SimNet::deliver(const std::shared_ptr<Wire>& wire, int to, const std::string& frame) {
   End& end = wire->ends[to];
   if (wire->broken || !end.open || end.told) return;
+  if (!wire->stuck[to].empty() || parted(*wire->ends[0].node, *wire->ends[1].node)) {
+    wire->stuck[to].push_back(frame);
+    return;
+  }
+  pass(wire, to, frame);
+}
+
+void SimNet::pass(const std::shared_ptr<Wire>& wire, int to, const std::string& frame) {
+  End& end = wire->ends[to];
   if (!end.reading) {
     wire->held[to].push_back(frame);
     return;
@@ -111,7 +121,7 @@ void SimNet::tell(const std::shared_ptr<Wire>& wire, int to, Nanos after, const 
 
 void SimNet::break_wire(const std::shared_ptr<Wire>& wire, Nanos after, const char* why) {
   if (wire->broken) return;
-  for (int end : {0, 1}) tell(wire, end, after, why);
+  for (int end : {0, 1}) tell(wire, end, after + latency(), why);
   wire->broken = true;  // what is on its way is lost
 }
 
@@ -128,6 +138,45 @@ void SimNet::node_died(const NodeExecutor& node) {
     }
   }
   std::erase_if(wires_, [](const auto& weak) { return weak.expired(); });
+}
+
+int SimNet::machine_of(const NodeExecutor& node) const {
+  auto it = machines_.find(node.id());
+  return it == machines_.end() ? -1 - node.id() : it->second;
+}
+
+bool SimNet::parted(const NodeExecutor& a, const NodeExecutor& b) const {
+  return !parted_.empty() && parted_.contains(std::minmax(machine_of(a), machine_of(b)));
+}
+
+void SimNet::part(int a, int b) {
+  if (a == b) return;
+  parted_.insert(std::minmax(a, b));
+  for (const auto& weak : wires_) {
+    auto wire = weak.lock();
+    // Some do not last: each side notices by itself, and what is on its way is lost.
+    if (wire && parted(*wire->ends[0].node, *wire->ends[1].node) && random_.chance(60))
+      break_wire(wire, static_cast<Nanos>(random_.below(100 * kMillisecond)), "it is silent");
+  }
+}
+
+void SimNet::join(int a, int b) {
+  parted_.erase(std::minmax(a, b));
+  for (const auto& weak : wires_) {
+    auto wire = weak.lock();
+    if (!wire || parted(*wire->ends[0].node, *wire->ends[1].node)) continue;
+    for (int end : {0, 1})
+      if (!wire->stuck[end].empty())
+        wire->ends[end].node->post_after(latency(), [this, wire, end] { unstick(wire, end); });
+  }
+}
+
+void SimNet::unstick(const std::shared_ptr<Wire>& wire, int to) {
+  while (!wire->stuck[to].empty() && !parted(*wire->ends[0].node, *wire->ends[1].node)) {
+    std::string frame = std::move(wire->stuck[to].front());
+    wire->stuck[to].pop_front();
+    if (!wire->broken && wire->ends[to].open && !wire->ends[to].told) pass(wire, to, frame);
+  }
 }
 
 bool SimNet::break_one() {
@@ -156,7 +205,7 @@ void SimTransport::connect(const net::Address& address, net::Identity identity,
   auto answer = std::make_shared<net::ConnectFn>(std::move(done));
   node_.post_after(net_.latency(), [net = &net_, node = &node_, address, identity, answer] {
     auto at = net->doors_.find(address.text);
-    if (at == net->doors_.end())
+    if (at == net->doors_.end() || net->parted(*node, *at->second->node))
       return (*answer)(fail(ECONNREFUSED, address.text + " does not answer"));
     const SimNet::Door& door = *at->second;
     if (identity.volume != door.doorman.volume)

@@ -20,8 +20,10 @@ struct SimNetOptions {
 
 // The wires. Owned by the world, outlives every transport; the world's thread. Every message is
 // encoded and decoded on its way, so that the codecs are exercised, and arrives in the order it was
-// sent, or not at all: then the connection is broken, which both sides are told once. A node that
-// crashes loses its ends; the other side is told after a while.
+// sent, or not at all: then the connection is broken, which both sides are told once, each at a
+// time of its own. A node that crashes loses its ends; the other side is told after a while.
+// Between machines that are parted nothing arrives: what was sent comes when they are joined again,
+// or, where the connection has not lasted that long, never.
 class SimNet {
  public:
   SimNet(EventQueue& queue, SimRandom& random, SimNetOptions options)
@@ -31,6 +33,10 @@ class SimNet {
   void node_died(const NodeExecutor& node);
   // Breaks one connection, whichever; false: there is none.
   bool break_one();
+  // Which machine a node runs on; by itself each is one of its own.
+  void place(const NodeExecutor& node, int machine) { machines_[node.id()] = machine; }
+  void part(int a, int b);
+  void join(int a, int b);
   // When what is sent now arrives.
   Nanos latency();
   EventQueue& queue() { return queue_; }
@@ -54,8 +60,12 @@ class SimNet {
     net::AcceptFn accept;
   };
 
+  int machine_of(const NodeExecutor& node) const;
+  bool parted(const NodeExecutor& a, const NodeExecutor& b) const;
   void deliver_later(const std::shared_ptr<Wire>& wire, int to, std::string frame);
   void deliver(const std::shared_ptr<Wire>& wire, int to, const std::string& frame);
+  void pass(const std::shared_ptr<Wire>& wire, int to, const std::string& frame);
+  void unstick(const std::shared_ptr<Wire>& wire, int to);
   void break_wire(const std::shared_ptr<Wire>& wire, Nanos after, const char* why);
   void tell(const std::shared_ptr<Wire>& wire, int end, Nanos after, const char* why);
 
@@ -64,6 +74,8 @@ class SimNet {
   SimNetOptions options_;
   std::map<std::string, std::shared_ptr<Door>> doors_;
   std::vector<std::weak_ptr<Wire>> wires_;
+  std::map<int, int> machines_;  // by node
+  std::set<std::pair<int, int>> parted_;
   uint64_t messages_ = 0;
 };
 

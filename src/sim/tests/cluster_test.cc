@@ -6,7 +6,7 @@
 namespace graftfs::sim {
 namespace {
 
-constexpr uint64_t kSeeds = 300;
+constexpr uint64_t kSeeds = 510;
 
 struct Regression {
   uint64_t seed;
@@ -36,32 +36,40 @@ INSTANTIATE_TEST_SUITE_P(Seed, SimClusterRegressionTest, testing::ValuesIn(kRegr
                          [](const auto& param) { return std::to_string(param.param.seed); });
 
 TEST(SimClusterTest, TheSameSeedDoesTheSame) {
-  uint64_t crashes = 0, redirects = 0;
-  for (uint64_t seed = 1; seed <= 20; ++seed) {
+  ClusterResult all;
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
     ClusterResult a = run_cluster(random_cluster(seed));
     ClusterResult b = run_cluster(random_cluster(seed));
     EXPECT_EQ(a.digest, b.digest) << "seed " << seed;
     EXPECT_EQ(a.steps, b.steps) << "seed " << seed;
     EXPECT_GT(a.executions, 0u) << "seed " << seed;
-    crashes += a.crashes;
-    redirects += a.redirects;
+    all.crashes += a.crashes;
+    all.redirects += a.redirects;
+    all.moves += a.moves;
+    all.across += a.across;
+    all.takeovers += a.takeovers;
+    all.stalls += a.stalls;
   }
-  EXPECT_GT(crashes, 0u);
-  EXPECT_GT(redirects, 0u);
+  // What is drawn comes about.
+  EXPECT_GT(all.crashes, 0u);
+  EXPECT_GT(all.redirects, 0u);
+  EXPECT_GT(all.moves, 0u);
+  EXPECT_GT(all.across, 0u);
+  EXPECT_GT(all.takeovers, 0u);
+  EXPECT_GT(all.stalls, 0u);
 }
 
 // An oracle that cannot fail proves nothing.
-Request request_of(uint64_t seq, Args args) {
-  Request request;
-  request.session = SessionId{5};
-  request.seq = seq;
-  request.cred.pid = static_cast<int32_t>(seq);
-  request.args = std::move(args);
-  return request;
-}
-
 class ClusterOracleTest : public testing::Test {
  protected:
+  Request request_of(uint64_t seq, Args args, int32_t call = 0) {
+    Request request;
+    request.session = SessionId{5};
+    request.seq = seq;
+    request.cred.pid = call ? call : static_cast<int32_t>(seq);
+    request.args = std::move(args);
+    return request;
+  }
   Reply made(Ino ino) {
     Reply reply;
     Stat& s = reply.stat;
@@ -71,47 +79,103 @@ class ClusterOracleTest : public testing::Test {
     s.atime = s.mtime = s.ctime = s.btime = queue_.wall_now();
     return reply;
   }
+  Reply failed(int err) {
+    Reply reply;
+    reply.err = err;
+    return reply;
+  }
+  void execute(Owner owner, const Request& request, const Reply& reply, Lsn lsn,
+               bool asked_others = false) {
+    oracle_.executed(owner, Executed{.request = request,
+                                     .reply = reply,
+                                     .lsn = lsn,
+                                     .now = queue_.wall_now(),
+                                     .asked_others = asked_others});
+  }
+  void make_a(Owner owner, uint64_t seq, uint64_t ino, uint64_t lsn) {
+    oracle_.asked(static_cast<int32_t>(seq), SessionId{5}, false);
+    execute(owner, request_of(seq, MknodArgs{kRootIno, "a", S_IFREG | 0644, 0, 0}), made(Ino{ino}),
+            Lsn{lsn});
+  }
   EventQueue queue_{1};
-  ClusterOracle oracle_{queue_};
+  ClusterOracle oracle_{queue_, Durability::posix};
+  const Owner one_{RankId{1}, Epoch{1}}, two_{RankId{2}, Epoch{1}};
 };
 
 TEST_F(ClusterOracleTest, NoticesAPromiseThatALaterRecoveryDoesNotKeep) {
-  oracle_.executed(RankId{1}, request_of(1, MknodArgs{kRootIno, "a", S_IFREG | 0644, 0, 0}),
-                   made(Ino{0x100001}), Lsn{10});
-  oracle_.answered(1);
+  make_a(one_, 1, 0x100001, 10);
+  oracle_.answered(1, 0);
   EXPECT_EQ(oracle_.failure(), "");
-  oracle_.recovered(RankId{2}, Lsn{3});
+  oracle_.recovered(two_, Lsn{3});
   EXPECT_EQ(oracle_.failure(), "");
-  oracle_.recovered(RankId{1}, Lsn{9});
+  oracle_.recovered({RankId{1}, Epoch{2}}, Lsn{9});
+  EXPECT_NE(oracle_.failure(), "");
+}
+
+TEST_F(ClusterOracleTest, WhatAMachineHasLostIsOwedUntilItIsSentAgain) {
+  make_a(one_, 1, 0x100001, 10);
+  oracle_.answered(1, 0);
+  oracle_.power_cut(RankId{1});
+  oracle_.recovered({RankId{1}, Epoch{2}}, Lsn{9});
+  EXPECT_EQ(oracle_.failure(), "");
+  make_a({RankId{1}, Epoch{2}}, 1, 0x100001, 10);
+  oracle_.check_owed();
+  EXPECT_EQ(oracle_.failure(), "");
+  oracle_.power_cut(RankId{1});
+  oracle_.recovered({RankId{1}, Epoch{3}}, Lsn{9});
+  oracle_.check_owed();
+  EXPECT_NE(oracle_.failure(), "");
+}
+
+TEST_F(ClusterOracleTest, NoticesThatAMachineLostWhatWasSynced) {
+  make_a(one_, 1, 0x100001, 10);
+  oracle_.answered(1, 0);
+  oracle_.asked(2, SessionId{5}, true);
+  oracle_.answered(2, 0);
+  oracle_.power_cut(RankId{1});
+  oracle_.recovered({RankId{1}, Epoch{2}}, Lsn{9});
   EXPECT_NE(oracle_.failure(), "");
 }
 
 TEST_F(ClusterOracleTest, NoticesARequestThatIsCarriedOutTwice) {
-  Request request = request_of(1, MknodArgs{kRootIno, "a", S_IFREG | 0644, 0, 0});
-  oracle_.executed(RankId{1}, request, made(Ino{0x100001}), Lsn{10});
+  make_a(one_, 1, 0x100001, 10);
   EXPECT_EQ(oracle_.failure(), "");
-  oracle_.executed(RankId{1}, request, made(Ino{0x100002}), Lsn{11});
+  make_a(one_, 1, 0x100002, 11);
+  EXPECT_NE(oracle_.failure(), "");
+}
+
+TEST_F(ClusterOracleTest, NoticesAnAnswerOfWhoHasLostTheRank) {
+  oracle_.recovered({RankId{1}, Epoch{2}}, Lsn{9});
+  make_a(one_, 1, 0x100001, 10);
+  EXPECT_EQ(oracle_.failure(), "");
+  EXPECT_FALSE(oracle_.model().find(Ino{0x100001}));
+  oracle_.answered(1, 0);
   EXPECT_NE(oracle_.failure(), "");
 }
 
 TEST_F(ClusterOracleTest, ForgetsWhatNobodyWasToldOf) {
-  oracle_.executed(RankId{1}, request_of(1, MknodArgs{kRootIno, "a", S_IFREG | 0644, 0, 0}),
-                   made(Ino{0x100001}), Lsn{10});
-  oracle_.recovered(RankId{1}, Lsn{9});
+  make_a(one_, 1, 0x100001, 10);
+  oracle_.recovered({RankId{1}, Epoch{2}}, Lsn{9});
   EXPECT_EQ(oracle_.failure(), "");
   EXPECT_FALSE(oracle_.model().find(Ino{0x100001}));
-  Reply none;
-  none.err = ENOENT;
-  oracle_.executed(RankId{1}, request_of(0, LookupArgs{kRootIno, "a"}), none, Lsn{});
+  execute({RankId{1}, Epoch{2}}, request_of(0, LookupArgs{kRootIno, "a"}), failed(ENOENT), Lsn{});
   EXPECT_EQ(oracle_.failure(), "");
 }
 
 TEST_F(ClusterOracleTest, NoticesAnAnswerThatIsNotOfThisTree) {
-  Reply none;
-  none.err = ENOENT;
-  oracle_.executed(RankId{1}, request_of(1, MknodArgs{kRootIno, "a", S_IFREG | 0644, 0, 0}),
-                   made(Ino{0x100001}), Lsn{10});
-  oracle_.executed(RankId{2}, request_of(0, LookupArgs{kRootIno, "a"}), none, Lsn{});
+  make_a(one_, 1, 0x100001, 10);
+  execute(two_, request_of(0, LookupArgs{kRootIno, "a"}), failed(ENOENT), Lsn{});
+  EXPECT_NE(oracle_.failure(), "");
+}
+
+// A participant has said what was so when it looked; but not what was so before the call.
+TEST_F(ClusterOracleTest, WhatFailsBecauseOfOthersMustHaveBeenSoSinceTheCall) {
+  oracle_.asked(7, SessionId{5}, false);
+  make_a(one_, 1, 0x100001, 10);
+  execute(two_, request_of(7, UnlinkArgs{kRootIno, "a"}), failed(ENOENT), Lsn{}, true);
+  EXPECT_EQ(oracle_.failure(), "");
+  oracle_.asked(8, SessionId{5}, false);
+  execute(two_, request_of(8, UnlinkArgs{kRootIno, "a"}), failed(ENOENT), Lsn{}, true);
   EXPECT_NE(oracle_.failure(), "");
 }
 

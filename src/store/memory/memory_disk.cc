@@ -151,6 +151,25 @@ void MemoryDisk::crash(Random& random, CrashKind kind) {
   }
 }
 
+void MemoryDisk::crash_of(Random& random, const std::vector<RankId>& ranks) {
+  crash(random, CrashKind::process_death);
+  for (RankId rank : ranks) {
+    Journal& journal = journals_[rank];
+    for (auto& [id, segment] : journal.segments) segment.power_cut(random);
+    journal.in_doubt = true;
+  }
+}
+
+std::optional<std::string> MemoryDisk::header_bytes(Ino dir) const {
+  auto it = dirs_.find(dir);
+  return it == dirs_.end() ? std::nullopt : it->second.header;
+}
+
+std::map<EntryKey, std::string> MemoryDisk::entry_bytes(Ino dir) const {
+  auto it = dirs_.find(dir);
+  return it == dirs_.end() ? std::map<EntryKey, std::string>() : it->second.entries;
+}
+
 std::shared_ptr<MemoryDisk> MemoryDisk::clone() const {
   auto copy = std::make_shared<MemoryDisk>(options_);
   copy->faults_ = faults_;

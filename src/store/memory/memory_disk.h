@@ -49,6 +49,10 @@ class MemoryDisk {
   // then, for a power cut, everything that was not synced.
   void crash(Random& random, CrashKind kind);
 
+  // The machine of some ranks loses its power, and with it what they wrote and did not sync to
+  // their journals. To be called after their stores were destroyed.
+  void crash_of(Random& random, const std::vector<RankId>& ranks);
+
   // What is stored, without what is in flight.
   std::shared_ptr<MemoryDisk> clone() const;
 
@@ -74,6 +78,14 @@ class MemoryDisk {
     auto it = journals_.find(rank);
     return it == journals_.end() || it->second.in_doubt;
   }
+  // A key of the state store, as it is; "" where there is none.
+  std::string state(const std::string& key) const {
+    auto it = state_.find(key);
+    return it == state_.end() ? std::string() : it->second.value;
+  }
+  // A directory's header and entries, as they would be read.
+  std::optional<std::string> header_bytes(Ino dir) const;
+  std::map<EntryKey, std::string> entry_bytes(Ino dir) const;
   // All of a segment, as it would be read.
   std::string journal_bytes(RankId rank, SegmentId segment) const;
   std::vector<Ino> dirs() const;
