@@ -51,9 +51,10 @@ Outcome take_name(Build& b, const Intent& intent, IntentValue& value, const Entr
   // It is another one than it was a moment ago: the operation begins again.
   if (intent.ino && intent.ino != ino)
     return std::unexpected(Stop{0, Need{Need::busy, {}, {}, 0}, {}, {}});
-  // As it looks from elsewhere.
-  value.value.kind = named.entry->kind;
-  if (value.value.kind == EntryKind::primary) value.value.kind = EntryKind::remote_link;
+  // Its inode stays here: for whoever asks it is a link, also on the wire, where an embedded one
+  // would have its number from the inode that is not sent.
+  value.value.kind =
+      named.entry->kind == EntryKind::primary ? EntryKind::remote_link : named.entry->kind;
   value.value.ino = ino;
   value.value.type = named.entry->type;
   if (!named.remote)
