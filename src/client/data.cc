@@ -213,7 +213,9 @@ Task<void> Client::run_write(Credentials cred, Ino ino, uint64_t offset, std::st
   file->blocks = written->blocks;
   WroteArgs wrote{ino, end, written->blocks, options.kill_suidgid};
   auto answer = ask(cred, wrote);
-  held.drop();  // the event is in the rank's hands, in order
+  // The event is in the rank's hands, in order; but where it waits there for what was leased to
+  // others, the right to write may be given back before it is carried out.
+  if (!options_.locks) held.drop();
   Reply reply = co_await answer;
   if (reply.err) {
     file->known = false;
@@ -339,7 +341,7 @@ Task<void> Client::run_allocate(Credentials cred, Ino ino, int mode, uint64_t of
   file->blocks = result->blocks;
   if (!keep_size && offset + length > file->size) wrote.end = file->size = offset + length;
   auto answer = ask(cred, wrote);
-  held.drop();
+  if (!options_.locks) held.drop();
   Reply reply = co_await answer;
   if (reply.err) {
     file->known = false;
@@ -409,7 +411,7 @@ Task<void> Client::run_copy(Credentials cred, CopyRange range, DataFn done) {
   to->blocks = copied->blocks;
   WroteArgs wrote{range.to, end, copied->blocks, !cred.is_root()};
   auto answer = ask(cred, wrote);
-  held.drop();
+  if (!options_.locks) held.drop();
   Reply reply = co_await answer;
   if (reply.err) {
     to->known = false;
