@@ -28,6 +28,7 @@ constexpr const char* kUsage =
     "  --only WORDS only seeds whose line (--trace) has these words in it, as in 'trouble lies'\n"
     "  --trace      print a line for every seed\n"
     "  --cluster    several ranks; with --seeds, --seed, --first, --minutes, --only\n"
+    "  --plain      with --cluster: as ./dev test runs it\n"
     "  --matrix     every pair of kill points of migrations and of operations of two ranks;\n"
     "               --only WORDS: only cases whose line has these words in it, which then are\n"
     "               printed in full where it is one\n"
@@ -64,6 +65,7 @@ struct Options {
   std::string only;
   bool cluster = false;
   bool matrix = false;
+  bool plain = false;
   bool script = false;
   sim::SimConfig scripted = sim::script_config();
 };
@@ -84,6 +86,8 @@ bool parse(int argc, char** argv, Options& o) {
       o.trace = true;
     } else if (arg == "--cluster") {
       o.cluster = true;
+    } else if (arg == "--plain") {
+      o.plain = true;
     } else if (arg == "--matrix") {
       o.matrix = true;
     } else if (arg == "--script") {
@@ -148,7 +152,8 @@ int soak_cluster(const Options& options) {
   for (uint64_t seed = options.first;; ++seed) {
     if (options.one && runs == 1) break;
     if (options.minutes > 0 ? elapsed() > options.minutes * 60 : runs >= options.seeds) break;
-    sim::ClusterConfig config = sim::random_cluster(seed);
+    sim::ClusterConfig config =
+        options.plain ? sim::plain_cluster(seed) : sim::random_cluster(seed);
     if (sim::describe(config).find(options.only) == std::string::npos) continue;
     config.print = options.one;
     if (options.trace) fmt::print("{}\n", sim::describe(config));

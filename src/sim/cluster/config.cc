@@ -35,6 +35,13 @@ ClusterConfig random_cluster(uint64_t seed) {
   return c;
 }
 
+ClusterConfig plain_cluster(uint64_t seed) {
+  ClusterConfig c = random_cluster(seed);
+  c.across = c.skew = false;
+  c.power_cuts = c.stalls = c.client_crashes = c.moves = 0;
+  return c;
+}
+
 std::string describe(const ClusterConfig& c) {
   return fmt::format(
       "seed {}: {} ranks, {} standbys, {} clients x {} workers, {} operations{}, {} crashes, "

@@ -17,10 +17,11 @@ constexpr Regression kRegressions[] = {
 };
 
 void run_seed(uint64_t seed) {
-  ClusterConfig config = random_cluster(seed);
+  ClusterConfig config = plain_cluster(seed);
   ClusterResult result = run_cluster(config);
   EXPECT_TRUE(result.ok) << describe(config) << "\n"
-                         << result.failure << "\nagain: graftfs-soak --cluster --seed " << seed;
+                         << result.failure << "\nagain: graftfs-soak --cluster --plain --seed "
+                         << seed;
 }
 
 class SimClusterTest : public testing::TestWithParam<int> {};
