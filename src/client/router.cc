@@ -46,7 +46,10 @@ Remote& Router::remote(RankId rank) {
     };
     remote = std::make_unique<Remote>(executor_, session_, rank, std::move(dial));
     remote->moved = [this, rank](const msg::SessionMoved& m) { moved(rank, m); };
-    remote->ended = [this, rank] { remotes_.erase(rank); };
+    remote->ended = [this, rank] {
+      cache_.drop(rank);
+      remotes_.erase(rank);
+    };
     remote->attached = [this, rank](bool evicted) { attached(rank, evicted); };
     remote->claims = [this] { return locks_.of(session_); };
     remote->told = [this, at = remote.get()](Body body) { told(*at, std::move(body)); };
@@ -77,11 +80,6 @@ void Router::told(Remote& remote, Body body) {
     Request request;
     request.args = LockArgs{LockOp::unlock, {.ino = wanted->ino, .kind = LockKind::data}};
     return submit(std::move(request), [](Reply) {});
-  }
-  if (auto* moved = std::get_if<msg::SessionMoved>(&body)) {
-    // That rank may have questions, of what is in use here.
-    this->remote(moved->to);
-    return;
   }
   if (auto* query = std::get_if<msg::HoldQuery>(&body)) {
     msg::HoldAnswer answer{.number = query->number};
@@ -118,8 +116,8 @@ bool Router::exists(RankId rank) const {
 // What was opened there is held at the other rank now.
 void Router::moved(RankId from, const msg::SessionMoved& m) {
   note_home(m.root, m.to);
+  Remote& there = remote(m.to);  // also where nothing is held: it may have questions
   if (m.holds.empty()) return;
-  Remote& there = remote(m.to);
   Remote& here = remote(from);
   for (const HoldCount& hold : m.holds) {
     note_home(hold.ino, m.to);
