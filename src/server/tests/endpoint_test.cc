@@ -21,9 +21,17 @@ struct Wire {
 };
 class Connected final : public net::Connection {
  public:
-  explicit Connected(std::shared_ptr<Wire> wire) : wire_(std::move(wire)) {}
+  Connected(std::shared_ptr<Wire> wire, Executor& executor)
+      : wire_(std::move(wire)), executor_(executor) {}
   void send(Message message) override {
-    if (!wire_->closed) wire_->said.push_back(std::move(message));
+    if (wire_->closed) return;
+    // It keeps nothing, so it has nothing to forget.
+    if (auto* recall = std::get_if<msg::Recall>(&message.body))
+      executor_.post([wire = wire_, number = recall->number] {
+        if (wire->events)
+          wire->events->received(Message{{}, RankId{0}, msg::Recalled{.number = number}});
+      });
+    wire_->said.push_back(std::move(message));
   }
   bool writable() const override { return true; }
   void set_reading(bool) override {}
@@ -33,6 +41,7 @@ class Connected final : public net::Connection {
 
  private:
   std::shared_ptr<Wire> wire_;
+  Executor& executor_;
 };
 
 struct Endpoints : ::testing::Test {
@@ -49,7 +58,7 @@ struct Endpoints : ::testing::Test {
     wire->peer.id = session;
     wire->peer.limits = std::move(limits);
     wire->peer.name = "test";
-    endpoint->add(std::make_unique<Connected>(wire));
+    endpoint->add(std::make_unique<Connected>(wire, ranks.executor));
     say(*wire, msg::Attach{{}, std::move(holds), {}});
     ranks.executor.run_until([&] { return wire->closed || !wire->said.empty(); });
     return wire;
@@ -255,11 +264,11 @@ TEST_F(Endpoints, WhoeverSaysWhatIsNotItsToSayIsDisconnectedAndNobodyElse) {
   }
   auto silent = std::make_shared<Wire>();
   silent->peer.id = 0x1003;
-  endpoint->add(std::make_unique<Connected>(silent));
+  endpoint->add(std::make_unique<Connected>(silent, ranks.executor));
   say(*silent, msg::Call{});
   EXPECT_TRUE(silent->closed) << "before Attach";
   auto nobody = std::make_shared<Wire>();
-  endpoint->add(std::make_unique<Connected>(nobody));
+  endpoint->add(std::make_unique<Connected>(nobody, ranks.executor));
   EXPECT_TRUE(nobody->closed) << "no session";
   EXPECT_EQ(err(*good, GetattrArgs{kRootIno}), 0);
   EXPECT_FALSE(good->closed);

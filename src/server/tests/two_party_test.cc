@@ -55,7 +55,8 @@ struct Tree {
   Request request(Args args, Credentials cred = {}) {
     Request r;
     r.session = Ranks::kSession;
-    r.seq = r.oldest = ++seq;
+    r.seq = ++seq;
+    r.oldest = 1;
     r.cred = cred;
     r.args = std::move(args);
     return r;

