@@ -42,6 +42,10 @@ constexpr Ino orphans_dir_ino(RankId rank) { return Ino{kHiddenInoBase + rank.v 
 constexpr bool is_hidden_dir(Ino ino) {
   return ino.v >= kHiddenInoBase && ino.v < kHiddenInoBase + 2 * 65536;
 }
+// ~orphans of some rank; every other hidden one is a ~linked.
+constexpr bool is_orphans_dir(Ino ino) {
+  return is_hidden_dir(ino) && (ino.v - kHiddenInoBase) % 2 == 1;
+}
 
 }  // namespace graftfs
 

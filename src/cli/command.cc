@@ -39,6 +39,7 @@ void add_all_commands(CLI::App& app) {
   add_umount(app);
   add_serve(app);
   add_rank(app);
+  add_subtree(app);
   add_key(app);
   add_info(app);
   add_journal(app);

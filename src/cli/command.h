@@ -31,6 +31,7 @@ void add_mount(CLI::App& app);
 void add_umount(CLI::App& app);
 void add_serve(CLI::App& app);
 void add_rank(CLI::App& app);
+void add_subtree(CLI::App& app);
 void add_key(CLI::App& app);
 void add_info(CLI::App& app);
 void add_journal(CLI::App& app);

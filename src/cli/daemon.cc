@@ -32,8 +32,10 @@ Daemon::~Daemon() {
   client_.reset();
   router_.reset();
   finder_.reset();
+  hosting_.reset();
   rank_.reset();
   store_.reset();
+  volume_.reset();
 }
 
 int Daemon::run() {
@@ -57,8 +59,8 @@ Result<void> Daemon::open() {
     TRY_ASSIGN(log_, Log::open(path));
   }
   pool_ = std::make_unique<BlockingPool>("graftfs-io", kPoolThreads);
-  TRY_ASSIGN(store_,
-             LocalStore::open(loop_, *pool_, options_.volume, store_options(options_.settings)));
+  TRY_ASSIGN(volume_, LocalVolume::open(options_.volume, store_options(options_.settings)));
+  TRY_ASSIGN(store_, LocalStore::on(loop_, *pool_, volume_));
   return {};
 }
 
@@ -79,6 +81,9 @@ Task<void> Daemon::serve() {
   fail_start(up.error());
   mount_.reset();
   client_.reset();
+  router_.reset();
+  finder_.reset();
+  if (hosting_) (void)co_await hosting_->stop();
   socket_.reset();
   loop_.stop();
 }
@@ -86,8 +91,13 @@ Task<void> Daemon::serve() {
 Task<Result<void>> Daemon::bring_up() {
   std::string key = kFormattedKey;
   CO_TRY_ASSIGN(StateValue formatted, co_await store_->state().get(key));
-  CO_TRY_ASSIGN(bool served, co_await is_served());
-  if (served) {
+  CO_TRY_ASSIGN(Served known, co_await served());
+  // A rank that is not the first has a number only a node knows how to run.
+  const size_t ranks = std::max(options_.ranks, known.ranks);
+  if (known.by_others) {
+    CO_TRY(co_await join_cluster());
+  } else if (ranks > 1 || !known.has_first) {
+    CO_TRY(co_await host_ranks(ranks, formatted.version > 0));
     CO_TRY(co_await join_cluster());
   } else {
     RankOptions options = rank_options();
@@ -107,36 +117,58 @@ Task<Result<void>> Daemon::bring_up() {
                           options_.mountpoint, rank_->recovered().events,
                           static_cast<double>(start_took_) / kSecond));
   } else {
-    log_.line(
-        fmt::format("mounted {}, which others serve, on {}", options_.volume, options_.mountpoint));
+    log_.line(fmt::format("mounted {}, which {}, on {}", options_.volume,
+                          hosting_
+                              ? fmt::format("has {} ranks here", hosting_->node()->ranks().size())
+                              : "others serve",
+                          options_.mountpoint));
   }
   notifier_.ready();
   co_return Result<void>{};
 }
 
-// Whether processes of a cluster serve the volume. A mount alone hosts one rank, so a volume that
-// has several is others' to serve.
-Task<Result<bool>> Daemon::is_served() {
-  std::string key = cluster::kTableKey, prefix(cluster::kNodePrefix);
+Task<Result<Daemon::Served>> Daemon::served() {
+  std::string key = cluster::kTableKey;
   CO_TRY_ASSIGN(StateValue found, co_await store_->state().get(key));
   CO_TRY_ASSIGN(cluster::Table table, cluster::decode_table(found.value));
-  if (table.ranks.size() > 1) co_return true;
-  bool taken = false;
+  Served served{.ranks = table.ranks.size()};
+  served.has_first = table.ranks.empty() || table.ranks.contains(RankId{0});
   for (const auto& [rank, line] : table.ranks) {
+    if (line.node == 0) continue;
     std::string node = cluster::node_key(line.node);
     CO_TRY_ASSIGN(StateValue record, co_await store_->state().get(node));
     auto known = cluster::decode_node(node, record.value);
     // One of this machine that is dead leaves the rank to this mount; of others the lock tells.
-    taken = known && (known->machine != node::this_machine() ||
-                      node::started_at(known->pid) == known->started);
+    served.by_others =
+        served.by_others || (known && (known->machine != node::this_machine() ||
+                                       node::started_at(known->pid) == known->started));
   }
-  co_return taken;
+  co_return served;
+}
+
+// Each in a thread of its own, and this mount is a client of them like any other.
+Task<Result<void>> Daemon::host_ranks(size_t ranks, bool formatted) {
+  HostingOptions hosting;
+  hosting.volume = options_.volume;
+  hosting.ranks = ranks;
+  hosting.settings = options_.settings;
+  hosting.log = [this](const std::string& line) { log_.line(line); };
+  hosting.progress = [this](const RecoveryProgress& progress) { tell_progress(progress); };
+  hosting_ = std::make_unique<Hosting>(loop_, *pool_, volume_, std::move(hosting));
+  // The mount stays: its clients wait for whoever serves next.
+  hosting_->over = [this](bool) { log_.line("this process runs no rank any more"); };
+  CO_TRY(hosting_->open());
+  co_return co_await hosting_->start(false, formatted);
 }
 
 Task<Result<void>> Daemon::join_cluster() {
   CO_TRY_ASSIGN(std::string secret, node::volume_key(options_.volume));
   finder_ = std::make_unique<node::Finder>(
       loop_, store_->state(), volume_number(store_->volume_file().uuid), std::move(secret));
+  finder_->inside = [this](RankId rank, const net::Identity& me, net::ConnectFn& done) {
+    node::Node* node = hosting_ ? hosting_->node() : nullptr;
+    return node && node->connect_inside(rank, me, done);
+  };
   Result<void> found = co_await finder_->start(kFindPatience);
   if (!found)
     co_return fail(found.error().code, fmt::format("{}; start one with 'graftfs serve {}'",
@@ -179,6 +211,7 @@ Task<void> Daemon::bring_down() {
   finder_.reset();
   Result<void> stopped;
   if (rank_) stopped = co_await rank_->stop();
+  if (hosting_) stopped = co_await hosting_->stop();
   if (!stopped && !shut_down_) {
     log_.line(
         fmt::format("the volume was not closed cleanly: {}; nothing acknowledged is lost, and "
@@ -223,7 +256,10 @@ void Daemon::fail_start(const Error& error) {
 std::string Daemon::status() {
   if (!rank_) {
     return nlohmann::json{
-        {"pid", ::getpid()}, {"mountpoint", options_.mountpoint}, {"served_by_others", true}}
+        {"pid", ::getpid()},
+        {"mountpoint", options_.mountpoint},
+        {"served_by_others", !hosting_},
+        {"hosted_ranks", hosting_ && hosting_->node() ? hosting_->node()->ranks().size() : 0}}
         .dump();
   }
   return describe_rank(*rank_, *store_, options_.mountpoint, options_.settings,

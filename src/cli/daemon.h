@@ -7,6 +7,7 @@
 
 #include "base/blocking_pool.h"
 #include "base/event_loop.h"
+#include "cli/hosting.h"
 #include "cli/log.h"
 #include "cli/notifier.h"
 #include "cli/settings.h"
@@ -23,6 +24,7 @@ struct DaemonOptions {
   std::string volume;  // absolute
   std::string mountpoint;
   bool foreground = false;
+  size_t ranks = 0;  // to be hosted where nobody serves the volume; 0: those it has
   Settings settings;
 };
 
@@ -43,7 +45,14 @@ class Daemon {
   Task<Result<void>> bring_up();
   Task<void> bring_down();
   RankOptions rank_options();
-  Task<Result<bool>> is_served();
+  // How many ranks the volume has, and whether processes of a cluster serve it.
+  struct Served {
+    bool by_others = false;
+    size_t ranks = 0;
+    bool has_first = true;  // rank 0 has not been removed
+  };
+  Task<Result<Served>> served();
+  Task<Result<void>> host_ranks(size_t ranks, bool formatted);
   Task<Result<void>> join_cluster();
   Result<void> mount();
   void shut_down(uint32_t flags, std::function<void(int)> done);
@@ -64,8 +73,10 @@ class Daemon {
   EventLoop loop_;
   SystemRandom random_;
   std::unique_ptr<BlockingPool> pool_;
+  std::shared_ptr<LocalVolume> volume_;
   std::unique_ptr<LocalStore> store_;
-  std::unique_ptr<Rank> rank_;  // null: others serve
+  std::unique_ptr<Rank> rank_;        // the only one, in this thread
+  std::unique_ptr<Hosting> hosting_;  // several, each in its own; neither: others serve
   std::unique_ptr<node::Finder> finder_;
   std::unique_ptr<Router> router_;
   std::unique_ptr<Client> client_;

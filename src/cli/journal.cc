@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/status_socket.h"
 #include "cli/volume.h"
+#include "cluster/table.h"
 #include "tools/explain.h"
 #include "tools/journal_view.h"
 
@@ -22,7 +23,14 @@ struct Source {
   JournalSource journal;
 };
 
-Result<Source> open_source(const std::string& name) {
+// Whose journal.
+struct Where {
+  std::string volume;
+  uint16_t rank = 0;
+};
+
+Result<Source> open_source(const Where& where) {
+  const std::string& name = where.volume;
   Source out;
   TRY_ASSIGN(out.volume, OpenVolume::open(name));
   TRY_ASSIGN(StateValue formatted,
@@ -31,20 +39,28 @@ Result<Source> open_source(const std::string& name) {
   out.journal.store = &out.volume->store();
   out.journal.volume = out.volume->number();
   out.journal.must_exist = formatted.version > 0;
-  out.journal.served = ask_daemon(name).has_value();
+  out.journal.rank = RankId{where.rank};
+  TRY_ASSIGN(StateValue found,
+             out.volume->wait(out.volume->store().state().get(cluster::kTableKey)));
+  TRY_ASSIGN(cluster::Table table, cluster::decode_table(found.value));
+  const cluster::TableRank* line = table.find(out.journal.rank);
+  if (!line && where.rank != 0 && !table.heirs.contains(out.journal.rank))
+    return fail(ENOENT, fmt::format("{} has no rank {}; 'graftfs rank list' shows those there are",
+                                    name, where.rank));
+  out.journal.served = ask_daemon(name).has_value() || (line && line->node != 0);
   out.journal.volume_name = name;
   return out;
 }
 
-Result<int> inspect(const std::string& name, uint64_t segment, bool as_json) {
-  TRY_ASSIGN(Source source, open_source(name));
+Result<int> inspect(const Where& where, uint64_t segment, bool as_json) {
+  TRY_ASSIGN(Source source, open_source(where));
   TRY_ASSIGN(auto view, source.volume->wait(tools::read_journal(source.journal)));
   auto segments = tools::summarize(view.scan);
   std::erase_if(segments, [&](const auto& s) { return segment && s.id.v != segment; });
   if (segment && segments.empty())
     return fail(ENOENT, fmt::format("the journal of {} has no segment {}; 'graftfs journal inspect "
                                     "{}' lists those there are",
-                                    name, segment, name));
+                                    where.volume, segment, where.volume));
   if (as_json) {
     json out = {{"clean_end", view.scan.clean},
                 {"last_lsn", view.scan.last.v},
@@ -74,10 +90,10 @@ Result<int> inspect(const std::string& name, uint64_t segment, bool as_json) {
   return 0;
 }
 
-Result<int> verify(const std::string& name, bool as_json) {
-  TRY_ASSIGN(Source source, open_source(name));
+Result<int> verify(const Where& where, bool as_json) {
+  TRY_ASSIGN(Source source, open_source(where));
   TRY_ASSIGN(auto view, source.volume->wait(tools::read_journal(source.journal)));
-  auto damage = tools::find_damage(view, name);
+  auto damage = tools::find_damage(view, where.volume);
   bool bad = false;
   for (const auto& d : damage) bad |= !d.harmless;
   uint64_t frames = 0, bytes = 0;
@@ -103,8 +119,8 @@ Result<int> verify(const std::string& name, bool as_json) {
   return bad ? kExitError : 0;
 }
 
-Result<int> dump(const std::string& name, uint64_t segment) {
-  TRY_ASSIGN(Source source, open_source(name));
+Result<int> dump(const Where& where, uint64_t segment) {
+  TRY_ASSIGN(Source source, open_source(where));
   TRY_ASSIGN(auto view, source.volume->wait(tools::read_journal(source.journal)));
   bool sound = true;
   for_each_frame(view.scan, SegmentId{segment}, [&](const Frame& frame) {
@@ -115,7 +131,7 @@ Result<int> dump(const std::string& name, uint64_t segment) {
     fmt::print("{}\n", out.dump(-1, ' ', false, json::error_handler_t::replace));
     return true;
   });
-  for (const auto& d : tools::find_damage(view, name)) {
+  for (const auto& d : tools::find_damage(view, where.volume)) {
     fmt::print(stderr, "graftfs: {}\n", d.sentence);
     sound &= d.harmless;
   }
@@ -145,8 +161,8 @@ Result<Ino> parse_target(Source& source, const tools::ReplayedJournal& journal,
   return Ino{ino};
 }
 
-Result<int> explain(const std::string& name, const std::string& target, bool as_json) {
-  TRY_ASSIGN(Source source, open_source(name));
+Result<int> explain(const Where& where, const std::string& target, bool as_json) {
+  TRY_ASSIGN(Source source, open_source(where));
   TRY_ASSIGN(auto journal, source.volume->wait(tools::replay_journal(source.journal, true, true)));
   bool gone = false;
   TRY_ASSIGN(Ino ino, parse_target(source, *journal, target, gone));
@@ -175,8 +191,8 @@ Result<int> explain(const std::string& name, const std::string& target, bool as_
   return 0;
 }
 
-Result<int> replay(const std::string& name, bool tree, bool as_json) {
-  TRY_ASSIGN(Source source, open_source(name));
+Result<int> replay(const Where& where, bool tree, bool as_json) {
+  TRY_ASSIGN(Source source, open_source(where));
   TRY_ASSIGN(auto journal, source.volume->wait(tools::replay_journal(source.journal, false, true)));
   double seconds = static_cast<double>(journal->took) / kSecond;
   const CacheUsage& usage = journal->cache.usage();
@@ -203,7 +219,8 @@ Result<int> replay(const std::string& name, bool tree, bool as_json) {
 }
 
 struct Args {
-  std::string volume, target;
+  Where where;
+  std::string target;
   uint64_t segment = 0;
   bool json = false, tree = false;
 };
@@ -211,7 +228,9 @@ struct Args {
 CLI::App* add(CLI::App& journal, const std::shared_ptr<Args>& args, const std::string& name,
               const std::string& about, const std::string& examples, const std::string& json_help) {
   CLI::App* command = add_command(journal, name, about, examples);
-  command->add_option("VOLUME", args->volume, "the volume's directory")->required();
+  command->add_option("VOLUME", args->where.volume, "the volume's directory")->required();
+  command->add_option("--rank", args->where.rank, "whose journal, where there are several (0)")
+      ->type_name("N");
   if (!json_help.empty()) command->add_flag("--json", args->json, json_help);
   return command;
 }
@@ -230,20 +249,20 @@ void add_journal(CLI::App& app) {
                     "  graftfs journal inspect /srv/v --segment 7 --json\n",
                     "one JSON object");
   c->add_option("--segment", args->segment, "only this one");
-  on_run(c, [args] { return inspect(args->volume, args->segment, args->json); });
+  on_run(c, [args] { return inspect(args->where, args->segment, args->json); });
 
   c = add(*journal, args, "verify", "Check every frame; exit code 1 where something is damaged",
           "  graftfs journal verify /srv/v\n"
           "  graftfs journal verify /srv/v --json | jq .damage\n",
           "one JSON object");
-  on_run(c, [args] { return verify(args->volume, args->json); });
+  on_run(c, [args] { return verify(args->where, args->json); });
 
   c = add(*journal, args, "dump", "Print every event, one JSON object a line",
           "  graftfs journal dump /srv/v --json | grep Rename\n"
           "  graftfs journal dump /srv/v --json --segment 7 | jq .type\n",
           "the only form there is");
   c->add_option("--segment", args->segment, "only this one");
-  on_run(c, [args] { return dump(args->volume, args->segment); });
+  on_run(c, [args] { return dump(args->where, args->segment); });
 
   c = add(*journal, args, "explain", "Tell every event that made a file what it is",
           "  graftfs journal explain /srv/v /doc/readme\n"
@@ -252,14 +271,14 @@ void add_journal(CLI::App& app) {
   c->add_option("WHAT", args->target, "a path from the volume's root, or an inode number")
       ->type_name("PATH|INO")
       ->required();
-  on_run(c, [args] { return explain(args->volume, args->target, args->json); });
+  on_run(c, [args] { return explain(args->where, args->target, args->json); });
 
   c = add(*journal, args, "replay", "Replay it into memory, as a mount would, and throw that away",
           "  graftfs journal replay /srv/v\n"
           "  graftfs journal replay /srv/v --tree\n",
           "one JSON object");
   c->add_flag("--tree", args->tree, "print what it makes");
-  on_run(c, [args] { return replay(args->volume, args->tree, args->json); });
+  on_run(c, [args] { return replay(args->where, args->tree, args->json); });
 }
 
 }  // namespace graftfs::cli

@@ -46,6 +46,7 @@ void add_mount(CLI::App& app) {
   struct Args {
     std::string volume, dir, config;
     bool foreground = false;
+    size_t ranks = 0;
     SettingFlags flags;
   };
   auto args = std::make_shared<Args>();
@@ -54,11 +55,17 @@ void add_mount(CLI::App& app) {
                   "  graftfs mount /srv/v /mnt\n"
                   "  graftfs mount /srv/v /mnt --durability strict\n"
                   "  graftfs mount /srv/v /mnt --recovery-target 500ms --memory 4GiB\n"
+                  "  graftfs mount /srv/v /mnt --ranks 2          # if nobody serves it yet\n"
                   "  graftfs mount /srv/v /mnt --foreground       # for a service manager\n"
                   "\nEvery flag can be a key of VOLUME/graftfs.toml (or of --config FILE):\n"
                   "  durability = \"strict\"\n");
   command->add_option("VOLUME", args->volume, "the volume's directory")->required();
   command->add_option("DIR", args->dir, "where to mount it")->required();
+  command
+      ->add_option("--ranks", args->ranks,
+                   "how many to host where no process serves the volume (those it has, or 1)")
+      ->type_name("N")
+      ->check(CLI::Range(size_t{1}, kMostRanks));
   command->add_option("--config", args->config, "a TOML file instead of VOLUME/graftfs.toml")
       ->type_name("FILE");
   command->add_flag("-f,--foreground", args->foreground,
@@ -69,6 +76,7 @@ void add_mount(CLI::App& app) {
     options.volume = absolute_path(args->volume);
     options.mountpoint = absolute_path(args->dir);
     options.foreground = args->foreground;
+    options.ranks = args->ranks;
     if (!args->config.empty()) args->config = absolute_path(args->config);
     TRY(local::read_volume_file(options.volume));
     TRY(load_config(args->config, options.volume, options.settings));

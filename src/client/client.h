@@ -76,6 +76,10 @@ class Client {
   // syncfs(2).
   void sync_all(Credentials cred, DataFn done);
 
+  // `fn` hears of files whose attributes changed after the change was answered: a sparse file that
+  // was cut holds less than was said.
+  void on_corrected(std::move_only_function<void(Ino)> fn) { on_corrected_ = std::move(fn); }
+
   // The service died and another one has recovered what it left.
   void reconnect(MetadataService& service) { session_->reconnect(service); }
 
@@ -115,6 +119,7 @@ class Client {
   ClientOptions options_;
   Session::Ref session_;
   absl::flat_hash_map<Ino, std::unique_ptr<FileState>> files_;
+  std::move_only_function<void(Ino)> on_corrected_;
   TaskScope tasks_;  // last: its frames use everything above
 };
 

@@ -252,8 +252,10 @@ Task<void> Client::run_truncate(Credentials cred, SetattrArgs args, ReplyFn done
   if (cut && cut->blocks != args.blocks) {  // it was sparse
     MARK("client.truncate.blocks_corrected");
     file->blocks = cut->blocks;
-    WroteArgs wrote{args.ino, 0, cut->blocks, false};
-    session_->call(cred, wrote, nullptr);
+    WroteArgs wrote{.ino = args.ino, .blocks = cut->blocks, .only_blocks = true};
+    session_->call(cred, wrote, [this, ino = args.ino](Reply corrected) {
+      if (corrected.err == 0 && on_corrected_) on_corrected_(ino);
+    });
   }
 }
 

@@ -46,7 +46,7 @@ void Remote::on_connected(Result<std::unique_ptr<net::Connection>> connection) {
   if (closed_ || state_ != dialing) return;
   if (!connection) {
     state_ = down;
-    return dial_later();
+    return connection.error().code == ENXIO ? rank_is_gone() : dial_later();
   }
   connection_ = std::move(*connection);
   connection_->set_events(this);
@@ -57,6 +57,22 @@ void Remote::on_connected(Result<std::unique_ptr<net::Connection>> connection) {
   connection_->send(Message{RankId{}, rank_, std::move(attach)});
   heard_ = executor_.now();
   if (!std::exchange(beating_, true)) beat();
+}
+
+// It has ended before this side could take leave: what it was sent and did not answer is lost.
+void Remote::rank_is_gone() {
+  MARK("remote.rank_gone");
+  closed_ = leaving_ = true;
+  fail_all();
+  auto finding = std::exchange(finding_, {});
+  for (auto& [number, f] : finding) f.done(kNobody);
+  if (ended) ended_soon();
+}
+
+void Remote::ended_soon() {
+  executor_.post([alive = alive_, fn = ended] {
+    if (*alive) fn();
+  });
 }
 
 void Remote::hang_up() {
@@ -132,6 +148,15 @@ void Remote::send_again() {
 // -- requests -----------------------------------------------------------------------------------
 
 void Remote::call(Credentials cred, Args args, ReplyFn done) {
+  if (closed_ && leaving_) {
+    auto answer = [done = std::move(done)]() mutable {
+      Reply reply;
+      reply.err = kAskRank;
+      reply.home = kNobody;
+      done(std::move(reply));
+    };
+    return executor_.post(std::move(answer));
+  }
   if (closed_) return;
   Slot& s = slots_.emplace_back();
   s.request.session = session_;
@@ -217,6 +242,19 @@ void Remote::reap() {
     slots_.pop_front();
     first_++;
   }
+  if (leaving_) take_leave();
+}
+
+void Remote::take_leave() {
+  if (closed_ || state_ != up || !slots_.empty() || !finding_.empty()) return;
+  MARK("remote.took_leave");
+  close();
+  if (ended) ended_soon();
+}
+
+uint32_t Remote::take_hold(Ino ino) {
+  auto node = holds_.extract(ino);
+  return node.empty() ? 0 : node.mapped();
 }
 
 // The rank does not know this session any more.
@@ -230,13 +268,16 @@ void Remote::fail_all() {
       lost_ = true;
     } else if (s.done) {
       Reply reply;
-      reply.err = EIO;
+      // What it was never sent another one may carry out.
+      reply.err = s.sent ? EIO : kAskRank;
+      reply.home = kNobody;
       s.done(std::move(reply));
     }
   }
 }
 
 void Remote::find(Ino ino, std::move_only_function<void(RankId)> done) {
+  if (closed_) return done(kNobody);
   finding_.emplace(++last_find_, Finding{ino, std::move(done)});
   if (state_ != up) return;
   connection_->send(Message{RankId{}, rank_, msg::Find{last_find_, ino}});
@@ -274,7 +315,14 @@ void Remote::received(Message message) {
   if (auto* f = std::get_if<msg::Found>(&body)) {
     auto node = finding_.extract(f->number);
     if (!node.empty()) node.mapped().done(f->home);
+    if (leaving_) take_leave();
     return;
+  }
+  if (auto* m = std::get_if<msg::SessionMoved>(&body)) {
+    if (moved) moved(*m);
+    if (m->root) return;
+    leaving_ = true;
+    return take_leave();
   }
   if (std::holds_alternative<msg::Evicted>(body))
     return disconnected(Error{ECONNRESET, "the session was evicted"});

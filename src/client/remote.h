@@ -11,7 +11,7 @@
 
 namespace graftfs {
 
-// Makes a connection to whoever serves the rank now.
+// Makes a connection to whoever serves the rank now. ENXIO: there is no such rank any more.
 using DialFn = std::function<void(RankId, net::ConnectFn)>;
 
 // Numbers requests and keeps each until it was answered and what it did is durable. When the
@@ -32,6 +32,10 @@ class Remote final : public net::ConnectionEvents {
   // Ends the session; callbacks that were not called are destroyed.
   void close();
 
+  // Holds that were made at another rank, of what has come to this one.
+  void add_hold(Ino ino, uint32_t count) { holds_[ino] += count; }
+  uint32_t take_hold(Ino ino);
+
   RankId rank() const { return rank_; }
   bool is_up() const { return state_ == up; }
   // Something was done here that a crash of the rank may still undo, or is under way.
@@ -42,6 +46,10 @@ class Remote final : public net::ConnectionEvents {
   bool lease_valid() const;
   // What the rank says unasked: recalls, queries of holds, SessionMoved. May be empty.
   std::function<void(Body)> told;
+  // A subtree has gone from this rank to another one.
+  std::function<void(const msg::SessionMoved&)> moved;
+  // The rank has ended, and nothing is under way here: this object is not needed any more.
+  std::function<void()> ended;
   // The connection was made anew, or the session is a new one: what was leased is over.
   std::function<void(bool evicted)> attached;
   void say(Body body);  // an answer to that; nothing while it is not up
@@ -69,6 +77,9 @@ class Remote final : public net::ConnectionEvents {
   void fail_all();
   void durable_up_to(Lsn lsn);
   void reap();
+  void take_leave();
+  void rank_is_gone();
+  void ended_soon();
   void note_holds(const Args& args, const Reply& reply);
   void beat();
   void hang_up();
@@ -85,7 +96,8 @@ class Remote final : public net::ConnectionEvents {
   Nanos lease_ = 2 * kSecond;
   Nanos retry_after_ = 0;
   bool closed_ = false;
-  bool lost_ = false;  // something answered is gone: the next sync says so
+  bool leaving_ = false;  // the rank is about to end
+  bool lost_ = false;     // something answered is gone: the next sync says so
 
   std::deque<Slot> slots_;
   uint64_t first_ = 1;  // number of the front

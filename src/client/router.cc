@@ -32,7 +32,15 @@ void Router::close_session(SessionId) {
 Remote& Router::remote(RankId rank) {
   auto& remote = remotes_[rank];
   if (!remote) {
-    remote = std::make_unique<Remote>(executor_, session_, rank, dial_);
+    auto dial = [this](RankId to, net::ConnectFn done) {
+      if (exists(to)) return dial_(to, std::move(done));
+      executor_.post([done = std::move(done)]() mutable {
+        done(fail(ENXIO, "there is no such rank any more"));
+      });
+    };
+    remote = std::make_unique<Remote>(executor_, session_, rank, std::move(dial));
+    remote->moved = [this, rank](const msg::SessionMoved& m) { moved(rank, m); };
+    remote->ended = [this, rank] { remotes_.erase(rank); };
     if (made) made(*remote);
   }
   return *remote;
@@ -45,6 +53,24 @@ RankId Router::home_of(Ino ino) const {
   if (it != young_.end()) return it->second;
   it = old_.find(ino);
   return it != old_.end() ? it->second : map_().root;
+}
+
+bool Router::exists(RankId rank) const {
+  const RankMap map = map_();
+  return map.ranks.empty() ||
+         std::find(map.ranks.begin(), map.ranks.end(), rank) != map.ranks.end();
+}
+
+// What was opened there is held at the other rank now.
+void Router::moved(RankId from, const msg::SessionMoved& m) {
+  note_home(m.root, m.to);
+  if (m.holds.empty()) return;
+  Remote& there = remote(m.to);
+  Remote& here = remote(from);
+  for (const HoldCount& hold : m.holds) {
+    note_home(hold.ino, m.to);
+    if (uint32_t count = here.take_hold(hold.ino)) there.add_hold(hold.ino, count);
+  }
 }
 
 void Router::note_home(Ino ino, RankId home) {
@@ -80,6 +106,11 @@ void Router::run(PendingPtr pending) {
 }
 
 void Router::run_at(RankId rank, PendingPtr pending) {
+  if (!remotes_.contains(rank) && !exists(rank)) {
+    MARK("router.rank_gone");
+    pending->searched = false;
+    return redirected(rank, std::move(pending), kNobody);
+  }
   Credentials cred = pending->cred;
   Args args = pending->args;
   remote(rank).call(std::move(cred), std::move(args), [this, rank, pending](Reply reply) {

@@ -58,6 +58,8 @@ class Router final : public MetadataService {
   void redirected(RankId rank, PendingPtr pending, RankId home);
   void complete(PendingPtr pending, Reply reply);
   void completed(PendingPtr pending, Reply first, Reply whole);
+  bool exists(RankId rank) const;
+  void moved(RankId from, const msg::SessionMoved& moved);
   void search(Ino ino, std::move_only_function<void(RankId)> done);
   void sync_all(PendingPtr pending);
   void note(RankId rank, const Reply& reply);

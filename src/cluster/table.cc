@@ -4,6 +4,10 @@
 
 namespace graftfs::cluster {
 
+namespace {
+constexpr uint16_t kLastNumber = 0xfffe;
+}
+
 const char* name_of(RankState state) {
   switch (state) {
     case RankState::serving:
@@ -23,8 +27,9 @@ size_t Table::run_by(NodeId node) const {
 }
 
 bool Table::take(RankId rank, Epoch epoch, NodeId node) {
-  TableRank& line = ranks[rank];
-  if (line.epoch >= epoch) return false;
+  auto it = ranks.find(rank);
+  if (it == ranks.end() || it->second.epoch >= epoch) return false;
+  TableRank& line = it->second;
   line.epoch = epoch;
   line.node = node;
   if (line.state == RankState::vacant) line.state = RankState::serving;
@@ -40,7 +45,9 @@ bool Table::give_up(RankId rank, NodeId node) {
 }
 
 std::optional<RankId> Table::add() {
-  for (uint16_t number = 0; number < kMaxRanks; ++number) {
+  if (ranks.size() >= kMaxRanks) return std::nullopt;
+  for (uint16_t number = 0; number < kLastNumber; ++number) {
+    if (heirs.contains(RankId{number})) continue;
     if (ranks.try_emplace(RankId{number}).second) return RankId{number};
   }
   return std::nullopt;
@@ -62,10 +69,13 @@ Result<void> Table::leave(RankId rank) {
   return {};
 }
 
-bool Table::remove(RankId rank) {
+bool Table::remove(RankId rank, RankId heir) {
   auto it = ranks.find(rank);
   if (it == ranks.end() || it->second.state != RankState::leaving) return false;
   ranks.erase(it);
+  for (auto& [gone, now] : heirs)
+    if (now == rank) now = heir;
+  heirs[rank] = heir;
   return true;
 }
 
@@ -75,6 +85,7 @@ std::string encode(const Table& table) {
     text +=
         fmt::format("rank = {} {} {:016x} {}\n", rank, line.epoch, line.node, name_of(line.state));
   }
+  for (const auto& [gone, heir] : table.heirs) text += fmt::format("gone = {} {}\n", gone, heir);
   return text;
 }
 
@@ -110,6 +121,11 @@ Result<Table> decode_table(std::string_view text) {
       }
       if (!known) return bad(lines.line());
       table.ranks[rank] = line;
+    } else if (lines.name() == "gone") {
+      RankId rank, heir;
+      if (!words.number(rank.v, 10) || !words.number(heir.v, 10) || !words.end() ||
+          !table.heirs.emplace(rank, heir).second)
+        return bad(lines.line());
     } else {
       return bad(lines.line());
     }

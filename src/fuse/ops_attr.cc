@@ -6,8 +6,7 @@ namespace graftfs::fuse {
 
 namespace {
 
-void getattr(fuse_req_t r, fuse_ino_t ino, fuse_file_info*) {
-  Req req(r);
+void answer_attr(Req req, fuse_ino_t ino) {
   State& state = req.state();
   Credentials cred = req.cred();
   state.client().call(std::move(cred), GetattrArgs{ino_of(ino)},
@@ -17,10 +16,14 @@ void getattr(fuse_req_t r, fuse_ino_t ino, fuse_file_info*) {
                       });
 }
 
+void getattr(fuse_req_t r, fuse_ino_t ino, fuse_file_info*) { answer_attr(Req(r), ino); }
+
 void setattr(fuse_req_t r, fuse_ino_t ino, struct stat* attr, int to_set, fuse_file_info* fi) {
   Req req(r);
   State& state = req.state();
   Credentials cred = req.cred();
+  if (to_set == 0 && state.precedes_write(ino_of(ino), cred.pid))
+    return answer_attr(std::move(req), ino);
   SetattrArgs args;
   args.ino = ino_of(ino);
   args.by_handle = fi != nullptr;

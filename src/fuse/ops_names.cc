@@ -33,8 +33,11 @@ void lookup(fuse_req_t r, fuse_ino_t parent, const char* name) {
   State& state = req.state();
   Credentials cred = req.cred();
   Args args;
-  // Only whoever re-exports the file system, or opens by handle, looks these up.
-  if (std::strcmp(name, ".") == 0) {
+  // Only whoever re-exports the file system, or opens by handle, looks these up. "." is asked for
+  // what the kernel does not know, so nobody has it open: without a name it is gone, although the
+  // rank may not have come to remove it yet.
+  const bool by_handle = std::strcmp(name, ".") == 0;
+  if (by_handle) {
     args = GetattrArgs{ino_of(parent)};
   } else if (std::strcmp(name, "..") == 0) {
     args = LookupParentArgs{ino_of(parent)};
@@ -42,7 +45,9 @@ void lookup(fuse_req_t r, fuse_ino_t parent, const char* name) {
     args = LookupArgs{ino_of(parent), name};
   }
   state.client().call(std::move(cred), std::move(args),
-                      [req = std::move(req)](Reply reply) mutable {
+                      [req = std::move(req), by_handle](Reply reply) mutable {
+                        if (by_handle && reply.err == 0 && reply.stat.nlink == 0)
+                          return req.err(ESTALE);
                         if (reply.err == ENOENT) return req.no_entry();
                         if (reply.err) return req.err(reply.err);
                         req.entry(reply.stat);

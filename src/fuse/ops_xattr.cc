@@ -53,7 +53,10 @@ void removexattr(fuse_req_t r, fuse_ino_t ino, const char* name) {
   Credentials cred = req.cred();
   // The kernel itself removes file capabilities when a file is written, in the name of whoever
   // writes. Of others it has checked CAP_SETFCAP before it asks.
-  if (std::strcmp(name, "security.capability") == 0) cred.uid = 0;
+  if (std::strcmp(name, "security.capability") == 0) {
+    cred.uid = 0;
+    state.capabilities_removed(ino_of(ino), cred.pid);
+  }
   RemovexattrArgs args{ino_of(ino), name};
   state.client().call(std::move(cred), std::move(args), answer_done(std::move(req)));
 }

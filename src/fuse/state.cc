@@ -168,6 +168,9 @@ Result<void> State::mount() {
   int fd = fuse_session_fd(session_);
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
   device_ = fd;
+  client_.on_corrected([weak = weak_from_this()](Ino ino) {
+    if (auto self = weak.lock()) self->attributes_changed(ino);
+  });
   if (options_.handle_signals) {
     loop_.watch_signals({SIGINT, SIGTERM, SIGHUP}, [weak = weak_from_this()] {
       if (auto self = weak.lock()) self->unmount();
@@ -276,6 +279,7 @@ void State::announce_end() {
 
 void State::end() {
   if (std::exchange(ended_, true)) return;
+  client_.on_corrected(nullptr);
   auto self = shared_from_this();
   if (requests_ == 0) self_.reset();
   loop_.unwatch(device_);  // libfuse closes it
@@ -373,6 +377,10 @@ void State::lost_last_name(const Reply& reply) {
 // the kernel takes no lock for this that the writer holds.
 void State::mode_changed(Ino ino) {
   refs_.set_privileged(ino, false);
+  attributes_changed(ino);
+}
+
+void State::attributes_changed(Ino ino) {
   if (!ended_) fuse_lowlevel_notify_inval_inode(session_, ino.v, -1, 0);
 }
 

@@ -126,6 +126,15 @@ class State : public std::enable_shared_from_this<State> {
   void lost_last_name(const Reply& reply);
   // A write cleared bits that the kernel still shows.
   void mode_changed(Ino ino);
+  // A write to a file with capabilities is preceded by their removal and then by a SETATTR that
+  // sets nothing, which looks like chown(path, -1, -1) but must not take set-uid from a file that
+  // root writes. Told apart by the removal, from the same thread.
+  void capabilities_removed(Ino ino, int32_t pid) { without_capabilities_ = {ino, pid}; }
+  bool precedes_write(Ino ino, int32_t pid) {
+    return std::exchange(without_capabilities_, {}) == std::pair{ino, pid};
+  }
+  // The kernel is to ask again.
+  void attributes_changed(Ino ino);
 
   void set_shut_down() { shut_down_ = true; }
 
@@ -151,6 +160,7 @@ class State : public std::enable_shared_from_this<State> {
   int device_ = -1;
   fuse_buf request_{};
   bool kill_suidgid_ = false;
+  std::pair<Ino, int32_t> without_capabilities_{};
   bool stalled_ = false;
   Look after_answer_, while_waiting_, before_sleep_;
   bool detached_ = false;  // from its path, by unmount()

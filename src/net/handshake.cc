@@ -300,6 +300,7 @@ HandshakeStep ServerHandshake::hello(std::string_view frame) {
   peer_.role = m.role;
   peer_.id = m.id;
   peer_.limits = std::move(*limits);
+  peer_.key_id = m.key_id;
   greeted_ = true;
   Welcome w{m.newest,
             doorman_.volume,

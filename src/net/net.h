@@ -34,6 +34,8 @@ struct Peer {
   // Of a node that was connected to:
   uint32_t lease_ms = 0;
   uint32_t in_flight = 0;  // requests that may be under way
+  // Of a client: its key; "": the volume's, or none.
+  std::string key_id;
 };
 
 struct Limits {

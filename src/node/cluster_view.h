@@ -23,6 +23,7 @@ struct RankView {
 struct ClusterView {
   RankId root;
   std::map<RankId, RankView> ranks;
+  std::map<RankId, RankId> heirs;  // of ranks that are gone
   friend bool operator==(const ClusterView&, const ClusterView&) = default;
 
   const RankView* find(RankId rank) const {
@@ -35,6 +36,7 @@ using ViewPtr = std::shared_ptr<const ClusterView>;
 inline ClusterView view_of(const cluster::Beats& beats) {
   ClusterView view;
   view.root = beats.table().root;
+  view.heirs = beats.table().heirs;
   for (const auto& [rank, line] : beats.table().ranks) {
     RankView& r = view.ranks[rank];
     r.epoch = line.epoch;

@@ -67,11 +67,20 @@ RankMap Finder::map() const {
 }
 
 void Finder::dial(RankId rank, SessionId session, net::ConnectFn done) {
+  connect(rank, net::Role::client, session.v, std::move(done));
+}
+
+void Finder::dial_control(RankId rank, net::ConnectFn done) {
+  connect(rank, net::Role::control, 1, std::move(done));
+}
+
+void Finder::connect(RankId rank, net::Role role, uint64_t id, net::ConnectFn done) {
   net::Identity me;
-  me.role = net::Role::client;
+  me.role = role;
   me.volume = volume_;
-  me.id = session.v;
+  me.id = id;
   me.secret = secret_;
+  if (inside && inside(rank, me, done)) return;
   const RankView* where = view_.find(rank);
   if (where) {
     for (const std::string& text : where->addresses) {

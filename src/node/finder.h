@@ -20,12 +20,17 @@ class Finder {
   Finder(EventLoop& loop, StateStore& state, uint64_t volume, std::string secret);
   ~Finder() { *alive_ = false; }
 
+  // Asked first, for ranks that this process runs; false: it does not.
+  std::function<bool(RankId, const net::Identity&, net::ConnectFn&)> inside;
   // EHOSTDOWN where no process serves the volume: none answers within `patience`.
   Task<Result<void>> start(Nanos patience);
   RankMap map() const;
   void dial(RankId rank, SessionId session, net::ConnectFn done);
+  // For an operator's commands.
+  void dial_control(RankId rank, net::ConnectFn done);
 
  private:
+  void connect(RankId rank, net::Role role, uint64_t id, net::ConnectFn done);
   Task<void> keep_reading();
   Task<Result<void>> read();
 

@@ -7,13 +7,14 @@
 
 #include "base/fault.h"
 #include "net/keys.h"
+#include "node/balance.h"
 #include "store/fence.h"
 
 namespace graftfs::node {
 namespace {
 
 constexpr char kRevokedPrefix[] = "cluster/keys/revoked-";
-constexpr Nanos kHandOverPause = kSecond;
+constexpr Nanos kHandOverPause = 100 * kMillisecond;
 // A process that dies gives its connections back before its locks.
 constexpr int kProofTries = 5;
 constexpr Nanos kProofPause = 20 * kMillisecond;
@@ -39,7 +40,9 @@ Node::Node(EventLoop& loop, BlockingPool& pool, std::shared_ptr<LocalVolume> vol
       volume_(std::move(volume)),
       options_(std::move(options)),
       id_(random_id()),
-      machine_(this_machine()) {
+      machine_(this_machine()),
+      inside_(hub_, loop),
+      outside_(loop) {
   if (!options_.clock) options_.clock = boot_time;
 }
 
@@ -86,6 +89,7 @@ Task<Result<void>> Node::start() {
   publish();
   tasks_.spawn(beats_->run());
   tasks_.spawn(read_revoked());
+  if (options_.balance) keep_balance();
   co_return Result<void>{};
 }
 
@@ -96,7 +100,8 @@ Task<Result<std::vector<RankId>>> Node::choose_ranks() {
   while (taken.size() < options_.ranks) {
     std::optional<RankId> rank;
     for (const auto& [number, line] : beats_->table().ranks) {
-      if (!tried.contains(number)) {
+      // One that is to go is taken like any orphan, and is no rank to stay with.
+      if (!tried.contains(number) && line.state != cluster::RankState::leaving) {
         rank = number;
         break;
       }
@@ -119,6 +124,13 @@ Task<Result<std::vector<RankId>>> Node::choose_ranks() {
       taken.push_back(*rank);
       continue;
     }
+    // A mount that hosts its only rank by itself: there is no cluster to come to.
+    if (*rank == RankId{0} && result.error().code == EBUSY) {
+      co_await beats_->beat_now();  // another node may have begun at the same time
+      const cluster::TableRank* line = beats_->table().find(*rank);
+      if (line && line->epoch == Epoch{} && beats_->living().size() <= 1)
+        co_return std::unexpected(std::move(result).error());
+    }
     // Somebody has it; every other error is one that a person has to know.
     if (result.error().code != EBUSY && result.error().code != ESTALE)
       co_return std::unexpected(std::move(result).error());
@@ -137,6 +149,8 @@ Task<Result<void>> Node::take(RankId rank, OwnOptions own) {
   context.pool = &pool_;
   context.hub = &hub_;
   context.rank = options_.rank;
+  const cluster::TableRank* line = beats_->table().find(rank);
+  context.rank.leaving = line && line->state == cluster::RankState::leaving;
   context.rank.journal_must_exist = options_.rank.journal_must_exist && rank == RankId{0};
   context.listen = options_.listen;
   context.volume_number = options_.rank.volume;
@@ -175,9 +189,15 @@ Task<Result<void>> Node::take(RankId rank, OwnOptions own) {
   cluster::NodeId me = id_;
   std::function<Result<bool>(cluster::Table&)> taken = [rank, mine,
                                                         me](cluster::Table& table) -> Result<bool> {
+    if (!table.find(rank)) return fail(ESTALE, fmt::format("rank {} was removed", rank));
     return table.take(rank, mine, me);
   };
-  CO_TRY(co_await beats_->change_table(taken));
+  Result<void> known = co_await beats_->change_table(taken);
+  if (!known) {
+    MARK("node.took_what_is_gone");
+    (void)co_await end_rank(rank);
+    co_return known;
+  }
   KILL_POINT("cluster.take.table_set");
   beats_->set_standby(false);
   co_await beats_->beat_now();
@@ -283,14 +303,28 @@ void Node::looked() {
 }
 
 Task<void> Node::take_orphan(RankId rank, OwnOptions own) {
+  if (!beats_->table().find(rank)) co_return;  // it was removed
   // Without a proof of death nobody is disturbed.
   const int tries = own.mode == OwnMode::if_free ? kProofTries : 1;
+  const cluster::TableRank* line = beats_->table().find(rank);
+  const cluster::NodeId dead = line ? line->node : 0;
+  // A standby goes on with all that one node has left.
+  const bool has_others = std::any_of(hosts_.begin(), hosts_.end(), [&](const auto& h) {
+    return h.second.serving && h.second.from != dead;
+  });
   for (int i = 0; i < tries && !stopping_; ++i) {
     Result<void> taken = co_await take(rank, own);
     if (taken) {
       MARK("node.took_over");
       vacant_since_.erase(rank);
       not_before_.erase(rank);
+      // The second ending of a takeover: in the background it becomes a part of this node's own.
+      hosts_[rank].from = dead;
+      if (dead != 0 && has_others && options_.retire_taken) {
+        std::function<Result<bool>(cluster::Table&)> leave =
+            [rank](cluster::Table& table) -> Result<bool> { return table.leave(rank).has_value(); };
+        (void)co_await beats_->change_table(leave);
+      }
       co_return;
     }
     not_before_[rank] = options_.clock() + options_.lease;
@@ -306,6 +340,7 @@ Task<void> Node::take_orphan(RankId rank, OwnOptions own) {
 Task<void> Node::retire(RankId rank) {
   KILL_POINT("cluster.retire.begin");
   bool told = false;
+  RankId heir = rank;
   for (;;) {
     auto it = hosts_.find(rank);
     if (it == hosts_.end() || stopping_) co_return;
@@ -323,6 +358,7 @@ Task<void> Node::retire(RankId rank) {
         loop_.post([moved, result = std::move(result)]() mutable { moved.set(std::move(result)); });
       });
       empty = co_await moved;
+      if (empty && !*empty) heir = *to;  // its hidden directories go last
     }
     if (!empty && !std::exchange(told, true))
       say(fmt::format("rank {} cannot be removed yet: {}", rank, describe(empty.error())));
@@ -330,13 +366,18 @@ Task<void> Node::retire(RankId rank) {
     if (!empty) co_await sleep_for(loop_, kHandOverPause);
   }
   KILL_POINT("cluster.retire.exported");
+  Promised<bool> left(loop_);
+  hosts_[rank].host->take_leave(heir, [this, left] { loop_.post([left] { left.set(true); }); });
+  co_await left;
+  if (stopping_ || !hosts_.contains(rank)) co_return;
+  // First the table: who sees the rank's end takes it for dead, and would take what is in there.
+  std::function<Result<bool>(cluster::Table&)> remove =
+      [rank, heir](cluster::Table& table) -> Result<bool> { return table.remove(rank, heir); };
+  Result<void> removed = co_await beats_->change_table(remove);
+  KILL_POINT("cluster.retire.gone");
   Result<void> ended = co_await end_rank(rank);
   KILL_POINT("cluster.retire.disowned");
   if (!ended) say(fmt::format("rank {}: {}", rank, describe(ended.error())));
-  std::function<Result<bool>(cluster::Table&)> remove =
-      [rank](cluster::Table& table) -> Result<bool> { return table.remove(rank); };
-  Result<void> removed = co_await beats_->change_table(remove);
-  KILL_POINT("cluster.retire.gone");
   if (removed) say(fmt::format("rank {} has handed everything over and is gone", rank));
 }
 
@@ -376,8 +417,14 @@ Task<void> Node::read_revoked() {
     if (listed) {
       std::set<std::string> revoked;
       for (const auto& [key, value] : *listed) revoked.insert(key.substr(prefix.size()));
-      std::lock_guard lock(revoked_mutex_);
-      revoked_ = std::move(revoked);
+      bool more = false;
+      {
+        std::lock_guard lock(revoked_mutex_);
+        more = revoked_ != revoked;
+        revoked_ = std::move(revoked);
+      }
+      if (more)
+        for (auto& [rank, hosted] : hosts_) hosted.host->keys_revoked();
     }
     co_await sleep_for(loop_, options_.lease / 4);
   }
@@ -393,6 +440,51 @@ std::vector<RankId> Node::ranks() const {
 RankHost* Node::host(RankId rank) {
   auto it = hosts_.find(rank);
   return it == hosts_.end() || !it->second.serving ? nullptr : it->second.host.get();
+}
+
+void Node::keep_balance() {
+  BalancingOptions balancing;
+  balancing.window = options_.balance_window;
+  balancing.is_mine = [this] { return !stopping_ && host(beats_->table().root); };
+  balancing.ranks = [this] {
+    std::vector<RankId> all;
+    for (const auto& [rank, line] : beats_->table().ranks)
+      if (line.state == cluster::RankState::serving && beats_->node_of(rank)) all.push_back(rank);
+    return all;
+  };
+  balancing.dial = [this](RankId rank, net::ConnectFn done) {
+    dial_control(rank, std::move(done));
+  };
+  balancing.log = [this](const std::string& line) { say(line); };
+  tasks_.spawn(node::keep_balance(loop_, std::move(balancing)));
+}
+
+void Node::dial_control(RankId rank, net::ConnectFn done) {
+  net::Identity me;
+  me.role = net::Role::control;
+  me.volume = options_.rank.volume;
+  me.id = id_;
+  me.secret = options_.secret;
+  if (connect_inside(rank, me, done)) return;
+  const cluster::NodeRecord* node = beats_->node_of(rank);
+  auto known = node ? node->addresses.find(rank) : decltype(node->addresses.find(rank)){};
+  if (node && known != node->addresses.end()) {
+    for (const std::string& text : known->second) {
+      auto address = net::parse_address(text);
+      if (address && address->kind != net::Address::local)
+        return outside_.connect(*address, std::move(me), std::move(done));
+    }
+  }
+  loop_.post([done = std::move(done), rank]() mutable {
+    done(fail(EHOSTUNREACH, fmt::format("rank {} is served by nobody", rank)));
+  });
+}
+
+bool Node::connect_inside(RankId rank, const net::Identity& identity, net::ConnectFn& done) {
+  if (!host(rank)) return false;
+  net::Address address{net::Address::local, fmt::format("rank-{}", rank), 0};
+  inside_.connect(address, identity, std::move(done));
+  return true;
 }
 
 Task<std::vector<HostStatus>> Node::status() {

@@ -18,6 +18,10 @@ struct NodeOptions {
   std::vector<net::Address> listen;  // see address_of()
   size_t ranks = 1;                  // to run; new ones are made where too few exist
   bool standby = false;              // run none, and take the first that somebody leaves
+  // What is taken from a dead node beside ranks of its own is handed over to those, and goes.
+  bool retire_taken = true;
+  bool balance = false;  // while this node serves /
+  Nanos balance_window = 10 * kSecond;
   Nanos lease = 2 * kSecond;
   std::string secret;                           // the volume's key; empty: no tcp
   std::function<void(const std::string&)> log;  // any thread
@@ -47,6 +51,9 @@ class Node {
   bool is_standby() const { return options_.standby && hosts_.empty(); }
   std::vector<RankId> ranks() const;
   RankHost* host(RankId rank);
+  // For clients in this process: a connection without a socket. False where the rank is not here;
+  // `done` is untouched then.
+  bool connect_inside(RankId rank, const net::Identity& identity, net::ConnectFn& done);
   const cluster::Beats& beats() const { return *beats_; }
   Task<std::vector<HostStatus>> status();
   // How long the last rank took from when it was to be taken until it served.
@@ -57,6 +64,7 @@ class Node {
     std::unique_ptr<RankHost> host;
     bool serving = false;
     bool handing_over = false;
+    cluster::NodeId from = 0;  // the dead node that it was taken from
   };
   Task<Result<void>> take(RankId rank, OwnOptions own);
   Task<void> take_orphan(RankId rank, OwnOptions own);
@@ -71,6 +79,8 @@ class Node {
     if (options_.log) options_.log(line);
   }
   Task<void> read_revoked();
+  void dial_control(RankId rank, net::ConnectFn done);
+  void keep_balance();
 
   EventLoop& loop_;
   BlockingPool& pool_;
@@ -79,6 +89,8 @@ class Node {
   cluster::NodeId id_;
   std::string machine_;
   net::LocalHub hub_;
+  net::LocalTransport inside_;
+  net::SocketTransport outside_;
   std::unique_ptr<LocalStore> store_;
   std::unique_ptr<cluster::Beats> beats_;
   std::map<RankId, Hosted> hosts_;

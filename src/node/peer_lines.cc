@@ -208,6 +208,12 @@ std::vector<RankId> PeerLines::ranks() const {
   return all;
 }
 
+RankId PeerLines::heir(RankId rank) const {
+  if (!view_) return rank;
+  auto it = view_->heirs.find(rank);
+  return it == view_->heirs.end() ? rank : it->second;
+}
+
 bool PeerLines::is_up(RankId rank) const {
   auto it = others_.find(rank);
   return it != others_.end() && it->second.up;

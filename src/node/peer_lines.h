@@ -45,6 +45,7 @@ class PeerLines final : public Peers {
   bool alive(RankId rank) const override;
   RankId root_rank() const override { return view_ ? view_->root : me_; }
   std::vector<RankId> ranks() const override;
+  RankId heir(RankId rank) const override;
   bool lease_valid() const override { return lease_valid_(); }
 
   bool is_up(RankId rank) const;

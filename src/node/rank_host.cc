@@ -7,6 +7,10 @@
 
 namespace graftfs::node {
 
+namespace {
+constexpr Nanos kDrainLook = 5 * kMillisecond;
+}
+
 Result<net::Address> address_of(const net::Address& base, RankId rank) {
   net::Address address = base;
   if (base.kind == net::Address::tcp) {
@@ -51,6 +55,7 @@ void RankHost::take_down() {
   tasks_->cancel_all();
   listeners_.clear();
   clients_.reset();
+  controls_.reset();
   server_.reset();
   peers_.reset();
   sockets_.reset();
@@ -93,6 +98,8 @@ Task<Result<Epoch>> RankHost::bring_up(OwnOptions own) {
   RankOptions options = context_.rank;
   options.rank = rank_;
   options.own = own;
+  // Clients claim what they have open before any of it is purged.
+  options.reconnect_window = 2 * context_.lease_ms * kMillisecond;
   options.peers = peers_.get();
   options.log = [this](const std::string& line) {
     context_.log(fmt::format("rank {}: {}", rank_, line));
@@ -106,6 +113,7 @@ Task<Result<Epoch>> RankHost::bring_up(OwnOptions own) {
   endpoint.window = endpoint.lease;
   endpoint.log = options.log;
   clients_ = std::make_unique<Endpoint>(*server_, std::move(endpoint));
+  controls_ = std::make_unique<Controls>(*server_);
   CO_TRY(listen());
   peers_->begin(server_->epoch());
   co_return server_->epoch();
@@ -138,7 +146,10 @@ Result<void> RankHost::listen() {
 
 void RankHost::accept(std::unique_ptr<net::Connection> connection) {
   if (connection->peer().role == net::Role::node) return peers_->accepted(std::move(connection));
-  if (connection->peer().role == net::Role::client) return clients_->add(std::move(connection));
+  if (connection->peer().role == net::Role::client && clients_)
+    return clients_->add(std::move(connection));
+  if (connection->peer().role == net::Role::control && controls_)
+    return controls_->add(std::move(connection));
   MARK("node.accept.refused");
   connection->close();
   loop_->post([gone = std::shared_ptr<net::Connection>(std::move(connection))] {});
@@ -172,6 +183,7 @@ void RankHost::stop(std::function<void(Result<void>)> done) {
 Task<void> RankHost::run_stop(std::function<void(Result<void>)> done) {
   listeners_.clear();
   clients_.reset();
+  controls_.reset();
   Result<void> stopped;
   if (server_) stopped = co_await server_->stop();
   done(std::move(stopped));
@@ -180,6 +192,16 @@ Task<void> RankHost::run_stop(std::function<void(Result<void>)> done) {
 void RankHost::update(ViewPtr view) {
   post([this, view = std::move(view)]() mutable {
     if (peers_) peers_->update(std::move(view));
+  });
+}
+
+void RankHost::keys_revoked() {
+  post([this] {
+    if (!clients_ || !context_.revoked) return;
+    auto is_revoked = [this](const net::Peer& peer) {
+      return !peer.key_id.empty() && context_.revoked(peer.key_id);
+    };
+    clients_->drop_if(is_revoked, "has a key that was revoked");
   });
 }
 
@@ -207,18 +229,44 @@ void RankHost::status(std::function<void(HostStatus)> done) {
 
 void RankHost::hand_over(RankId to, std::function<void(Result<bool>)> done) {
   post([this, to, done = std::move(done)] {
-    // Those of people first, then the rank's own; one at a time.
+    server_->migrations().leave();
     Ino next;
     for (const auto& [root, import] : server_->state().imports) {
       if (!import.settled) continue;
       if (!next || (is_hidden_dir(next) && !is_hidden_dir(root))) next = root;
     }
-    if (!next) return done(server_->state().imports.empty());
-    server_->migrations().start(next, to, [done](Result<void> moved) {
-      if (!moved) return done(std::unexpected(std::move(moved).error()));
+    if (!next && !server_->state().imports.empty())
+      return done(fail(EBUSY, "a subtree is still on its way here"));
+    if (!next) return done(true);
+    const bool hidden = is_hidden_dir(next);
+    if (hidden && clients_ && clients_->in_window())
+      return done(fail(EBUSY, "clients are still coming back"));
+    auto moved = [done](Result<void> result) {
+      if (!result) return done(std::unexpected(std::move(result).error()));
       done(false);
-    });
+    };
+    server_->migrations().start(next, to, std::move(moved), hidden);
   });
+}
+
+void RankHost::take_leave(RankId heir, std::function<void()> done) {
+  post([this, heir, done = std::move(done)]() mutable {
+    tasks_->spawn(run_take_leave(heir, std::move(done)));
+  });
+}
+
+Task<void> RankHost::run_take_leave(RankId heir, std::function<void()> done) {
+  // Others answer when they can; nobody tells when the last one has.
+  while (!server_->is_drained()) {
+    if (server_->failed()) co_return;  // it stays, for whoever takes its journal next
+    co_await sleep_for(*loop_, kDrainLook);
+  }
+  Result<void> synced = co_await server_->core().journal().sync();
+  if (!synced || !clients_) co_return;
+  Promised<bool> retired(*loop_);
+  clients_->retire(heir, [retired] { retired.set(true); });
+  co_await retired;
+  done();
 }
 
 void RankHost::if_root(std::function<void()> fn) {

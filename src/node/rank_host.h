@@ -13,6 +13,7 @@
 #include "base/event_loop.h"
 #include "net/local/local.h"
 #include "net/socket/socket.h"
+#include "node/control.h"
 #include "node/peer_lines.h"
 #include "server/endpoint.h"
 #include "server/rank.h"
@@ -69,9 +70,14 @@ class RankHost {
   void start(OwnOptions own, StartFn done);
   void stop(std::function<void(Result<void>)> done);
   void update(ViewPtr view);
+  // Keys were taken back: whoever has come with one is disconnected.
+  void keys_revoked();
   void status(std::function<void(HostStatus)> done);
-  // Exports every subtree to `to`; `done` with whether nothing is left.
+  // Exports one subtree to `to`, those of people first; `done` with whether nothing is left.
   void hand_over(RankId to, std::function<void(Result<bool>)> done);
+  // Nothing is left: `done` is called when no other rank and no client waits for anything here, and
+  // the journal says so.
+  void take_leave(RankId heir, std::function<void()> done);
   // Calls back if this rank is the authority for /.
   void if_root(std::function<void()> fn);
   // Runs `fn` in the rank's thread, with the rank; for tests and for those who live in the process.
@@ -86,6 +92,7 @@ class RankHost {
   void post(Fn fn) { loop_->post(std::move(fn)); }
   Task<void> run_start(OwnOptions own, StartFn done);
   Task<Result<Epoch>> bring_up(OwnOptions own);
+  Task<void> run_take_leave(RankId heir, std::function<void()> done);
   Task<void> run_stop(std::function<void(Result<void>)> done);
   Result<void> listen();
   void accept(std::unique_ptr<net::Connection> connection);
@@ -103,7 +110,8 @@ class RankHost {
   std::unique_ptr<net::SocketTransport> sockets_;
   std::unique_ptr<PeerLines> peers_;
   std::unique_ptr<Rank> server_;
-  std::unique_ptr<Endpoint> clients_;  // once it serves
+  std::unique_ptr<Endpoint> clients_;   // once it serves
+  std::unique_ptr<Controls> controls_;  // likewise
   std::vector<std::unique_ptr<net::Listener>> listeners_;
   std::unique_ptr<TaskScope> tasks_;
   std::thread thread_;

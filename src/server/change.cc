@@ -101,7 +101,7 @@ void Change::orphan(Inode inode, Dir& orphans) {
   put(orphans, hidden_name(orphan_), std::move(value));
 }
 
-void Change::drop_link(const NamedTarget& named, Dir& orphans, Dir& linked) {
+void Change::drop_link(const NamedTarget& named, Dir& orphans) {
   const Target& target = named.target;
   if (target.is_dir()) {
     DirHeader& header = edit_dir(*target.dir);
@@ -117,7 +117,9 @@ void Change::drop_link(const NamedTarget& named, Dir& orphans, Dir& linked) {
     put(orphans, hidden_name(target.ino()), std::move(link));
     return;
   }
-  drop_file(target, named.entry->kind == EntryKind::remote_link ? &linked : nullptr, orphans);
+  // It may live in the ~linked of another rank, which has left it to this one.
+  Dir* home = named.entry->kind == EntryKind::remote_link ? target.dentry->dir : nullptr;
+  drop_file(target, home, orphans);
 }
 
 void Change::drop_remote_link(const Target& target, Dir& orphans) {

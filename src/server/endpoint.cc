@@ -6,11 +6,15 @@
 #include <utility>
 
 #include "base/fault.h"
+#include "server/path_limit.h"
 #include "server/rank_core.h"
 
 namespace graftfs {
 namespace {
 
+constexpr int kConfineLooks = 1000;
+constexpr int kRetirePatience = 5;  // leases
+constexpr Nanos kRetireLook = 10 * kMillisecond;
 constexpr uint32_t kNobodysId = 65534;  // whom root becomes under a key that squashes it
 
 bool changes_something(const Args& args) {
@@ -44,6 +48,7 @@ struct Endpoint::Line final : net::ConnectionEvents {
   const uint64_t id;
   std::unique_ptr<net::Connection> connection;
   SessionId session;
+  std::unique_ptr<PathLimit> limit;  // null: all of the volume
   bool attached = false;
   uint32_t in_flight = 0;
   std::deque<msg::Call> waiting;  // for the end of the window
@@ -114,8 +119,9 @@ void Endpoint::tell(Line& line, Body body) {
 
 void Endpoint::attach(Line& line, msg::Attach attach) {
   if (line.attached) return drop(line, "attaches twice");
-  if (line.connection->peer().limits.path != "/")
-    return drop(line, "has a key for a part of the volume, which this server cannot enforce");
+  if (rank_.is_fenced()) return drop(line, {});
+  if (const std::string& path = line.connection->peer().limits.path; path != "/")
+    line.limit = std::make_unique<PathLimit>(rank_, path);
   if (Line* older = line_of(line.session)) {
     MARK("endpoint.newer_connection");
     drop(*older, {});
@@ -132,7 +138,9 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
   if (!known) rank_.open_session(line.session);
   // What it held may have been in the memory of an owner before, or belong to answers that it did
   // not get: what it names counts.
-  if (known) rank_.core().set_holds(line.session, attach.holds);
+  // But for one that comes for the first time and was announced by another rank, which has handed
+  // its holds over.
+  if (known && attach.known) rank_.core().set_holds(line.session, attach.holds);
   answer.kept = same_life ? rank_.journal().appended() : rank_.recovered().last;
   answer.window = window_;
   const SessionId session = line.session;
@@ -142,7 +150,9 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
   const Lsn opened = known ? Lsn{} : rank_.journal().appended();
   rank_.say_when(opened, [this, alive = alive_, id = line.id, answer]() mutable {
     Line* line = *alive ? find(id) : nullptr;
-    if (line) tell(*line, std::move(answer));
+    if (!line) return;
+    tell(*line, std::move(answer));
+    if (heir_) tell(*line, msg::SessionMoved{Ino{}, *heir_, {}});
   });
 }
 
@@ -172,6 +182,15 @@ bool Endpoint::send(SessionId session, Body body) {
   if (!line) return false;
   line->connection->send(Message{rank_.id(), RankId{}, std::move(body)});
   return true;
+}
+
+void Endpoint::drop_if(const std::function<bool(const net::Peer&)>& is_meant,
+                       const std::string& why) {
+  std::vector<uint64_t> meant;
+  for (const auto& [id, line] : lines_)
+    if (is_meant(line->connection->peer())) meant.push_back(id);
+  for (uint64_t id : meant)
+    if (Line* line = find(id)) drop(*line, why);
 }
 
 void Endpoint::evict(SessionId session, const std::string& why) {
@@ -204,6 +223,39 @@ void Endpoint::sweep() {
   });
 }
 
+// -- the end of the rank --------------------------------------------------------------------------
+
+void Endpoint::retire(RankId heir, Fn done) {
+  heir_ = heir;
+  retired_ = std::move(done);
+  retiring_since_ = rank_.executor().now();
+  open_window();
+  for (const auto& [session, line] : attached_)
+    if (Line* there = find(line)) tell(*there, msg::SessionMoved{Ino{}, heir, {}});
+  look_at_sessions();
+}
+
+void Endpoint::look_at_sessions() {
+  const Nanos waited = rank_.executor().now() - retiring_since_;
+  std::vector<SessionId> ended;
+  for (const auto& [session, state] : rank_.state().sessions) {
+    const Nanos limit =
+        attached_.contains(session) ? kRetirePatience * options_.lease : options_.lease;
+    if (waited > limit) ended.push_back(session);
+  }
+  for (SessionId session : ended) {
+    MARK("endpoint.retire.evicted");
+    evict(session, "its rank is gone, and it has not taken leave");
+  }
+  if (rank_.state().sessions.empty()) {
+    if (retired_) std::exchange(retired_, nullptr)();
+    return;
+  }
+  rank_.executor().post_after(kRetireLook, [this, alive = alive_] {
+    if (*alive) look_at_sessions();
+  });
+}
+
 // -- messages -----------------------------------------------------------------------------------
 
 void Endpoint::call(Line& line, msg::Call call) {
@@ -231,6 +283,53 @@ void Endpoint::carry_out(Line& line, msg::Call call) {
     reply.err = EROFS;
     return answer(line.id, call.number, std::move(reply));
   }
+  if (line.limit) return confine(line, std::move(call));
+  submit(line, std::move(call));
+}
+
+// What the key does not allow is answered here; the rank sees the rest.
+void Endpoint::confine(Line& line, msg::Call call) {
+  const PathLimit::Verdict verdict = line.limit->judge(call.request.args);
+  if (verdict.what == PathLimit::Verdict::allowed) return submit(line, std::move(call));
+  if (verdict.what == PathLimit::Verdict::denied) {
+    MARK("endpoint.confined");
+    Reply reply;
+    reply.err = verdict.err;
+    return answer(line.id, call.number, std::move(reply));
+  }
+  rank_.core().tasks().spawn(confine_later(line.id, std::move(call), verdict.ino));
+}
+
+Task<void> Endpoint::confine_later(uint64_t id, msg::Call call, Ino unknown) {
+  std::shared_ptr<bool> alive = alive_;
+  for (int looks = 0; looks < kConfineLooks; ++looks) {
+    auto place = co_await rank_.core().find_inode(unknown);
+    Line* line = *alive ? find(id) : nullptr;
+    if (!line) co_return;
+    Reply reply;
+    if (!place)
+      reply.err = place.error().code;
+    else if (place->what == Place::absent)
+      reply.err = ESTALE;
+    else if (place->what == Place::other)
+      // Not through the rank, where it may have come to by then.
+      reply.err = unknown == key_ino(call.request.args) ? kAskRank : EXDEV,
+      reply.home = place->rank;
+    if (reply.err) co_return answer(id, call.number, std::move(reply));
+    const PathLimit::Verdict verdict = line->limit->judge(call.request.args);
+    if (verdict.what != PathLimit::Verdict::unknown) co_return confine(*line, std::move(call));
+    unknown = verdict.ino;
+    // On its way here, or the way to it is being told.
+    co_await sleep_for(rank_.executor(), kMillisecond);
+    if (!*alive) co_return;
+  }
+  Reply reply;
+  reply.err = EACCES;
+  answer(id, call.number, std::move(reply));
+}
+
+void Endpoint::submit(Line& line, msg::Call call) {
+  Request& request = call.request;
   // The client has written through a store of its own: what this rank syncs has to cover that.
   if (const auto* wrote = std::get_if<WroteArgs>(&request.args))
     rank_.core().store().data().note_written(wrote->ino);
@@ -249,6 +348,12 @@ void Endpoint::answer(uint64_t id, uint64_t number, Reply reply) {
     return;
   }
   line->in_flight--;
+  if (line->limit) line->limit->note(reply);
+  // Its journal is somebody else's: that one has the answer.
+  if (rank_.is_fenced()) {
+    MARK("endpoint.fenced");
+    return drop(*line, {});
+  }
   tell(*line, msg::Answer{number, rank_.journal().durable(), std::move(reply)});
 }
 

@@ -34,8 +34,15 @@ class Endpoint final : public SessionLines {
 
   // A client's connection, of which nothing was read yet.
   void add(std::unique_ptr<net::Connection> connection);
+  // The rank has handed everything over and is about to end: `done` is called when no session needs
+  // it any more. Sessions that nobody speaks for within the lease, or that do not end within a few
+  // of them, are evicted.
+  void retire(RankId heir, Fn done);
   size_t connections() const { return lines_.size(); }
   bool in_window() const { return window_; }
+
+  // Disconnects clients; `why` continues "a client was disconnected: NAME".
+  void drop_if(const std::function<bool(const net::Peer&)>& is_meant, const std::string& why);
 
   bool send(SessionId session, Body body) override;
   void evict(SessionId session, const std::string& why) override;
@@ -46,6 +53,9 @@ class Endpoint final : public SessionLines {
   void attach(Line& line, msg::Attach attach);
   void call(Line& line, msg::Call call);
   void carry_out(Line& line, msg::Call call);
+  void confine(Line& line, msg::Call call);
+  Task<void> confine_later(uint64_t id, msg::Call call, Ino unknown);
+  void submit(Line& line, msg::Call call);
   void answer(uint64_t line, uint64_t number, Reply reply);
   void other(Line& line, Message message);
   void resent(SessionId session);
@@ -55,6 +65,7 @@ class Endpoint final : public SessionLines {
   Line* find(uint64_t line) const;
   Line* line_of(SessionId session) const;
   void sweep();
+  void look_at_sessions();
 
   Rank& rank_;
   EndpointOptions options_;
@@ -65,6 +76,9 @@ class Endpoint final : public SessionLines {
   bool window_ = false;
   std::set<SessionId> awaited_;  // in the window: who has not said Resent
   Nanos since_;
+  std::optional<RankId> heir_;
+  Nanos retiring_since_ = 0;
+  Fn retired_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

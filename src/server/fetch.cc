@@ -1,8 +1,11 @@
 // Getting from the store what an operation lacks.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/fault.h"
 #include "events/ino_alloc.h"
+#include "server/migrate.h"
 #include "server/rank.h"
 
 namespace graftfs {
@@ -32,6 +35,11 @@ class Pin {
 bool is_child(const Cache& cache, const Dir& dir, const DirHeader& child) {
   const Dentry* e = cache.find_entry(dir, child.at.name);
   return e && e->kind == EntryKind::dir_link && e->ino == child.inode.ino;
+}
+
+// A pin that could not be followed before the directory left the memory.
+void note_pin(Migrations& migrations, const DirHeader& header) {
+  if (header.inode.extra && pin_of(header.inode)) migrations.pinned(header.inode.ino);
 }
 
 }  // namespace
@@ -111,7 +119,15 @@ Place Rank::is_root_of_other(Ino ino) const {
   if (const Bound* bound = state_.find_bound(ino)) return {Place::other, bound->rank, {}};
   auto forward = state_.forwards.find(ino);
   if (forward != state_.forwards.end()) return {Place::other, forward->second.to, {}};
-  if (is_hidden_dir(ino)) return {Place::other, rank_of_hidden_dir(ino), {}};
+  if (is_hidden_dir(ino)) {
+    RankId heir = rank_of_hidden_dir(ino);
+    if (!peers_) return {Place::other, heir, {}};
+    heir = peers_->heir(heir);
+    const std::vector<RankId> ranks = peers_->ranks();
+    const bool exists = std::find(ranks.begin(), ranks.end(), heir) != ranks.end();
+    // Of this rank, which is about to go, or of one that nobody has named an heir of.
+    return {Place::other, exists && heir != options_.rank ? heir : kNobody, {}};
+  }
   if (ino == kRootIno) return {Place::other, ask_root(), {}};
   return {Place::absent};
 }
@@ -211,6 +227,7 @@ Task<Result<Place>> Rank::hang(std::vector<DirHeader> way) {
     Dir* d = cache_.find_dir(ino);
     if (d && d->is_foreign()) co_return Place{Place::other, d->foreign, {}};
     cache_.merge_header(header);
+    note_pin(*migrations_, header);
   }
   co_return Place{Place::ours};
 }
@@ -299,8 +316,9 @@ Task<Result<bool>> Rank::fetch_range(Ino ino, NameHash from) {
         if (!headers[i] || cache_.find_dir(children[i])) continue;
         CO_TRY_ASSIGN(DirHeader header, decode_dir_header(children[i], *headers[i]));
         // With other ranks about, the header may be older than they know, and the child not ours.
-        if (header.at.parent == ino && (is_alone() || is_child(cache_, *d, header)))
-          cache_.merge_header(header);
+        if (header.at.parent != ino || (!is_alone() && !is_child(cache_, *d, header))) continue;
+        cache_.merge_header(header);
+        note_pin(*migrations_, header);
       }
       co_return true;
     }

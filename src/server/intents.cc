@@ -149,7 +149,7 @@ Outcome drop_dir(Build& b, const Intent& intent, IntentValue& value) {
     if (dir->inode().size > 0) return stop(ENOTEMPTY);
   }
   const NamedTarget named{nullptr, {dir, nullptr}};
-  b.change.drop_link(named, *orphans, *orphans);
+  b.change.drop_link(named, *orphans);
   if (b.state().is_root(intent.ino))
     b.change.map({.kind = MapChange::import_remove, .root = intent.ino});
   return {};

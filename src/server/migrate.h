@@ -11,6 +11,7 @@
 #include "migration/copy.h"
 #include "migration/exporter.h"
 #include "migration/importer.h"
+#include "server/heat.h"
 #include "server/rank_core.h"
 
 namespace graftfs {
@@ -44,15 +45,23 @@ class Migrations {
   void start(Ino root, RankId to, MoveFn done, bool hidden = false);
   // nullopt: it is not this rank's, or not cached.
   std::optional<MovePlan> plan(Ino root) const;
+  // Whether start() would begin, and what would go along; nothing is changed. Errors: start()'s.
+  void weigh(Ino root, RankId to, std::move_only_function<void(Result<MovePlan>)> done);
   // Whether requests that touch this directory have to wait; for what.
   std::optional<Need> parks(const Dir& dir) const;
   bool is_frozen(const Dir& dir) const { return parks(dir).has_value(); }
+  Heat& heat() { return heat_; }
+  // When subtrees came to this rank that did so since its start.
+  const std::map<Ino, Nanos>& arrivals() const { return arrivals_; }
+  bool is_leaving() const { return leaving_ || stopping_; }
   // The directory may have a pin: if it is to be elsewhere it is moved there, as soon as it can be.
   void pinned(Ino dir);
   void peer_up(RankId rank);
   void peer_down(RankId rank);
   // The rank serves again: what the journal has left open goes on.
   void recovered();
+  // The rank is to go: it takes nothing any more.
+  void leave() { leaving_ = true; }
   // The rank ends: what is not committed is given up. Takes nothing on any more.
   void stop();
   bool idle() const { return exports_.empty() && imports_.empty(); }
@@ -103,6 +112,7 @@ class Migrations {
 
   // -- migrate_export.cc --
   Task<void> start_task(Ino root, RankId to, MoveFn done, bool hidden);
+  Task<void> weigh_task(Ino root, RankId to, std::move_only_function<void(Result<MovePlan>)> done);
   Result<void> may_export(Ino root, RankId to, bool hidden, const Place& place) const;
   void begin(Ino root, RankId to, MoveFn done);
   void feed(const ProtocolId& id, const migration::ExportInput& input);
@@ -147,6 +157,9 @@ class Migrations {
   uint64_t next_number_ = 1;
   std::set<Ino> pins_;  // to be looked at
   bool pinning_ = false;
+  bool leaving_ = false;
+  Heat heat_;
+  std::map<Ino, Nanos> arrivals_;
   bool stopping_ = false;
   std::shared_ptr<bool> alive_;
 };

@@ -59,6 +59,21 @@ Task<void> Migrations::start_task(Ino root, RankId to, MoveFn done, bool hidden)
     begin(root, to, std::move(done));
 }
 
+void Migrations::weigh(Ino root, RankId to, std::move_only_function<void(Result<MovePlan>)> done) {
+  core_.tasks().spawn(weigh_task(root, to, std::move(done)));
+}
+
+Task<void> Migrations::weigh_task(Ino root, RankId to,
+                                  std::move_only_function<void(Result<MovePlan>)> done) {
+  auto place = co_await core_.find_dir(root);
+  Result<void> may = place ? may_export(root, to, false, *place) : std::unexpected(place.error());
+  if (!may) {
+    done(std::unexpected(std::move(may).error()));
+    co_return;
+  }
+  done(*plan(root));
+}
+
 Result<void> Migrations::may_export(Ino root, RankId to, bool hidden, const Place& place) const {
   Peers* peers = core_.peers();
   const std::vector<RankId> ranks = peers ? peers->ranks() : std::vector<RankId>{core_.id()};
@@ -345,7 +360,8 @@ std::vector<msg::SessionItem> Migrations::sessions_of(Exporting& e) const {
   e.sessions.clear();
   for (auto& [session, item] : items) {
     e.sessions.push_back(session);
-    out.push_back(std::move(item));
+    // Who has nothing open there opens its session at the other rank when it comes.
+    if (!item.holds.empty() || !item.locks.empty()) out.push_back(std::move(item));
   }
   return out;
 }
@@ -437,9 +453,15 @@ void Migrations::log_export(Exporting& e) {
 
 // Applying the event has dropped the directories; now everybody who waits may know.
 void Migrations::drop(Exporting& e) {
-  for (const auto& [ino, session] : e.handed_over) core_.drop_hold(ino, session, UINT32_MAX);
+  std::map<SessionId, std::vector<HoldCount>> gone;
+  for (const auto& [ino, session] : e.handed_over) {
+    for (const auto& [holder, count] : core_.holds(ino))
+      if (holder == session) gone[session].push_back({ino, count});
+    core_.drop_hold(ino, session, UINT32_MAX);
+  }
   if (SessionLines* lines = core_.leases().lines())
-    for (SessionId session : e.sessions) lines->send(session, msg::SessionMoved{e.root, e.to});
+    for (SessionId session : e.sessions)
+      lines->send(session, msg::SessionMoved{e.root, e.to, std::move(gone[session])});
   thaw(e);
 }
 

@@ -1,4 +1,6 @@
 // The rank that takes a subtree.
+#include <algorithm>
+
 #include "base/fault.h"
 #include "events/import.h"
 #include "events/migration.h"
@@ -12,10 +14,14 @@ using migration::ImportAction;
 using migration::ImportInput;
 using migration::ImportPhase;
 
+namespace {
+constexpr size_t kArrivals = 1024;  // remembered
+}
+
 void Migrations::offered(RankId from, const msg::MigrateOffer& offer) {
   if (imports_.contains(offer.id)) return;
   migration::Willingness willingness;
-  willingness.leaving = stopping_;
+  willingness.leaving = stopping_ || leaving_;
   willingness.full = core_.cache().usage().bytes + offer.bytes > core_.options().memory_limit;
   willingness.throttled = core_.is_throttled();
   const auto& state = core_.state();
@@ -147,6 +153,11 @@ void Migrations::absorb(Importing& i) {
   ByteWriter w(payload);
   encode_import_end(w, i.id, true);
   i.end = core_.log_event(EventType::import_end, payload);
+  arrivals_[i.root] = core_.executor().now();
+  if (arrivals_.size() > kArrivals)
+    arrivals_.erase(
+        std::min_element(arrivals_.begin(), arrivals_.end(),
+                         [](const auto& a, const auto& b) { return a.second < b.second; }));
   // What of ours hung in it hangs in what is ours now.
   for (Ino bound : i.bounds) {
     Dir* dir = cache.find_dir(bound);
@@ -156,6 +167,7 @@ void Migrations::absorb(Importing& i) {
     for (const msg::SessionItem& item : i.final->sessions)
       for (const HoldCount& hold : item.holds) core_.add_hold(hold.ino, item.session, hold.count);
   open_gate(i);
+  if (is_orphans_dir(i.root)) core_.rank().adopt_orphans(i.root);
   for (Ino dir : pins) pinned(dir);
 }
 

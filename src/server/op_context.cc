@@ -63,7 +63,8 @@ const msg::IntentValue* Prepared::find(msg::IntentKind kind) const {
 }
 
 void OpContext::shows(const Dir& dir) {
-  if (is_hidden_dir(dir.ino()) && dir.ino() == orphans_dir_ino(rank_.options_.rank)) return;
+  if (is_orphans_dir(dir.ino())) return;
+  rank_.migrations_->heat().touch(dir.ino());
   if (rank_.options_.durability == Durability::strict) {
     show_durable_ = std::max(show_durable_, dir.last_lsn);
     return;

@@ -208,7 +208,7 @@ class Change {
   // something in its place, or nothing): sets nlink and ctime; the last one moves the inode to
   // ~orphans and is noted in the reply (orphaned), the session holding it once. A directory
   // (which must be empty) loses all its links and is linked from ~orphans.
-  void drop_link(const NamedTarget& named, Dir& orphans, Dir& linked);
+  void drop_link(const NamedTarget& named, Dir& orphans);
   // The same for a file in a ~linked directory, whose name is another rank's.
   void drop_remote_link(const Target& target, Dir& orphans);
   // What the operation does to the map of subtrees. Only in operations on several authorities.

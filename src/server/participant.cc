@@ -1,4 +1,6 @@
 // The participant's side: what this rank does for operations of others.
+#include <algorithm>
+
 #include "base/fault.h"
 #include "server/intents.h"
 #include "server/rank.h"
@@ -231,12 +233,17 @@ std::optional<Stop> TwoParty::try_commit(RankId from, const ProtocolId& op, cons
   Lsn lsn = change.commit_part(op);
   KILL_POINT("two_party.participant.commit_logged");
   const uint64_t number = part.number;
+  const bool exchanged = std::any_of(
+      part.promised.intents.begin(), part.promised.intents.end(), [](const msg::Intent& i) {
+        return i.kind == IntentKind::swap_name && i.value.kind == EntryKind::dir_link;
+      });
   parts_.erase(op);
   core_.add_gate(-1);
   marks_.release(number);
   post([this, number] { core_.wake({Need::busy, {}, {}, number}); });
   give_token_back(op);
   msg::Done answer{op, reply.orphaned, reply.stat};
+  if (exchanged) core_.say_when(lsn, [this, from] { core_.rank().tell_paths_to(from); });
   core_.say_when(lsn, [this, from, answer] {
     KILL_POINT("two_party.participant.commit_durable");
     core_.send(from, answer);

@@ -19,6 +19,8 @@ class Peers {
   virtual bool alive(RankId rank) const = 0;
   virtual RankId root_rank() const = 0;
   virtual std::vector<RankId> ranks() const = 0;  // that exist, in order
+  // Who has what was the rank's own (its hidden directories): itself, while it exists.
+  virtual RankId heir(RankId rank) const { return rank; }
   // Whether this node may still speak: asked before anything leaves.
   virtual bool lease_valid() const = 0;
 };

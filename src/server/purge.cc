@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/fault.h"
+#include "server/migrate.h"
 #include "server/rank.h"
 
 namespace graftfs {
@@ -91,11 +92,18 @@ void Rank::drop_hold(Ino ino, SessionId session, uint32_t count) {
 
 // The last hold is gone; if the last name is, too, nothing leads to it any more.
 void Rank::want_purge(Ino ino) {
-  Dir* orphans = cache_.find_dir(orphans_dir_ino(options_.rank));
-  if (!orphans || options_.read_only || failed_) return;
-  Dentry* e = cache_.find_entry(*orphans, hidden_name(ino));
-  if (e ? e->kind == EntryKind::null : orphans->knows(name_hash(hidden_name(ino)))) return;
-  if (!e) {
+  if (options_.read_only || failed_) return;
+  const std::string name = hidden_name(ino);
+  bool known = false, doubtful = false;
+  for (Ino dir : orphans_dirs()) {
+    Dir* orphans = cache_.find_dir(dir);
+    if (!orphans) continue;
+    Dentry* e = cache_.find_entry(*orphans, name);
+    known = known || (e && e->kind != EntryKind::null);
+    doubtful = doubtful || (!e && !orphans->knows(name_hash(name)));
+  }
+  if (!known && !doubtful) return;
+  if (!known) {
     // Not known: only an inode that surely has a name is none.
     MARK("purge.orphan_not_cached");
     Dentry* inode = cache_.find_inode(ino);
@@ -167,7 +175,24 @@ Task<Result<void>> Rank::purge_batch(std::vector<Ino> asked) {
   // The unlink must not be forgotten by a crash once the data is gone. Nobody waits for the purge,
   // so it asks for no sync of its own where one is about to come.
   CO_TRY(co_await durable_in_time(journal_->appended()));
-  Dir& orphans = *cache_.find_dir(orphans_dir_ino(options_.rank));
+  for (Ino dir : orphans_dirs()) {
+    std::vector<Ino> inos = asked;
+    CO_TRY(co_await purge_from(dir, std::move(inos)));
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Rank::purge_from(Ino dir_ino, std::vector<Ino> asked) {
+  Dir* found_dir = cache_.find_dir(dir_ino);
+  if (!found_dir || found_dir->is_foreign()) co_return Result<void>{};
+  if (migrations_->parks(*found_dir)) {
+    // It is about to be another rank's, which will purge them, or to stay.
+    MARK("purge.frozen");
+    for (Ino ino : asked) purge_queue_.push_back(ino);
+    co_await sleep_for(executor_, kMillisecond);
+    co_return Result<void>{};
+  }
+  Dir& orphans = *found_dir;
   Purge purge(*this, orphans);
   std::vector<Ino> found;
   for (Ino ino : asked) {
@@ -245,14 +270,28 @@ Task<Result<void>> Rank::drop_data_of_lost_files() {
   co_return Result<void>{};
 }
 
+std::vector<Ino> Rank::orphans_dirs() const {
+  std::vector<Ino> out;
+  for (const auto& [root, import] : state_.imports)
+    if (import.settled && is_orphans_dir(root)) out.push_back(root);
+  return out;
+}
+
 // After a start: what was orphaned before, and is held by nobody, is purged.
 Task<Result<void>> Rank::find_orphans() {
-  Ino ino = orphans_dir_ino(options_.rank);
+  purge_from_ = executor_.now() + options_.reconnect_window;
+  for (Ino dir : orphans_dirs()) CO_TRY(co_await find_orphans_in(dir, options_.reconnect_window));
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Rank::find_orphans_in(Ino ino, Nanos window) {
   Dir* orphans = cache_.find_dir(ino);
-  for (NameHash from = 0; from < Dir::kEndHash;) {
+  for (NameHash from = 0; orphans && from < Dir::kEndHash;) {
     if (!orphans->knows(from)) CO_TRY(co_await fetch_range(ino, from));
-    from = orphans->known_to;
+    orphans = cache_.find_dir(ino);
+    if (orphans) from = orphans->known_to;
   }
+  if (!orphans) co_return Result<void>{};
   std::vector<Ino> found;
   for (const auto& [hash, first] : orphans->entries)
     for (Dentry* e = first; e; e = e->same_hash)
@@ -266,12 +305,21 @@ Task<Result<void>> Rank::find_orphans() {
     for (Ino orphan : found)
       if (!holds_.contains(orphan.v)) want_purge(orphan);
   };
-  purge_from_ = executor_.now() + options_.reconnect_window;
-  if (options_.reconnect_window > 0)
-    executor_.post_after(options_.reconnect_window, purge);
+  if (window > 0)
+    executor_.post_after(window, purge);
   else
     purge();
   co_return Result<void>{};
+}
+
+void Rank::adopt_orphans(Ino dir) {
+  MARK("purge.adopted");
+  auto adopt = [](Rank& rank, Ino dir) -> Task<void> {
+    auto found = co_await rank.find_orphans_in(dir, 0);
+    if (!found)
+      rank.say("removed files of another rank cannot be purged: " + describe(found.error()));
+  };
+  tasks_.spawn(adopt(*this, dir));
 }
 
 }  // namespace graftfs

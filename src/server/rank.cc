@@ -80,7 +80,8 @@ Task<Result<void>> Rank::start() {
                                        recovered_.last, recovered_.newest.next(), recovered_.live);
   CO_TRY(co_await journal_->start());
   KILL_POINT("rank.start.journal_begun");
-  if (!options_.read_only || recovered_.fresh) CO_TRY(co_await begin_fresh());
+  if (!options_.leaving && (!options_.read_only || recovered_.fresh))
+    CO_TRY(co_await begin_fresh());
   // The roots of subtrees are always cached.
   std::vector<Ino> roots;
   for (const auto& [root, import] : state_.imports)

@@ -50,6 +50,7 @@ struct RankOptions {
   Nanos recovery_target = kSecond;        // what a recovery may take
   uint64_t journal_cap = 0;               // bytes; 0: from recovery_target and measured speed
   double write_back_from = 0.5;           // of the cap: from here on write-back does not wait
+  bool leaving = false;                   // it may have handed over all it had: makes nothing anew
   uint32_t max_dir_link = kMaxDirLink;    // EMLINK above
   uint32_t segment_events = 8192;
   uint32_t segments_per_major = 16;
@@ -90,10 +91,17 @@ class Rank final : public MetadataService, private JournalHooks {
   void receive(RankId from, Message message);
   void peer_up(RankId rank, Epoch epoch);
   void peer_down(RankId rank);
+  void tell_paths_to(RankId to);
   // Who is the authority for the inode: this rank, another one, or nobody that it knows.
   void find(Ino ino, std::move_only_function<void(RankId)> done);
   // Calls `send` once the journal is durable up to there and this node may speak.
   void say_when(Lsn durable, Fn send);
+  // Another rank's ~orphans have come here: what nobody holds is purged.
+  void adopt_orphans(Ino dir);
+  // Nothing is this rank's any more, and nobody waits for it to say or do something.
+  bool is_drained() const;
+  // The rank has failed because another owner has taken its journal.
+  bool is_fenced() const { return failed_ && failed_->code == ESTALE; }
   // What the reply to a request waits for, before it may leave.
   bool may_speak();
   RankId id() const { return options_.rank; }
@@ -220,7 +228,10 @@ class Rank final : public MetadataService, private JournalHooks {
   Task<Result<void>> durable_in_time(Lsn lsn);
   Task<Result<bool>> is_orphan(Dir& orphans, Ino ino);
   Task<Result<void>> purge_batch(std::vector<Ino> asked);
+  Task<Result<void>> purge_from(Ino dir, std::vector<Ino> asked);
   Task<Result<void>> find_orphans();
+  Task<Result<void>> find_orphans_in(Ino dir, Nanos window);
+  std::vector<Ino> orphans_dirs() const;
   Task<Result<void>> drop_data_of_lost_files();
 
   Executor& executor_;

@@ -87,10 +87,25 @@ void Rank::tell_paths(const TreeEvent& event, Lsn lsn) {
   }
 }
 
+// The same for all that hangs in ours and is that rank's: it logs what is new to it.
+void Rank::tell_paths_to(RankId to) {
+  for (const auto& [root, import] : state_.imports) {
+    if (!import.settled) continue;
+    for (const auto& [ino, bound] : import.bounds) {
+      const Dir* stub = bound.rank == to ? cache_.find_dir(ino) : nullptr;
+      if (!stub || !stub->parent || import_of(state_, *stub->parent) != root) continue;
+      std::string above = full_path(state_, *stub->parent);
+      if (!above.empty()) core_->send(to, msg::PathChanged{ino, std::move(above)});
+    }
+  }
+}
+
 void Rank::path_changed(const msg::PathChanged& changed) {
+  auto forward = state_.forwards.find(changed.root);
+  if (forward != state_.forwards.end()) return core_->send(forward->second.to, changed);
   auto import = state_.imports.find(changed.root);
   const Dir* dir = cache_.find_dir(changed.root);
-  if (import == state_.imports.end() || !dir) return;
+  if (import == state_.imports.end() || !dir || dir->is_foreign()) return;
   std::string path = changed.path;
   if (path.empty() || path.back() != '/') path += '/';
   path += dir->header.at.name;
@@ -98,7 +113,15 @@ void Rank::path_changed(const msg::PathChanged& changed) {
   std::string payload;
   ByteWriter w(payload);
   encode_import_path(w, changed.root, path);
-  log_raw(EventType::import_path, payload);
+  const Lsn lsn = log_raw(EventType::import_path, payload);
+  // What hangs in it has another path, too.
+  for (const auto& [ino, bound] : import->second.bounds) {
+    const Dir* stub = cache_.find_dir(ino);
+    if (!stub || !stub->parent) continue;
+    MARK("subtrees.path_told_on");
+    msg::PathChanged below{ino, full_path(state_, *stub->parent)};
+    say_when(lsn, [this, to = bound.rank, below] { core_->send(to, below); });
+  }
 }
 
 // -- questions ----------------------------------------------------------------------------------
@@ -171,6 +194,12 @@ void Rank::bound_moved(RankId from, const msg::BoundMoved& moved) {
   });
 }
 
+bool Rank::is_drained() const {
+  return state_.imports.empty() && state_.forwards.empty() && state_.prepared.empty() &&
+         state_.committed.empty() && state_.staged.empty() && migrations_->idle() &&
+         two_party_->idle() && running_ == 0 && !purging_;
+}
+
 // -- messages -----------------------------------------------------------------------------------
 
 void Rank::receive(RankId from, Message message) {
@@ -203,6 +232,7 @@ void Rank::peer_up(RankId rank, Epoch) {
   if (failed_ || !serving_) return;
   migrations_->peer_up(rank);
   two_party_->peer_up(rank);
+  tell_paths_to(rank);  // it may have missed some
 }
 
 void Rank::peer_down(RankId rank) {

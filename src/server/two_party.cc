@@ -393,11 +393,18 @@ void TwoParty::send_decisions(Op& op) {
   for (RankId rank : left) core_.send(rank, msg::Decide{op.id, true});
 }
 
+// Whoever has it hung elsewhere is told its path now that it has.
+bool TwoParty::moves_directory(const Op& op) {
+  return std::any_of(op.what.asked.begin(), op.what.asked.end(),
+                     [](const Asked& asked) { return asked.intent.kind == IntentKind::hang; });
+}
+
 void TwoParty::on_done(RankId from, const msg::Done& m) {
   Op* op = find(m.op);
   if (!op || op->state != Op::decided) return;
   if (!op->parts.contains(from) && op->token != from) return;
   op->done.insert(from);
+  if (moves_directory(*op)) core_.rank().tell_paths_to(from);
   std::set<RankId> all;
   for (const auto& [rank, indices] : op->parts) all.insert(rank);
   if (op->token && *op->token != core_.id()) all.insert(*op->token);

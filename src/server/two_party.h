@@ -113,6 +113,7 @@ class TwoParty {
   Op* find(const ProtocolId& id);
   void on_prepared(RankId from, const msg::Prepared& m);
   void on_refused(RankId from, const msg::Refused& m);
+  static bool moves_directory(const Op& op);
   void on_done(RankId from, const msg::Done& m);
   void on_ask(RankId from, const msg::AskOp& m);
   void tick();

@@ -31,11 +31,11 @@ Version version_of(const DirtyItem& item) {
                         : static_cast<const Dentry&>(item).version;
 }
 
-void add_to_update(DirUpdate& update, const Dentry& e, RankId rank) {
+void add_to_update(DirUpdate& update, const Dentry& e) {
   std::string key = entry_key(e.hash, e.name);
   if (e.kind == EntryKind::null) {
     // What leaves ~orphans is nowhere any more.
-    if (e.dir->ino() == orphans_dir_ino(rank))
+    if (is_orphans_dir(e.dir->ino()))
       if (Ino ino = parse_hidden_name(e.name)) update.unlocated.push_back(ino);
     update.erase.push_back(std::move(key));
     return;
@@ -192,7 +192,7 @@ Task<Result<size_t>> Rank::write_back_batch() {
       if (item->is_header)
         update.header = encode_dir_header(update.dir, dirs[d]->header);
       else
-        add_to_update(update, static_cast<Dentry&>(*item), options_.rank);
+        add_to_update(update, static_cast<Dentry&>(*item));
     }
     // Entries never stand in a directory without a header.
     if (!update.header && !dirs[d]->dirty() && !update.put.empty() &&

@@ -413,7 +413,7 @@ void Model::run(Call& call, const WroteArgs& a) {
   if (n->stat.is_dir()) return void(call.fail(EISDIR));
   if (!n->stat.is_regular()) return void(call.fail(EINVAL));
   n->stat.size = std::max(n->stat.size, a.end);
-  n->stat.mtime = n->stat.ctime = call.now;
+  if (!a.only_blocks) n->stat.mtime = n->stat.ctime = call.now;
   call.change(*n);
   call.stat(*n);
 }

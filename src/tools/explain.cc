@@ -87,8 +87,8 @@ class Follower {
 
  private:
   std::string path(Ino dir, const std::string& name) const {
-    if (dir == linked_dir_ino(RankId{0})) return "the keep of files with several names";
-    if (is_hidden_dir(dir)) return "the list of what waits to be purged";
+    if (is_orphans_dir(dir)) return "the list of what waits to be purged";
+    if (is_hidden_dir(dir)) return "the keep of files with several names";
     const Dir* d = journal_.cache.find_dir(dir);
     std::string base = d ? Cache::path_of(*d) : fmt::format("?#{:x}", dir.v);
     return (base == "/" ? "" : base) + "/" + name;

@@ -93,7 +93,7 @@ class Checker {
                       dir.entries),
           "the number is set right");
     uint32_t links = dir.header.inode.nlink;
-    bool orphan = !dir.links.empty() && dir.links.front().dir == orphans_dir_ino(RankId{0});
+    bool orphan = !dir.links.empty() && is_orphans_dir(dir.links.front().dir);
     uint32_t right = orphan ? 0 : 2 + dir.subdirs;
     if (!is_hidden_dir(ino) && links != right)
       add(ProblemKind::dir_links, ino, path,
@@ -132,7 +132,6 @@ class Checker {
   }
 
   void check_file(Ino ino, const FileNode& file) {
-    const Ino linked = linked_dir_ino(RankId{0}), orphans = orphans_dir_ino(RankId{0});
     if (file.homes.empty()) {
       for (const NameRef& name : file.remotes)
         add(ProblemKind::missing_file, ino, model_.path_of(name),
@@ -151,7 +150,7 @@ class Checker {
                       file.homes.size() > 1 ? " and in " + model_.path_of(file.homes[1])
                                             : " and has other names"),
           "its names become links to one inode");
-    } else if (home.dir == orphans) {
+    } else if (is_orphans_dir(home.dir)) {
       if (!file.remotes.empty() || file.inode.nlink != 0)
         add(ProblemKind::orphan, ino, path,
             fmt::format("inode {} waits to be purged, but it has {}", ino.v,
@@ -159,7 +158,7 @@ class Checker {
                                              : "the name " + model_.path_of(file.remotes.front())),
             file.remotes.empty() ? fmt::format("it is named /lost+found/#{}", ino.v)
                                  : "it is kept for its names");
-    } else if (home.dir == linked && file.remotes.empty()) {
+    } else if (!plain && file.remotes.empty()) {
       add(ProblemKind::lost_file, ino, path,
           fmt::format("inode {} is kept for files with several names, and no name leads to it",
                       ino.v),

@@ -190,7 +190,7 @@ class Repairer {
     const DirNode& node = model_.dirs.at(ino);
     CO_TRY_ASSIGN(DirHeader * header, co_await editor_.header(ino));
     header->inode.size = node.entries;
-    bool orphan = !node.links.empty() && node.links.front().dir == orphans_dir_ino(RankId{0});
+    bool orphan = !node.links.empty() && is_orphans_dir(node.links.front().dir);
     if (!is_hidden_dir(ino)) header->inode.nlink = orphan ? 0 : 2 + node.subdirs;
     co_return Result<void>{};
   }

@@ -37,7 +37,7 @@ enum SetattrValid : uint32_t {
   kSetAtimeNow = 1 << 6,  // with kSetAtime
   kSetMtimeNow = 1 << 7,  // with kSetMtime
   kSetCtime = 1 << 8,
-  kKillSuidgid = 1 << 9,  // clear suid (and sgid where it is executable by the group)
+  kKillSuidgid = 1 << 9,  // clear suid (and sgid, by Linux's rules)
 };
 struct SetattrArgs {
   Ino ino;
@@ -114,6 +114,7 @@ struct WroteArgs {
   uint64_t end = 0;     // 0: the size stays (punch hole, keep size)
   uint64_t blocks = 0;  // as the data store says
   bool kill_suidgid = false;
+  bool only_blocks = false;  // nothing was written: the data store corrects what was said before
 };
 // Data was read: updates atime as relatime does.
 struct ReadArgs {
@@ -213,8 +214,8 @@ struct Reply {
   RankId home;           // the authority for the inode that `stat` is about
   bool partial = false;  // it is another rank than the one that answers: of stat only ino and
                          // mode's type are set
-  Ino leased;  // the directory that the answer may be kept with; 0: not to be kept
-  Lsn lsn;     // the event that carried it out; 0: it changed nothing
+  Ino leased;            // the directory that the answer may be kept with; 0: not to be kept
+  Lsn lsn;               // the event that carried it out; 0: it changed nothing
 };
 
 const char* op_name(const Args& args);

@@ -109,9 +109,11 @@ struct HoldQuery {
   uint64_t number = 0;
   std::vector<Ino> inos;
 };
+// Root 0: this rank is about to end; who has nothing under way here says Detach.
 struct SessionMoved {
   Ino root;
   RankId to;
+  std::vector<HoldCount> holds;  // of the session, that went along
 };
 struct Evicted {};
 

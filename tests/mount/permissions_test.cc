@@ -171,6 +171,21 @@ TEST_F(Permissions, FileCapabilitiesGoWithWrites) {
   EXPECT_EQ(err(getxattr(path("f").c_str(), "security.capability", got, sizeof got)), ENODATA);
 }
 
+TEST_F(Permissions, ARootsWriteTakesCapabilitiesAndLeavesSetUid) {
+  write_file(path("f"), "x", 0755);
+  ASSERT_EQ(chmod(path("f").c_str(), 04755), 0);
+  const unsigned char cap[20] = {1, 0, 0, 2, 0, 0x20};
+  ASSERT_EQ(setxattr(path("f").c_str(), "security.capability", cap, sizeof cap, 0), 0);
+  int fd = ::open(path("f").c_str(), O_WRONLY);
+  EXPECT_EQ(write(fd, "y", 1), 1);
+  close(fd);
+  char got[20];
+  EXPECT_EQ(err(getxattr(path("f").c_str(), "security.capability", got, sizeof got)), ENODATA);
+  EXPECT_EQ(mode_of("f"), 04755u);
+  EXPECT_EQ(err(chown(path("f").c_str(), -1, -1)), 0);
+  EXPECT_EQ(mode_of("f"), 0755u);
+}
+
 TEST_F(Permissions, Xattrs) {
   std::string f = path("f");
   write_file(f, "x");

@@ -37,7 +37,8 @@ TEST(Table, EveryDamageIsSaid) {
   for (const char* bad : {"x", "root = \n", "root = 1 2\n", "rank = 0 1 0 serving\n",
                           "root = 0\nrank = 0 1 0 sleeping\n", "root = 0\nrank = 0 1 0\n",
                           "root = 0\nrank = 70000 1 0 serving\n", "root = 0\nfoo = 1\n",
-                          "root = 0\nrank = 0 1 0 serving\nrank = 0 1 0 serving\n"}) {
+                          "root = 0\nrank = 0 1 0 serving\nrank = 0 1 0 serving\n",
+                          "root = 0\ngone = 1\n", "root = 0\ngone = 1 0\ngone = 1 2\n"}) {
     auto table = decode_table(bad);
     ASSERT_FALSE(table) << bad;
     EXPECT_EQ(table.error().code, EUCLEAN);
@@ -63,12 +64,21 @@ TEST(Table, ANewerEpochTakesAndAnOlderOneDoesNot) {
 
 TEST(Table, ARankThatLeavesGoesOnToLeaveWhoeverTakesIt) {
   Table table = three_ranks();
-  EXPECT_FALSE(table.remove(kOne));
+  EXPECT_FALSE(table.remove(kOne, kZero));
   ASSERT_TRUE(table.leave(kOne));
   EXPECT_TRUE(table.take(kOne, Epoch{9}, 0x99));
   EXPECT_EQ(table.find(kOne)->state, RankState::leaving);
-  EXPECT_TRUE(table.remove(kOne));
-  EXPECT_EQ(*table.add(), kOne) << "the lowest free number";
+  EXPECT_TRUE(table.remove(kOne, kTwo));
+  EXPECT_FALSE(table.take(kOne, Epoch{10}, 0x99)) << "it is gone";
+  EXPECT_EQ(table.find(kOne), nullptr);
+  EXPECT_EQ(table.heir_of(kOne), kTwo);
+  EXPECT_EQ(table.heir_of(kZero), kZero);
+  EXPECT_EQ(*table.add(), RankId{3}) << "what was called after rank 1 still is";
+  EXPECT_EQ(*decode_table(encode(table)), table);
+  // What it has inherited it leaves with its own.
+  ASSERT_TRUE(table.leave(kTwo));
+  EXPECT_TRUE(table.remove(kTwo, kZero));
+  EXPECT_EQ(table.heir_of(kOne), kZero);
 }
 
 TEST(Table, TheLastRankStays) {

@@ -14,9 +14,9 @@ class LocalConnection;
 
 // One direction: what one thread has sent and the other one has not taken.
 struct Channel {
-  explicit Channel(Executor& r) : reader(r) {}
+  explicit Channel(std::shared_ptr<Door> r) : reader(std::move(r)) {}
 
-  Executor& reader;
+  const std::shared_ptr<Door> reader;
   LocalConnection* target = nullptr;  // the reader's thread only; null once it is destroyed
 
   std::atomic<size_t> waiting{0};  // messages sent and not handed over: a measure, not a lock
@@ -47,7 +47,7 @@ class LocalConnection final : public Connection {
 
   void send(Message message) override {
     if (closed_ || broken_) return;
-    if (&out_->reader != &executor_) settle(message);
+    if (!out_->reader->leads_to(executor_)) settle(message);
     outbox_.push_back(std::move(message));
     size_t waiting = out_->waiting.fetch_add(1, std::memory_order_relaxed) + 1;
     if (waiting * kBytesAMessage > limits_.send_high) full_ = true;
@@ -155,7 +155,7 @@ class LocalConnection final : public Connection {
   }
 
   static void post_take(const std::shared_ptr<Channel>& channel) {
-    channel->reader.post([channel] {
+    channel->reader->post([channel] {
       if (channel->target) channel->target->take();
     });
   }
@@ -220,7 +220,7 @@ Result<std::unique_ptr<Listener>> LocalTransport::listen(const Address& address,
   if (address.kind != Address::local)
     return fail(EINVAL, show(address) + " is not an address inside this process");
   auto entry = std::make_shared<LocalHub::Entry>(
-      LocalHub::Entry{&executor_, std::move(doorman), std::move(accept), limits_});
+      LocalHub::Entry{&executor_, door_, std::move(doorman), std::move(accept), limits_});
   std::lock_guard lock(hub_.mutex_);
   if (!hub_.listeners_.emplace(address.text, std::move(entry)).second)
     return fail(EADDRINUSE, show(address) + " is in use in this process");
@@ -244,16 +244,15 @@ void LocalTransport::connect(const Address& address, Identity identity, ConnectF
     return answer(std::move(done), fail(ECONNREFUSED, "nobody listens at " + show(address)));
   if (entry->doorman.volume != identity.volume)
     return answer(std::move(done), fail(ESTALE, show(address) + " serves another volume"));
-  auto there = std::make_shared<Channel>(*entry->executor);  // what this side sends
-  auto here = std::make_shared<Channel>(executor_);
+  auto there = std::make_shared<Channel>(entry->door);  // what this side sends
+  auto here = std::make_shared<Channel>(door_);
   Peer server{Role::node,    entry->doorman.node,     {},
               show(address), entry->doorman.lease_ms, entry->limits.in_flight};
   Peer client{identity.role, identity.id, {}, show(address), 0, entry->limits.in_flight};
   std::unique_ptr<Connection> mine =
       std::make_unique<LocalConnection>(executor_, here, there, server, limits_);
-  Executor* listening = entry->executor;
   std::weak_ptr<LocalHub::Entry> listener = entry;
-  listening->post([listener, listening, here, there, client]() mutable {
+  entry->door->post([listener, here, there, client]() mutable {
     auto entry = listener.lock();
     if (!entry) {
       // It has ended meanwhile.
@@ -261,13 +260,13 @@ void LocalTransport::connect(const Address& address, Identity identity, ConnectF
         std::lock_guard lock(here->mutex);
         here->closed = true;
       }
-      here->reader.post([here] {
+      here->reader->post([here] {
         if (here->target) here->target->take();
       });
       return;
     }
-    auto connection = std::make_unique<LocalConnection>(*listening, there, here, std::move(client),
-                                                        entry->limits);
+    auto connection = std::make_unique<LocalConnection>(*entry->executor, there, here,
+                                                        std::move(client), entry->limits);
     LocalConnection* raw = connection.get();
     entry->accept(std::move(connection));
     // What was sent before it was there.

@@ -85,9 +85,9 @@ class NodeTest : public ::testing::Test {
     return {};
   }
   // Makes a directory below / at rank 0, or looks it up; what the reply says.
-  Reply ask(Node& node, Args args) {
+  Reply ask(Node& node, Args args, RankId at = kZero) {
     Promised<Reply> answer(loop_);
-    node.host(kZero)->with_rank([&](Rank& rank) {
+    node.host(at)->with_rank([&](Rank& rank) {
       Request request;
       request.args = std::move(args);
       rank.submit(std::move(request), [this, answer](Reply reply) {
@@ -105,11 +105,11 @@ class NodeTest : public ::testing::Test {
     args.mode = 0755;
     return ask(node, std::move(args)).err;
   }
-  int lookup(Node& node, const std::string& name) {
+  int lookup(Node& node, const std::string& name, RankId at = kZero) {
     LookupArgs args;
     args.dir = kRootIno;
     args.name = name;
-    return ask(node, std::move(args)).err;
+    return ask(node, std::move(args), at).err;
   }
   std::string log() {
     std::lock_guard lock(mutex_);
@@ -151,8 +151,29 @@ TEST_F(NodeTest, RanksOfTwoNodesFindEachOtherOverSockets) {
   EXPECT_TRUE(until([&] { return second->ranks().size() == 2; })) << log();
 }
 
-TEST_F(NodeTest, TheRanksOfADeadNodeAreTakenByTheOther) {
+// The second ending of a takeover: what a node adopts beside its own becomes a part of that.
+TEST_F(NodeTest, TheRanksOfADeadNodeAreHandedOverToThoseOfTheOneThatTakesThem) {
   auto first = start(options(2)), second = start(options(1));
+  ASSERT_EQ(mkdir(*first, "kept"), 0);
+  first.reset();
+  ASSERT_TRUE(until([&] { return second->beats().table().ranks.size() == 1; }, 60 * kSecond))
+      << log();
+  EXPECT_THAT(second->ranks(), ElementsAre(RankId{2}));
+  EXPECT_TRUE(until([&] { return second->beats().table().root == RankId{2}; })) << log();
+  EXPECT_EQ(second->beats().table().heir_of(kZero), RankId{2});
+  EXPECT_EQ(second->beats().table().heir_of(kOne), RankId{2});
+  EXPECT_EQ(lookup(*second, "kept", RankId{2}), 0);
+  // One that comes is another one.
+  auto third = start(options(1));
+  EXPECT_THAT(third->ranks(), ElementsAre(RankId{3}));
+  stop(third);
+  stop(second);
+}
+
+TEST_F(NodeTest, TheRanksOfADeadNodeAreTakenByTheOther) {
+  NodeOptions keeps = options(1);
+  keeps.retire_taken = false;
+  auto first = start(options(2)), second = start(std::move(keeps));
   EXPECT_THAT(second->ranks(), ElementsAre(RankId{2}));
   ASSERT_EQ(mkdir(*first, "kept"), 0);
   const Nanos died = loop_.now();

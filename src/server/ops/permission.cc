@@ -135,8 +135,8 @@ void clear_privileges_on_write(const Credentials& cred, bool always, Inode& inod
   clear_capabilities(inode);
   if (!always && cred.is_root()) return;
   inode.mode &= ~uint32_t{S_ISUID};
-  // Without execution by the group set-gid meant mandatory locking.
-  if (inode.mode & S_IXGRP) inode.mode &= ~uint32_t{S_ISGID};
+  // Without execution by the group set-gid meant mandatory locking: a member may keep it.
+  if ((inode.mode & S_IXGRP) || !cred.in_group(inode.gid)) inode.mode &= ~uint32_t{S_ISGID};
 }
 
 void clear_privileges_on_chown(const Credentials& cred, Inode& inode) {

@@ -141,7 +141,6 @@ Outcome rename(OpContext& cx, const RenameArgs& args) {
   if (int err = check_permission(cx, n)) return stop(err);
   if (int err = check_links(cx, n)) return stop(err);
   GET(Dir * orphans, cx.orphans_dir());
-  GET(Dir * linked, cx.linked_dir());
   const Ino there = n.there ? n.there->target.ino() : Ino{};
 
   Change change(cx, EventType::rename);
@@ -150,7 +149,7 @@ Outcome rename(OpContext& cx, const RenameArgs& args) {
   if (n.exchange) {
     change.put(*n.dir, args.name, moved_value(change, *n.there, *n.dir, args.name));
   } else {
-    if (n.there) change.drop_link(*n.there, *orphans, *linked);
+    if (n.there) change.drop_link(*n.there, *orphans);
     change.remove(*n.dir, args.name);
   }
   change.put(*n.new_dir, args.new_name, std::move(value));

@@ -278,7 +278,7 @@ Outcome carry_out(OpContext& cx, const RenameArgs& args, const Between& b, const
   if (b.exchange) {
     if (auto done = move_back(cx, change, b, args, *linked); !done) return done;
   } else if (b.there && !b.there->remote) {
-    change.drop_link(*b.there, *orphans, *linked);
+    change.drop_link(*b.there, *orphans);
   } else if (b.there) {
     if (b.meets_dir()) drop_bound(cx, change, *b.new_dir, there);
     orphan_elsewhere = b.meets_dir() || dropped(others)->stat.nlink == 1;
@@ -288,11 +288,6 @@ Outcome carry_out(OpContext& cx, const RenameArgs& args, const Between& b, const
   change.put(*b.new_dir, args.new_name, std::move(value));
   if (auto done = change.commit(orphan_elsewhere ? there : moved); !done) return done;
 
-  if (type == S_IFDIR && home != cx.rank().id()) {
-    const std::string above = Cache::path_of(*cx.rank().cache().find_dir(args.new_dir));
-    cx.rank().core().send(
-        home, msg::PathChanged{moved, (above == "/" ? above : above + "/") + args.new_name});
-  }
   if (orphan_elsewhere) return reply_elsewhere(cx, there, there_type, b.there->home);
   if (cx.reply().orphaned) return reply_stat(cx, there);
   if (lives_here) return reply_stat(cx, moved);

@@ -33,12 +33,11 @@ Outcome rmdir(OpContext& cx, const RmdirArgs& args) {
   if (int err = may_remove(cx, *dir, named.target.inode(), true)) return stop(err);
   if (named.target.inode().size > 0) return stop(ENOTEMPTY);
   GET(Dir * orphans, cx.orphans_dir());
-  GET(Dir * linked, cx.linked_dir());
   const Ino ino = named.target.ino();
 
   Change change(cx, EventType::unlink);
   change.touch(*dir).inode.nlink--;
-  change.drop_link(named, *orphans, *linked);
+  change.drop_link(named, *orphans);
   change.remove(*dir, args.name);
   if (auto done = change.commit(ino); !done) return done;
   return reply_stat(cx, ino);

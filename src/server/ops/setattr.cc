@@ -42,6 +42,11 @@ int check_times(const OpContext& cx, const Inode& inode, const SetattrArgs& args
   return EPERM;
 }
 
+// chown(path, -1, -1), and what the kernel sends before a write that takes set-uid and set-gid. The
+// first is an owner's to do; the write says itself what it takes. So who is neither owner nor
+// root changes nothing here.
+bool is_empty(const SetattrArgs& args) { return args.valid == 0; }
+
 int check(const OpContext& cx, const Inode& inode, const SetattrArgs& args) {
   if (cx.read_only()) return EROFS;
   if (args.valid & kSetSize)
@@ -81,13 +86,14 @@ void apply(const Credentials& cred, const SetattrArgs& args, Timespec now, Inode
     inode.size = args.size;
     inode.mtime = now;
     clear_privileges_on_write(cred, args.valid & kKillSuidgid, inode);
-  } else if (args.valid & kKillSuidgid) {
-    clear_privileges_on_write(cred, true, inode);
   }
-  if (args.valid & (kSetUid | kSetGid)) {
+  // A change of owner comes with kKillSuidgid, too, but has its own rule.
+  if ((args.valid & (kSetUid | kSetGid)) || (is_empty(args) && is_owner(cred, inode))) {
     clear_privileges_on_chown(cred, inode);
     if (args.valid & kSetUid) inode.uid = args.uid;
     if (args.valid & kSetGid) inode.gid = args.gid;
+  } else if ((args.valid & kKillSuidgid) && !(args.valid & kSetSize)) {
+    clear_privileges_on_write(cred, true, inode);
   }
   if (args.valid & kSetMode) set_mode(cred, args.mode, inode);
   if (args.valid & kSetAtime) inode.atime = args.valid & kSetAtimeNow ? now : args.atime;

@@ -33,12 +33,11 @@ Outcome unlink(OpContext& cx, const UnlinkArgs& args) {
   if (named.remote) return unlink_remote(cx, args, *dir, named);
   if (int err = may_remove(cx, *dir, named.target.inode(), false)) return stop(err);
   GET(Dir * orphans, cx.orphans_dir());
-  GET(Dir * linked, cx.linked_dir());
   const Ino ino = named.target.ino();
 
   Change change(cx, EventType::unlink);
   change.touch(*dir);
-  change.drop_link(named, *orphans, *linked);
+  change.drop_link(named, *orphans);
   change.remove(*dir, args.name);
   if (auto done = change.commit(ino); !done) return done;
   return reply_stat(cx, ino);

@@ -17,7 +17,7 @@ Outcome wrote(OpContext& cx, const WroteArgs& args) {
   Inode& inode = change.edit(target);
   inode.size = std::max(inode.size, args.end);
   inode.blocks = args.blocks;
-  inode.mtime = inode.ctime = change.now();
+  if (!args.only_blocks) inode.mtime = inode.ctime = change.now();
   if (args.kill_suidgid) clear_privileges_on_write(cx.cred(), true, inode);
   if (auto done = change.commit(args.ino); !done) return done;
   return reply_stat(cx, target.inode());

@@ -103,8 +103,28 @@ TEST_P(Attr, TruncationAndWritingClearSetUid) {
   EXPECT_EQ(owner.wrote(file, 10, 8, true).stat.mode, S_IFREG | 0777u);
   exact(owner, file, 06767);
   EXPECT_EQ(owner.wrote(file, 10, 8, true).stat.mode, S_IFREG | 02767u);
+  EXPECT_EQ(other.wrote(file, 10, 8, true).stat.mode, S_IFREG | 0767u)
+      << "set-gid without execution by the group is a member's to keep";
   SetattrArgs kill{.ino = exact(owner, file, 06777), .valid = kKillSuidgid};
   EXPECT_EQ(owner.call(kill).stat.mode, S_IFREG | 0777u);
+}
+
+TEST_P(Attr, AnEmptyChownTakesSetUidFromWhoOwnsTheFile) {
+  SetattrArgs empty{.ino = exact(owner, make_file(owner, kRootIno, "f"), 06755)};
+  EXPECT_EQ(other.call(empty).stat.mode, S_IFREG | 06755u);
+  EXPECT_EQ(owner.call(empty).stat.mode, S_IFREG | 0755u);
+  exact(owner, empty.ino, 06755);
+  EXPECT_EQ(root.call(empty).stat.mode, S_IFREG | 0755u);
+}
+
+TEST_P(Attr, CorrectedBlocksMoveNoTimes) {
+  Ino file = make_file(owner, kRootIno, "f", 0644);
+  ASSERT_EQ(owner.wrote(file, 10000, 24).err, 0);
+  const Stat before = owner.stat(file);
+  Reply r = owner.call(WroteArgs{.ino = file, .blocks = 8, .only_blocks = true});
+  EXPECT_EQ(r.stat.blocks, 8u);
+  EXPECT_EQ(r.stat.size, 10000u);
+  EXPECT_EQ(moved(before, r.stat), (Moved{}));
 }
 
 TEST_P(Attr, Utimens) {

@@ -1,0 +1,298 @@
+// What clients may do with the keys that they have, and what becomes of those that break the rules.
+#include "server/endpoint.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+
+#include "server/migrate.h"
+#include "two_ranks.h"
+
+namespace graftfs {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A client's connection, as the endpoint has it.
+struct Wire {
+  net::Peer peer;
+  net::ConnectionEvents* events = nullptr;
+  std::vector<Message> said;  // by the rank
+  bool closed = false;
+};
+class Connected final : public net::Connection {
+ public:
+  explicit Connected(std::shared_ptr<Wire> wire) : wire_(std::move(wire)) {}
+  void send(Message message) override {
+    if (!wire_->closed) wire_->said.push_back(std::move(message));
+  }
+  bool writable() const override { return true; }
+  void set_reading(bool) override {}
+  void close() override { wire_->closed = true; }
+  const net::Peer& peer() const override { return wire_->peer; }
+  void set_events(net::ConnectionEvents* events) override { wire_->events = events; }
+
+ private:
+  std::shared_ptr<Wire> wire_;
+};
+
+struct Endpoints : ::testing::Test {
+  Endpoints() { serve(); }
+  ~Endpoints() override { endpoint.reset(); }
+  void serve() {
+    EndpointOptions options;
+    options.log = [this](const std::string& line) { log += line + "\n"; };
+    endpoint = std::make_unique<Endpoint>(ranks.rank(0), options);
+  }
+  std::shared_ptr<Wire> connect(uint64_t session, net::KeyLimits limits = {},
+                                std::vector<HoldCount> holds = {}) {
+    auto wire = std::make_shared<Wire>();
+    wire->peer.id = session;
+    wire->peer.limits = std::move(limits);
+    wire->peer.name = "test";
+    endpoint->add(std::make_unique<Connected>(wire));
+    say(*wire, msg::Attach{{}, std::move(holds), {}});
+    ranks.executor.run_until([&] { return wire->closed || !wire->said.empty(); });
+    return wire;
+  }
+  void say(Wire& wire, Body body) {
+    if (wire.events) wire.events->received(Message{{}, RankId{0}, std::move(body)});
+  }
+  Reply ask(Wire& wire, Args args, uint32_t uid = 0) {
+    const uint64_t number = ++numbers;
+    msg::Call call;
+    call.number = number;
+    call.request.seq = number;
+    call.request.oldest = number;
+    call.request.cred.uid = call.request.cred.gid = uid;
+    call.request.args = std::move(args);
+    say(wire, std::move(call));
+    std::optional<Reply> reply;
+    ranks.executor.run_until([&] {
+      for (Message& m : wire.said)
+        if (auto* answer = std::get_if<msg::Answer>(&m.body); answer && answer->number == number)
+          reply = answer->reply;
+      return reply || wire.closed;
+    });
+    return reply ? *reply : Reply{.err = ECONNRESET};
+  }
+  int err(Wire& wire, Args args) { return ask(wire, std::move(args)).err; }
+  Ino root_call(Args args) {
+    Reply reply = ranks.call(0, std::move(args));
+    EXPECT_EQ(reply.err, 0);
+    return reply.stat.ino;
+  }
+
+  Ranks ranks{2};
+  std::unique_ptr<Endpoint> endpoint;
+  std::string log;
+  uint64_t numbers = 0;
+};
+
+struct Confined : Endpoints {
+  Confined() {
+    in = ranks.mkdir(0, kRootIno, "in");
+    sub = ranks.mkdir(0, in, "sub");
+    out = ranks.mkdir(0, kRootIno, "out");
+    ranks.mkdir(0, kRootIno, "inside-not");
+    file = ranks.create(0, sub, "file");
+    secret = ranks.create(0, out, "secret");
+    twice = ranks.create(0, in, "twice");
+    root_call(LinkArgs{twice, out, "again"});
+    other = ranks.create(0, out, "other");
+    root_call(LinkArgs{other, out, "other-again"});
+  }
+  net::KeyLimits limits() {
+    net::KeyLimits l;
+    l.path = "/in";
+    return l;
+  }
+  // What such a client may and may not do.
+  void expect_confined(Wire& c) {
+    EXPECT_EQ(err(c, GetattrArgs{kRootIno}), 0) << "the way down";
+    EXPECT_EQ(err(c, LookupArgs{kRootIno, "in"}), 0);
+    EXPECT_EQ(err(c, LookupArgs{in, "sub"}), 0);
+    EXPECT_EQ(err(c, GetattrArgs{file}), 0);
+    EXPECT_EQ(err(c, OpenArgs{file, O_RDWR}), 0);
+    EXPECT_EQ(ask(c, ReaddirArgs{in, 0, 100, true}).entries.size(), 2u);
+    EXPECT_EQ(err(c, CreateArgs{sub, "new", 0644, 0, true, 0}), 0);
+    EXPECT_EQ(err(c, RenameArgs{sub, "new", in, "new", 0}), 0);
+    EXPECT_EQ(err(c, UnlinkArgs{in, "new"}), 0);
+    EXPECT_EQ(err(c, LookupParentArgs{sub}), 0);
+    EXPECT_EQ(err(c, StatfsArgs{}), 0);
+    EXPECT_EQ(err(c, SyncArgs{}), 0);
+    // Of several names, one within is enough, once it was looked up.
+    EXPECT_EQ(err(c, LookupArgs{in, "twice"}), 0);
+    EXPECT_EQ(err(c, GetattrArgs{twice}), 0);
+    EXPECT_EQ(err(c, SetattrArgs{.ino = twice, .valid = kSetMode, .mode = 0600}), 0);
+
+    EXPECT_EQ(err(c, LookupArgs{kRootIno, "out"}), EACCES);
+    EXPECT_EQ(err(c, LookupArgs{kRootIno, "inside-not"}), EACCES) << "a name that begins like it";
+    EXPECT_EQ(err(c, LookupArgs{kRootIno, "nothing"}), EACCES) << "not even whether it is there";
+    EXPECT_EQ(err(c, ReaddirArgs{kRootIno, 0, 100, false}), EACCES);
+    EXPECT_EQ(err(c, SetattrArgs{.ino = kRootIno, .valid = kSetMode, .mode = 0777}), EACCES);
+    EXPECT_EQ(err(c, LookupParentArgs{in}), EACCES) << "..";
+    for (Ino ino : {out, secret, other}) {
+      EXPECT_EQ(err(c, GetattrArgs{ino}), EACCES) << "by number";
+      EXPECT_EQ(err(c, OpenArgs{ino, O_RDONLY}), EACCES);
+      EXPECT_EQ(err(c, GetxattrArgs{ino, "user.x"}), EACCES);
+      EXPECT_EQ(err(c, SetattrArgs{.ino = ino, .valid = kSetMode, .mode = 0777}), EACCES);
+    }
+    EXPECT_EQ(err(c, LookupArgs{out, "secret"}), EACCES);
+    EXPECT_EQ(err(c, CreateArgs{out, "mine", 0644, 0, true, 0}), EACCES);
+    EXPECT_EQ(err(c, LinkArgs{secret, in, "stolen"}), EACCES);
+    EXPECT_EQ(err(c, LinkArgs{other, in, "stolen"}), EACCES);
+    EXPECT_EQ(err(c, LinkArgs{file, out, "leaked"}), EACCES);
+    EXPECT_EQ(err(c, RenameArgs{out, "secret", in, "stolen", 0}), EACCES);
+    EXPECT_EQ(err(c, RenameArgs{sub, "file", out, "leaked", 0}), EACCES);
+    EXPECT_EQ(err(c, GetattrArgs{orphans_dir_ino(RankId{0})}), EACCES);
+    EXPECT_EQ(err(c, SetxattrArgs{in, kPinName, "1", 0}), EPERM);
+    EXPECT_FALSE(c.closed);
+  }
+  Ino in, sub, out, file, secret, twice, other;
+};
+
+TEST_F(Confined, AClientOfAPathReachesNothingElse) {
+  auto c = connect(0x1001, limits());
+  EXPECT_EQ(err(*c, GetattrArgs{twice}), EACCES) << "it has not been led there";
+  expect_confined(*c);
+}
+
+TEST_F(Confined, AlsoWhenNothingIsInMemory) {
+  for (Ino cold : {file, secret}) {
+    endpoint.reset();
+    ranks.stop(0);
+    ranks.start(0);
+    serve();
+    auto c = connect(0x1002 + cold.v, limits());
+    EXPECT_EQ(err(*c, GetattrArgs{cold}), cold == file ? 0 : EACCES);
+    expect_confined(*c);
+  }
+}
+
+TEST_F(Confined, ItsPlaceIsWhereThePathLeadsNow) {
+  auto c = connect(0x1001, limits());
+  EXPECT_EQ(err(*c, GetattrArgs{file}), 0);
+  root_call(RenameArgs{in, "sub", out, "sub", 0});
+  EXPECT_EQ(err(*c, GetattrArgs{file}), EACCES);
+  root_call(RenameArgs{out, "sub", in, "sub", 0});
+  EXPECT_EQ(err(*c, GetattrArgs{file}), 0);
+}
+
+TEST_F(Confined, WhatAnotherRankWouldHaveToJudgeIsNotDone) {
+  const Ino deep = ranks.mkdir(0, in, "deep"), far = ranks.create(0, deep, "far");
+  ranks.give(0, 1, deep);
+  auto c = connect(0x1001, limits());
+  EXPECT_EQ(err(*c, GetattrArgs{deep}), kAskRank);
+  EXPECT_EQ(err(*c, GetattrArgs{far}), kAskRank);
+  EXPECT_EQ(err(*c, LinkArgs{far, in, "here"}), EXDEV);
+  EXPECT_EQ(err(*c, RenameArgs{deep, "far", in, "here", 0}), EXDEV);
+}
+
+// Whoever claims to have something open keeps it alive, and may not look at it for that.
+TEST_F(Confined, ALieAboutWhatItHoldsOpensNothing) {
+  auto owner = connect(0x2001);
+  ASSERT_EQ(err(*owner, OpenArgs{secret, O_RDWR}), 0);
+  ASSERT_EQ(err(*owner, UnlinkArgs{out, "secret"}), 0);
+  auto liar = connect(0x1001, limits(), {{secret, 7}, {Ino{0xdeadbeef}, 1}, {kRootIno, 1}});
+  EXPECT_EQ(err(*liar, GetattrArgs{secret}), EACCES);
+  EXPECT_EQ(err(*liar, ReleaseArgs{secret, 7}), EACCES);
+  EXPECT_EQ(err(*owner, GetattrArgs{secret}), 0) << "undisturbed";
+}
+
+struct Limited : Endpoints {};
+
+TEST_F(Limited, AReadOnlyKeyChangesNothing) {
+  const Ino dir = ranks.mkdir(0, kRootIno, "dir"), file = ranks.create(0, dir, "file");
+  net::KeyLimits limits;
+  limits.read_only = true;
+  auto c = connect(0x1001, limits);
+  EXPECT_EQ(err(*c, OpenArgs{file, O_RDONLY}), 0);
+  EXPECT_EQ(err(*c, ReaddirArgs{dir, 0, 10, true}), 0);
+  for (Args args : std::initializer_list<Args>{
+           OpenArgs{file, O_RDWR}, OpenArgs{file, O_WRONLY}, OpenArgs{file, O_RDONLY | O_TRUNC},
+           CreateArgs{dir, "new", 0644, 0, true, 0}, MkdirArgs{dir, "new", 0755, 0},
+           UnlinkArgs{dir, "file"}, RenameArgs{dir, "file", dir, "new", 0},
+           LinkArgs{file, dir, "new"}, SetattrArgs{.ino = file, .valid = kSetMode, .mode = 0},
+           SetxattrArgs{file, "user.x", "y", 0}, SymlinkArgs{dir, "new", "x"},
+           MknodArgs{dir, "new", S_IFREG | 0644, 0, 0}, RmdirArgs{kRootIno, "dir"},
+           RemovexattrArgs{file, "user.x"}, WroteArgs{file, 1, 1, false}})
+    EXPECT_EQ(err(*c, args), EROFS) << op_name(args);
+}
+
+TEST_F(Limited, RootIsNobodyWhereItIsSquashed) {
+  const Ino open = ranks.mkdir(0, kRootIno, "open"), shut = ranks.mkdir(0, kRootIno, "shut");
+  root_call(SetattrArgs{.ino = open, .valid = kSetMode, .mode = 0777});
+  net::KeyLimits limits;
+  limits.squash_root = true;
+  auto c = connect(0x1001, limits);
+  Reply made = ask(*c, CreateArgs{open, "file", 0644, 0, true, 0});
+  ASSERT_EQ(made.err, 0);
+  EXPECT_EQ(made.stat.uid, 65534u);
+  EXPECT_EQ(made.stat.gid, 65534u);
+  EXPECT_EQ(err(*c, CreateArgs{shut, "file", 0644, 0, true, 0}), EACCES);
+  EXPECT_EQ(err(*c, SetxattrArgs{open, kPinName, "1", 0}), EPERM);
+}
+
+TEST_F(Endpoints, AKeyThatIsRevokedDisconnectsItsClientsAndNobodyElse) {
+  auto mine = connect(0x1001), other = connect(0x1002);
+  mine->peer.key_id = "mine";
+  endpoint->drop_if([](const net::Peer& peer) { return peer.key_id == "mine"; },
+                    "has a key that was revoked");
+  EXPECT_TRUE(mine->closed);
+  EXPECT_FALSE(other->closed);
+  EXPECT_EQ(err(*other, GetattrArgs{kRootIno}), 0);
+  EXPECT_THAT(log, HasSubstr("test has a key that was revoked"));
+}
+
+TEST_F(Endpoints, WhoeverSaysWhatIsNotItsToSayIsDisconnectedAndNobodyElse) {
+  auto good = connect(0x1001);
+  for (Body body : std::initializer_list<Body>{msg::Hail{Epoch{9}}, msg::MigrateOffer{},
+                                               msg::Decide{}, msg::Attached{}, msg::Attach{},
+                                               msg::SessionMoved{}, msg::Control{1, "{}"}}) {
+    auto bad = connect(0x1002);
+    say(*bad, body);
+    EXPECT_TRUE(bad->closed) << message_name(body);
+  }
+  auto silent = std::make_shared<Wire>();
+  silent->peer.id = 0x1003;
+  endpoint->add(std::make_unique<Connected>(silent));
+  say(*silent, msg::Call{});
+  EXPECT_TRUE(silent->closed) << "before Attach";
+  auto nobody = std::make_shared<Wire>();
+  endpoint->add(std::make_unique<Connected>(nobody));
+  EXPECT_TRUE(nobody->closed) << "no session";
+  EXPECT_EQ(err(*good, GetattrArgs{kRootIno}), 0);
+  EXPECT_FALSE(good->closed);
+}
+
+TEST_F(Endpoints, AFencedRankHangsUpInsteadOfAnswering) {
+  auto c = connect(0x1001);
+  ranks.rank(0).core().fail(Error{ESTALE, "another owner has taken over this journal"});
+  EXPECT_EQ(err(*c, GetattrArgs{kRootIno}), ECONNRESET);
+  EXPECT_TRUE(c->closed);
+  auto later = connect(0x1002);
+  EXPECT_TRUE(later->closed);
+  ranks.kill(0);
+}
+
+TEST_F(Endpoints, ARankThatEndsWaitsForItsSessionsAndEvictsThoseThatDoNotGo) {
+  auto polite = connect(0x1001), stuck = connect(0x1002);
+  bool done = false;
+  const Nanos began = ranks.executor.now();
+  ranks.rank(0).close_session(Ranks::kSession);
+  endpoint->retire(RankId{1}, [&done] { done = true; });
+  auto* told = std::get_if<msg::SessionMoved>(&polite->said.back().body);
+  ASSERT_NE(told, nullptr);
+  EXPECT_EQ(told->root, Ino{});
+  EXPECT_EQ(told->to, RankId{1});
+  say(*polite, msg::Detach{});
+  ranks.settle(kSecond);
+  EXPECT_FALSE(done);
+  ranks.executor.run_until([&] { return done; });
+  EXPECT_GE(ranks.executor.now() - began, 5 * 2 * kSecond);
+  EXPECT_TRUE(stuck->closed);
+  EXPECT_TRUE(ranks.rank(0).state().sessions.empty());
+}
+
+}  // namespace
+}  // namespace graftfs
