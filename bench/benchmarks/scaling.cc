@@ -56,7 +56,7 @@ Rate creates_per_second(const Context& context, const std::string& label, size_t
   EmbeddedNode e(context.work / label, ranks, options);
   std::vector<std::shared_ptr<Load>> loads;
   for (size_t r = 0; r < ranks; ++r) {
-    const RankId rank{static_cast<uint32_t>(r)};
+    const RankId rank{static_cast<uint16_t>(r)};
     Reply top = e.call(RankId{0}, MkdirArgs{kRootIno, fmt::format("of{}", r), 0755, 0});
     if (top.err) throw BenchmarkError(fmt::format("mkdir failed with errno {}", top.err));
     if (r > 0) e.move(RankId{0}, top.stat.ino, rank);
@@ -73,7 +73,7 @@ Rate creates_per_second(const Context& context, const std::string& label, size_t
   double cpu = process_cpu_seconds();
   Stopwatch watch;
   for (size_t r = 0; r < ranks; ++r)
-    e.node().host(RankId{static_cast<uint32_t>(r)})->with_rank([load = loads[r]](Rank& rank) {
+    e.node().host(RankId{static_cast<uint16_t>(r)})->with_rank([load = loads[r]](Rank& rank) {
       load->rank = &rank;
       rank.open_session(load->session);
       for (size_t i = 0; i < kDepth; ++i) load->send();
