@@ -6,6 +6,7 @@
 // `--only thousand`: a thousand moves in a row, and what they leave behind.
 
 #include <fmt/format.h>
+#include <sys/wait.h>
 
 #include <cstdio>
 #include <fstream>
@@ -156,9 +157,12 @@ void turn(EventLoop& loop, Nanos time) {
 
 // Runs the loop while `graftfs subtree move` does.
 void move(const Context& context, const Served& served, EventLoop& loop, size_t to) {
-  pid_t mover = spawn(
-      {context.graftfs, "subtree", "move", served.volume(), "/" + kMoving, fmt::format("{}", to)});
-  while (!has_ended(mover)) turn(loop, 2 * kMillisecond);
+  const std::string what = fmt::format("{}:/{}", served.volume().string(), kMoving);
+  const pid_t mover = spawn({context.graftfs, "subtree", "move", what, fmt::format("{}", to)});
+  int status = 0;
+  while (waitpid(mover, &status, WNOHANG) == 0) turn(loop, 2 * kMillisecond);
+  if (status != 0)
+    throw BenchmarkError(fmt::format("'graftfs subtree move {} {}' failed", what, to));
 }
 
 Report run_migration(const Context& context) {

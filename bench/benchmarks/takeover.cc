@@ -66,14 +66,15 @@ class Creates {
 Ino subtree_at(const Context& context, const Served& served, LibraryClients& clients, size_t rank) {
   const std::string name = fmt::format("of{}", rank);
   Ino ino = clients.must(0, MkdirArgs{kRootIno, name, 0755, 0}).stat.ino;
-  run_or_throw(
-      {context.graftfs, "subtree", "move", served.volume(), "/" + name, fmt::format("{}", rank)});
+  run_or_throw({context.graftfs, "subtree", "move",
+                fmt::format("{}:/{}", served.volume().string(), name), fmt::format("{}", rank)});
   return ino;
 }
 
 // How full the journal of a rank is, as its process says.
 double fullness(const Served& served, size_t rank) {
-  for (const Json& line : served.ask({"rank", "list"})["ranks"])
+  const Json cluster = served.ask({"rank", "list"});
+  for (const Json& line : cluster["ranks"])
     if (line["rank"] == rank && line.contains("journal_cap_bytes"))
       return line["journal_bytes"].get<double>() / line["journal_cap_bytes"].get<double>();
   return 0;

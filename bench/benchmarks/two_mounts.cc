@@ -37,7 +37,7 @@ class Mount {
 
 // Creates by `writer`, stats by `reader`; how many of both together a second.
 double round_trips(const std::filesystem::path& writer, const std::filesystem::path& reader,
-                   const std::string& label, int count) {
+                   const std::string& label, int count, uint64_t& missed) {
   Stopwatch watch;
   for (int i = 0; i < count; ++i) {
     const std::string name = fmt::format("{}-{:06}", label, i);
@@ -46,9 +46,7 @@ double round_trips(const std::filesystem::path& writer, const std::filesystem::p
       throw BenchmarkError(fmt::format("cannot create {}: {}", name, std::strerror(errno)));
     close(fd);
     struct stat attributes;
-    if (stat((reader / name).c_str(), &attributes) != 0)
-      throw BenchmarkError(
-          fmt::format("{} was created and is not seen: {}", name, std::strerror(errno)));
+    missed += stat((reader / name).c_str(), &attributes) != 0;
   }
   return count / watch.seconds();
 }
@@ -59,15 +57,17 @@ Report run_two_mounts(const Context& context) {
   served.serve(1);
   Mount one(context, served, "mount-1"), two(context, served, "mount-2");
   std::vector<double> apart, together;
+  uint64_t missed = 0;
   Report report;
   for (const Mount* mount : {&one, &two})
-    round_trips(mount->path(), mount->path(), "warm" + mount->path().filename().string(), 50);
+    round_trips(mount->path(), mount->path(), "warm" + mount->path().filename().string(), 50,
+                missed);
   for (int round = 0; round < context.rounds_or(3); ++round) {
     for (int turn = 0; turn < 2; ++turn) {
       const bool both = (turn + round) % 2 == 0;
       const std::string label = fmt::format("r{}-{}", round, both);
       (both ? apart : together)
-          .push_back(round_trips(one.path(), both ? two.path() : one.path(), label, count));
+          .push_back(round_trips(one.path(), both ? two.path() : one.path(), label, count, missed));
     }
     progress(fmt::format("two-mounts, round {}: {:.0f} round trips/s, through one mount {:.0f}/s",
                          round + 1, apart.back(), together.back()));
@@ -76,6 +76,7 @@ Report run_two_mounts(const Context& context) {
   report.figures["files"] = count;
   report.reference["through_one_mount_per_second"] = rounded(median(together));
   report.figures["against_one_mount"] = rounded(median_ratio(apart, together));
+  report.at_most("files that were created and not seen", static_cast<double>(missed), 0);
   report.durability = context.durability;
   report.cache = "each name is new; what the second mount knew of the directory is recalled";
   return report;

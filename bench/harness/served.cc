@@ -36,7 +36,8 @@ pid_t Served::serve(size_t ranks, const std::vector<std::string>& options) {
   std::set<pid_t> before;
   auto pids = [&] {
     std::set<pid_t> found;
-    for (const Json& node : ask({"rank", "list"})["nodes"])
+    const Json cluster = ask({"rank", "list"});
+    for (const Json& node : cluster["nodes"])
       if (node["alive"].get<bool>()) found.insert(node["pid"].get<pid_t>());
     return found;
   };
