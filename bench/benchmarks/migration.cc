@@ -6,7 +6,6 @@
 // `--only thousand`: a thousand moves in a row, and what they leave behind.
 
 #include <fmt/format.h>
-#include <sys/wait.h>
 
 #include <cstdio>
 #include <fstream>
@@ -148,23 +147,6 @@ double resident_mb(pid_t pid) {
   return 0;
 }
 
-// Runs the loop for so long.
-void turn(EventLoop& loop, Nanos time) {
-  bool over = false;
-  loop.post_after(time, [&over] { over = true; });
-  while (!over) loop.run_one();
-}
-
-// Runs the loop while `graftfs subtree move` does.
-void move(const Context& context, const Served& served, EventLoop& loop, size_t to) {
-  const std::string what = fmt::format("{}:/{}", served.volume().string(), kMoving);
-  const pid_t mover = spawn({context.graftfs, "subtree", "move", what, fmt::format("{}", to)});
-  int status = 0;
-  while (waitpid(mover, &status, WNOHANG) == 0) turn(loop, 2 * kMillisecond);
-  if (status != 0)
-    throw BenchmarkError(fmt::format("'graftfs subtree move {} {}' failed", what, to));
-}
-
 Report run_migration(const Context& context) {
   const bool thousand = context.wants("thousand") && !context.only.empty();
   const size_t dirs = context.quick ? 10 : 100, files = context.quick ? 20 : 1'000;
@@ -184,10 +166,10 @@ Report run_migration(const Context& context) {
   while (made < dirs * files) clients.loop().run_one();
 
   Load load(clients, homes);
-  turn(clients.loop(), kSecond);
+  clients.turn(kSecond);
   load.take();
   const Nanos quiet = (context.quick ? 1 : 5) * kSecond;
-  turn(clients.loop(), quiet);
+  clients.turn(quiet);
   Latencies before = load.take();
   const double usual =
       static_cast<double>(before.all.size()) / (static_cast<double>(quiet) / kSecond);
@@ -198,7 +180,9 @@ Report run_migration(const Context& context) {
   for (int i = 0; i < moves; ++i) {
     const uint64_t written = bytes_written(server);
     Stopwatch watch;
-    move(context, served, clients.loop(), static_cast<size_t>(i + 1) % 2);
+    clients.run_beside({context.graftfs, "subtree", "move",
+                        fmt::format("{}:/{}", served.volume().string(), kMoving),
+                        fmt::format("{}", (i + 1) % 2)});
     const double seconds = watch.seconds();
     Latencies during = load.take();
     longest = std::max(longest, during.at(1));
@@ -215,7 +199,7 @@ Report run_migration(const Context& context) {
     if (i % 50 == 0 || !thousand)
       progress(fmt::format("migration, move {} of {}: {:.2f} s, longest operation {:.1f} ms", i + 1,
                            moves, seconds, during.at(1) * 1e3));
-    turn(clients.loop(), thousand ? 10 * kMillisecond : kSecond / 2);
+    clients.turn(thousand ? 10 * kMillisecond : kSecond / 2);
     load.take();
   }
   load.end();

@@ -17,12 +17,6 @@ constexpr double kDetectionS = 2.0, kRecoveryTargetS = 1.0, kMoreS = 0.5;
 constexpr double kBarOthers = 1.5;  // p99 while the rank is taken, against before
 constexpr size_t kDepth = 64;
 
-void turn(EventLoop& loop, Nanos time) {
-  bool over = false;
-  loop.post_after(time, [&over] { over = true; });
-  while (!over) loop.run_one();
-}
-
 // Creates in a directory, `depth` at once, from one client, until told to end.
 class Creates {
  public:
@@ -66,8 +60,9 @@ class Creates {
 Ino subtree_at(const Context& context, const Served& served, LibraryClients& clients, size_t rank) {
   const std::string name = fmt::format("of{}", rank);
   Ino ino = clients.must(0, MkdirArgs{kRootIno, name, 0755, 0}).stat.ino;
-  run_or_throw({context.graftfs, "subtree", "move",
-                fmt::format("{}:/{}", served.volume().string(), name), fmt::format("{}", rank)});
+  clients.run_beside({context.graftfs, "subtree", "move",
+                      fmt::format("{}:/{}", served.volume().string(), name),
+                      fmt::format("{}", rank)});
   return ino;
 }
 
@@ -96,15 +91,15 @@ Report run_takeover(const Context& context) {
     Stopwatch filling;
     // Until write-back keeps up with it, or the cap is reached.
     for (int unchanged = 0; full < 0.95 && unchanged < 8 && !context.quick;) {
-      turn(clients.loop(), kSecond / 2);
+      clients.turn(kSecond / 2);
       full = fullness(served, 1);
       unchanged = full > fullest ? 0 : unchanged + 1;
       fullest = std::max(full, fullest);
     }
     Creates other(clients, 1, living, 1);
-    turn(clients.loop(), kSecond);
+    clients.turn(kSecond);
     other.take();
-    turn(clients.loop(), 3 * kSecond);
+    clients.turn(3 * kSecond);
     const Latencies before = other.take();
     full = fullness(served, 1);
     load.take();
@@ -113,7 +108,7 @@ Report run_takeover(const Context& context) {
     served.kill(victim);
     Stopwatch watch;
     // What is under way at the kill is never answered by the dead one.
-    while (load.answered() == answered && watch.seconds() < 60) turn(clients.loop(), kMillisecond);
+    while (load.answered() == answered && watch.seconds() < 60) clients.turn(kMillisecond);
     const double seconds = watch.seconds();
     const Latencies during = other.take();
     load.end();

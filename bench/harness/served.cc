@@ -1,7 +1,9 @@
 #include "harness/served.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <signal.h>
+#include <sys/wait.h>
 
 #include <optional>
 
@@ -120,6 +122,19 @@ Reply LibraryClients::must(size_t client, Args args) {
   if (reply.err != 0)
     throw BenchmarkError(fmt::format("a request failed with errno {}", reply.err));
   return reply;
+}
+
+void LibraryClients::turn(Nanos time) {
+  bool over = false;
+  loop_.post_after(time, [&over] { over = true; });
+  while (!over) loop_.run_one();
+}
+
+void LibraryClients::run_beside(const std::vector<std::string>& argv) {
+  const pid_t pid = spawn(argv);
+  int status = 0;
+  while (waitpid(pid, &status, WNOHANG) == 0) turn(2 * kMillisecond);
+  if (status != 0) throw BenchmarkError(fmt::format("'{}' failed", fmt::join(argv, " ")));
 }
 
 }  // namespace graftfs::bench

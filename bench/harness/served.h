@@ -57,6 +57,11 @@ class LibraryClients {
   Reply call(size_t client, Args args);
   // The same, where an error ends the benchmark.
   Reply must(size_t client, Args args);
+  // Runs the loop for so long.
+  void turn(Nanos time);
+  // Runs a program to its end; the clients answer what they are asked meanwhile. An error ends the
+  // benchmark.
+  void run_beside(const std::vector<std::string>& argv);
 
  private:
   struct One {
