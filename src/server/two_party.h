@@ -72,7 +72,7 @@ class TwoParty {
     Credentials cred;
     std::optional<Timespec> redo;  // when it was done the first time
     Prepared what;
-    std::vector<Ino> seen;  // what its names here led to when that was asked
+    std::vector<Ino> seen;                        // what its names here led to when that was asked
     std::map<RankId, std::vector<size_t>> parts;  // of other ranks: which of `what.asked`
     std::optional<RankId> token;                  // at which rank; may be this one
     std::set<RankId> asked;                       // were sent Prepare
