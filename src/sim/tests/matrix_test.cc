@@ -17,8 +17,8 @@ void run_one(const MatrixCase& c, std::map<std::string, uint64_t>& deaths) {
                          << describe(c);
 }
 
-// Found, and not repaired yet (docs/simulator.md, "Open"): a hold is lost where the rank that has
-// the inode dies twice.
+// Fails, and nobody knows why yet (docs/simulator.md, "Open"): a release is answered ESTALE after
+// the rank that has the inode has died twice.
 const std::set<std::string> kOpen = {"unlink:abort_sent:decide_received:zombie:again"};
 
 // A point at which nobody has died is a hole in the test.
