@@ -64,6 +64,12 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(FUSE3 REQUIRED IMPORTED_TARGET fuse3)
 pkg_check_modules(LMDB REQUIRED IMPORTED_TARGET lmdb)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+# librados has no file for pkg-config.
+find_library(RADOS_LIBRARY rados REQUIRED)
+find_path(RADOS_INCLUDE rados/librados.hpp REQUIRED)
+add_library(graftfs_rados_library INTERFACE)
+target_link_libraries(graftfs_rados_library INTERFACE ${RADOS_LIBRARY})
+target_include_directories(graftfs_rados_library SYSTEM INTERFACE ${RADOS_INCLUDE})
 pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
 # The allocator of the programs (docs/decisions/011). A sanitizer brings its own.
 if(NOT GRAFTFS_SANITIZE)

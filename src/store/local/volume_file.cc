@@ -72,6 +72,14 @@ Result<void> check_empty(int dir, const std::string& volume) {
 
 }  // namespace
 
+VolumeFile new_volume_file() {
+  VolumeFile file;
+  file.uuid = make_uuid();
+  std::time_t now = std::time(nullptr);
+  file.created = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
+  return file;
+}
+
 std::string encode(const VolumeFile& file) {
   std::string text = fmt::format("{}format = {}\nuuid = {}\ncreated = {}\n", kMagic, file.format,
                                  file.uuid, file.created);
@@ -146,10 +154,7 @@ Result<VolumeFile> format_volume(const std::string& volume) {
   }
   TRY_ASSIGN(Fd lock, open_at(dir.get(), "lock", O_RDWR | O_CREAT, volume + "/lock"));
   TRY(fsync_fd(dir.get(), volume));
-  VolumeFile file;
-  file.uuid = make_uuid();
-  std::time_t now = std::time(nullptr);
-  file.created = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
+  VolumeFile file = new_volume_file();
   TRY(replace_small_file(dir.get(), kVolumeFile, encode(file), true, volume + "/" + kVolumeFile));
   // The volume's own name.
   Fd parent(::openat(dir.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));

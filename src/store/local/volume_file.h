@@ -21,6 +21,8 @@ struct VolumeFile {
   std::string created;  // RFC 3339, UTC
 };
 
+// With a new uuid, made now.
+VolumeFile new_volume_file();
 std::string encode(const VolumeFile& file);
 // `shown` names the file in messages. EINVAL: not a volume, or of a newer version; EUCLEAN:
 // damaged.

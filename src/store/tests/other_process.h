@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 
@@ -20,8 +21,12 @@ class OtherProcess {
     int in[2], out[2];
     EXPECT_EQ(::pipe2(in, O_CLOEXEC), 0);
     EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
-    std::string program =
-        (std::filesystem::read_symlink("/proc/self/exe").parent_path() / "store_owner").string();
+    auto here = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "store_owner";
+    // For tests elsewhere in the build tree.
+    const char* build = std::getenv("GRAFTFS_BUILD");
+    if (!std::filesystem::exists(here) && build)
+      here = std::filesystem::path(build) / "src/store/store_owner";
+    std::string program = here.string();
     pid_ = ::fork();
     if (pid_ == 0) {
       if (!kill_point.empty()) ::setenv("GRAFTFS_KILL", kill_point.c_str(), 1);

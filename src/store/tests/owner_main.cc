@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "base/fault.h"
+#include "store/rados/rados_store.h"
 #include "store/tests/store_test_util.h"
 
 namespace graftfs {
@@ -23,10 +24,26 @@ std::string answer(const Result<T>& result) {
 class Owner {
  public:
   explicit Owner(const std::string& volume) {
+    if (rados::is_rados(volume)) {
+      open_on_cluster(volume);
+      return;
+    }
     LocalOptions options;
     options.journal.segment_capacity = 64 << 10;
     options.dirs_map_size = 1 << 26;
     auto opened = LocalStore::open(loop_, pool_, volume, options);
+    if (opened)
+      store_ = std::move(*opened);
+    else
+      std::cerr << describe(opened.error()) << std::endl;
+  }
+
+  void open_on_cluster(const std::string& name) {
+    RadosOptions options;
+    options.segment_capacity = 64 << 10;
+    auto volume = RadosVolume::open(name, options);
+    auto opened =
+        volume ? RadosStore::on(loop_, pool_, *volume) : std::unexpected(std::move(volume).error());
     if (opened)
       store_ = std::move(*opened);
     else
@@ -70,7 +87,7 @@ class Owner {
  private:
   EventLoop loop_;
   BlockingPool pool_{"owner", 2};
-  std::unique_ptr<LocalStore> store_;
+  std::unique_ptr<Store> store_;
   JournalDevice* journal_ = nullptr;
 };
 

@@ -1,0 +1,89 @@
+#pragma once
+// File data in objects of 4 MiB.
+
+#include <absl/container/flat_hash_map.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/blocking_pool.h"
+#include "store/local/gates.h"
+#include "store/rados/extents.h"
+#include "store/rados/rados_dirs.h"
+#include "store/rados/session.h"
+#include "store/store.h"
+
+namespace graftfs::rados {
+
+inline constexpr uint64_t kBlockBytes = 4 << 20;
+
+// What is known of one ino's objects; only by whoever is in its gate.
+struct DataFile {
+  struct Block {
+    bool known = false;  // its extents
+    Extents extents;
+  };
+  bool loaded = false;
+  bool stale = false;                // to be loaded again
+  std::map<uint32_t, Block> blocks;  // those that may exist; 0 only if it does
+
+  // Behind the last byte that may be held.
+  uint64_t end() const;
+  uint64_t held_units() const;  // of 512 bytes
+};
+
+// Owned by the RadosStore, on its thread. Completed changes are durable. Operations on one ino take
+// effect in the order of their issue: those that only write into blocks that are there, and reads,
+// are under way together, for the OSD keeps them in order for each object; all others wait.
+class RadosData final : public DataStore {
+ public:
+  RadosData(Executor& executor, BlockingPool& pool, std::shared_ptr<Session> session)
+      : executor_(executor), pool_(pool), session_(std::move(session)), gates_(executor) {}
+  Task<Result<DataInfo>> write(Ino ino, uint64_t offset, std::string_view bytes,
+                               uint64_t valid_size) override;
+  Task<Result<void>> read(Ino ino, uint64_t offset, char* out, size_t length) override;
+  Task<Result<DataInfo>> truncate(Ino ino, uint64_t size) override;
+  Task<Result<DataInfo>> allocate(Ino ino, AllocateMode mode, uint64_t offset, uint64_t length,
+                                  uint64_t valid_size) override;
+  Task<Result<uint64_t>> seek(Ino ino, uint64_t offset, bool data, uint64_t size) override;
+  Task<Result<DataInfo>> copy(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
+                              uint64_t length, uint64_t valid_size) override;
+  Task<Result<void>> sync(Ino ino) override;
+  Task<Result<void>> sync_all() override;
+  bool has_unsynced() const override { return false; }
+  void forget(Ino ino) override;
+  Task<Result<void>> remove(Ino ino) override;
+  Task<Result<void>> remove_many(std::vector<Ino> inos) override;
+  Task<Result<std::vector<Ino>>> list(Ino from, size_t max) override;
+
+ private:
+  struct Sent {
+    std::string object;
+    Promised<int> done;
+  };
+  using Inos = std::vector<Ino>;
+  DataFile& file_of(Ino ino);
+  // The caller is in the gate. `first`, `last`: bytes whose blocks' extents are to be known.
+  Task<Result<void>> load(Ino ino, DataFile& file, uint64_t first, uint64_t last);
+  Task<Result<void>> cut(Ino ino, DataFile& file, uint64_t size);
+  Task<Result<void>> add_blocks(Ino ino, DataFile& file, uint64_t first, uint64_t last);
+  Task<Result<void>> zero(Ino ino, DataFile& file, uint64_t first, uint64_t last);
+  Task<Result<void>> fill(Ino ino, DataFile& file, uint64_t first, uint64_t last, bool holes_only);
+  Task<Result<void>> finish(std::vector<Sent> sent, const char* verb);
+  Task<Result<void>> erase(Ino ino);
+  Task<Result<void>> fetch(Ino ino, uint64_t offset, char* out, size_t length);
+  // Sends the writes at once; the blocks are there.
+  std::vector<Sent> send_write(Ino ino, DataFile& file, uint64_t offset, std::string_view bytes,
+                               std::optional<uint64_t> cut_first_at = std::nullopt);
+  bool only_writes(Ino ino, uint64_t offset, size_t length, uint64_t valid_size) const;
+
+  Executor& executor_;
+  BlockingPool& pool_;
+  std::shared_ptr<Session> session_;
+  local::Gates gates_;
+  absl::flat_hash_map<Ino, std::unique_ptr<DataFile>> files_;
+  InoList listed_{ino_of_data};
+};
+
+}  // namespace graftfs::rados

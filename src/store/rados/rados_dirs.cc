@@ -1,0 +1,383 @@
+#include "store/rados/rados_dirs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cstring>
+#include <map>
+
+#include "base/fault.h"
+#include "store/local/local_common.h"
+#include "store/points.h"
+
+namespace graftfs::rados {
+namespace {
+
+constexpr char kEntry = 'e';
+constexpr size_t kKeysInOperation = 4096, kBytesInOperation = 4 << 20;
+constexpr uint64_t kKeysInAnswer = 1024;  // as many as an OSD gives at once by default
+constexpr char kVersion[] = "v";
+
+std::string omap_key(std::string_view key) {
+  std::string full;
+  full.reserve(1 + key.size());
+  full += kEntry;
+  full += key;
+  return full;
+}
+std::string big_endian(uint64_t v) {
+  v = std::byteswap(v);
+  return std::string(reinterpret_cast<const char*>(&v), sizeof v);
+}
+uint64_t from_big_endian(std::string_view bytes) {
+  uint64_t v = 0;
+  std::memcpy(&v, bytes.data(), sizeof v);
+  return std::byteswap(v);
+}
+
+struct Omap {
+  bufferlist header;
+  std::map<std::string, bufferlist> first, rest;
+  bool more = false;
+  int header_code = 0, first_code = 0, rest_code = 0;
+};
+
+// The write operations of one object, in the order in which they are to be sent.
+class Writes {
+ public:
+  explicit Writes(const DirUpdate& u) : update_(u) {}
+
+  std::vector<WriteOp> make() {
+    for (const EntryKey& key : update_.erase) {
+      erase_.insert(omap_key(key));
+      added(key.size());
+    }
+    for (const auto& [key, value] : update_.put) {
+      std::string full = omap_key(key);
+      erase_.erase(full);
+      put_[std::move(full)] = to_buffer(value);
+      added(key.size() + value.size());
+    }
+    WriteOp last = next();
+    if (update_.header) last.omap_set_header(to_buffer(*update_.header));
+    ops_.push_back(std::move(last));
+    return std::move(ops_);
+  }
+
+ private:
+  void added(size_t bytes) {
+    bytes_ += bytes;
+    if (++keys_ < kKeysInOperation && bytes_ < kBytesInOperation) return;
+    MARK("store.rados.commit_in_parts");
+    ops_.push_back(next());
+  }
+  // What there is so far, behind the guard.
+  WriteOp next() {
+    WriteOp op;
+    op.create(false);
+    if (update_.version) {
+      // Not an attribute: those of an object that is made by this very operation cannot be
+      // compared.
+      const std::string name = kVersion + update_.scope;
+      std::map<std::string, std::pair<bufferlist, int>> guard;
+      guard[name] = {to_buffer(big_endian(update_.version + 1)), LIBRADOS_CMPXATTR_OP_LT};
+      op.omap_cmp(guard, nullptr);
+      op.omap_set({{name, to_buffer(big_endian(update_.version))}});
+    }
+    if (!erase_.empty()) op.omap_rm_keys(erase_);
+    if (!put_.empty()) op.omap_set(put_);
+    erase_.clear();
+    put_.clear();
+    keys_ = bytes_ = 0;
+    return op;
+  }
+
+  const DirUpdate& update_;
+  std::vector<WriteOp> ops_;
+  std::set<std::string> erase_;
+  std::map<std::string, bufferlist> put_;
+  size_t keys_ = 0, bytes_ = 0;
+};
+
+}  // namespace
+
+// -- lists --------------------------------------------------------------------------------------
+
+Result<std::vector<Ino>> list_inos(Session& session, Ino (*ino_of)(std::string_view object)) {
+  std::vector<Ino> inos;
+  try {
+    for (auto it = session.io().nobjects_begin(); it != session.io().nobjects_end(); ++it) {
+      TRY(session.alive());
+      if (Ino ino = ino_of(it->get_oid())) inos.push_back(ino);
+    }
+  } catch (const std::system_error& e) {
+    return session.failed(e.code().value(), "list", "*");
+  } catch (const std::exception& e) {
+    return fail(EIO, fmt::format("cannot list {}: {}", session.name().shown(), e.what()));
+  }
+  std::sort(inos.begin(), inos.end());
+  inos.erase(std::unique(inos.begin(), inos.end()), inos.end());
+  return inos;
+}
+
+Task<Result<std::vector<Ino>>> InoList::next(Session& session, BlockingPool& pool,
+                                             Executor& executor, Ino from, size_t max) {
+  if (from != next_ || all_.empty()) {
+    auto done =
+        local::start_job(pool, executor, [session = session.shared_from_this(), ino_of = ino_of_] {
+          return list_inos(*session, ino_of);
+        });
+    Result<std::vector<Ino>> all = co_await done;
+    if (!all) co_return all;
+    all_ = std::move(*all);
+  }
+  auto begin = std::lower_bound(all_.begin(), all_.end(), from);
+  auto end = begin + std::min<ptrdiff_t>(all_.end() - begin, static_cast<ptrdiff_t>(max));
+  std::vector<Ino> inos(begin, end);
+  if (end == all_.end())
+    all_.clear();
+  else
+    next_ = Ino{inos.empty() ? from.v : inos.back().v + 1};
+  co_return inos;
+}
+
+// -- directories --------------------------------------------------------------------------------
+
+Task<Result<std::optional<std::string>>> RadosDirs::read_header(Ino dir) {
+  std::vector<Ino> dirs{dir};
+  CO_TRY_ASSIGN(auto headers, co_await read_headers(std::move(dirs)));
+  co_return std::move(headers.front());
+}
+
+Task<Result<std::vector<std::optional<std::string>>>> RadosDirs::read_headers(
+    std::vector<Ino> dirs) {
+  CO_TRY(session_.alive());
+  std::vector<Promised<Answer<Omap>>> reads;
+  reads.reserve(dirs.size());
+  for (Ino dir : dirs) {
+    auto out = std::make_shared<Omap>();
+    ReadOp op;
+    op.omap_get_header(&out->header, &out->header_code);
+    reads.push_back(session_.read(dir_object(dir), std::move(op), out));
+  }
+  std::vector<std::optional<std::string>> headers(dirs.size());
+  Result<void> result;
+  for (size_t i = 0; i < dirs.size(); ++i) {
+    Answer<Omap> answer = co_await reads[i];
+    if (answer.code == -ENOENT) continue;
+    if (answer.code < 0) {
+      if (result) result = session_.failed(answer.code, "read", dir_object(dirs[i]));
+      continue;
+    }
+    if (answer.out->header.length() > 0) headers[i] = to_text(answer.out->header);
+  }
+  if (!result) co_return std::unexpected(std::move(result).error());
+  co_return headers;
+}
+
+Task<Result<std::optional<std::string>>> RadosDirs::read_entry(Ino dir, EntryKey key) {
+  CO_TRY(session_.alive());
+  auto out = std::make_shared<Omap>();
+  ReadOp op;
+  op.omap_get_vals_by_keys({omap_key(key)}, &out->first, &out->first_code);
+  Answer<Omap> answer = co_await session_.read(dir_object(dir), std::move(op), out);
+  std::optional<std::string> value;
+  if (answer.code == -ENOENT) co_return value;
+  if (answer.code < 0) co_return session_.failed(answer.code, "read", dir_object(dir));
+  if (!out->first.empty()) value = to_text(out->first.begin()->second);
+  co_return value;
+}
+
+Task<Result<std::vector<DirEntryBytes>>> RadosDirs::read_entries(Ino dir, EntryKey from,
+                                                                 size_t max) {
+  CO_TRY(session_.alive());
+  std::vector<DirEntryBytes> entries;
+  // The operation lists what is behind a key; the first one is asked for by name.
+  std::string after = omap_key(from);
+  bool with_first = !from.empty();
+  while (entries.size() < max) {
+    auto out = std::make_shared<Omap>();
+    ReadOp op;
+    if (with_first) op.omap_get_vals_by_keys({after}, &out->first, &out->first_code);
+    op.omap_get_vals2(after, std::string(1, kEntry),
+                      std::min<uint64_t>(max - entries.size(), kKeysInAnswer), &out->rest,
+                      &out->more, &out->rest_code);
+    Answer<Omap> answer = co_await session_.read(dir_object(dir), std::move(op), out);
+    if (answer.code == -ENOENT) break;
+    if (answer.code < 0) co_return session_.failed(answer.code, "read", dir_object(dir));
+    for (const auto* part : {&out->first, &out->rest})
+      for (const auto& [key, value] : *part)
+        if (entries.size() < max) entries.push_back({key.substr(1), to_text(value)});
+    if (!out->more || out->rest.empty()) break;
+    after = out->rest.rbegin()->first;
+    with_first = false;
+  }
+  co_return entries;
+}
+
+Task<Result<std::optional<Location>>> RadosDirs::locate(Ino ino) {
+  CO_TRY(session_.alive());
+  auto out = std::make_shared<Omap>();
+  ReadOp op;
+  op.omap_get_vals_by_keys({big_endian(ino.v)}, &out->first, &out->first_code);
+  Answer<Omap> answer = co_await session_.read(location_object(ino), std::move(op), out);
+  std::optional<Location> location;
+  if (answer.code == -ENOENT) co_return location;
+  if (answer.code < 0) co_return session_.failed(answer.code, "read", location_object(ino));
+  if (out->first.empty()) co_return location;
+  std::string bytes = to_text(out->first.begin()->second);
+  if (bytes.size() < sizeof(uint64_t))
+    co_return damaged(fmt::format("{}/{}: the location of {} is too short; run 'graftfs fsck'",
+                                  session_.name().shown(), location_object(ino), ino));
+  location = Location{Ino{from_big_endian(bytes)}, bytes.substr(sizeof(uint64_t))};
+  co_return location;
+}
+
+Task<Result<void>> RadosDirs::commit(std::vector<DirUpdate> updates) {
+  points::DirsCommit::before();
+  CO_TRY(session_.alive());
+  struct Sent {
+    std::string object;
+    Promised<int> done;
+    bool removes = false;
+  };
+  std::vector<Sent> sent;
+  // By shard: where an ino is now; nullopt: nowhere.
+  std::map<std::string, std::map<Ino, std::optional<std::string>>> locations;
+  for (const DirUpdate& u : updates) {
+    for (const auto& [ino, key] : u.located)
+      locations[location_object(ino)][ino] = big_endian(u.dir.v) + key;
+    for (Ino ino : u.unlocated) locations[location_object(ino)][ino] = std::nullopt;
+  }
+  for (const auto& [object, inos] : locations) {
+    std::map<std::string, bufferlist> put;
+    std::set<std::string> erase;
+    for (const auto& [ino, at] : inos) {
+      if (at)
+        put[big_endian(ino.v)] = to_buffer(*at);
+      else
+        erase.insert(big_endian(ino.v));
+    }
+    WriteOp op;
+    op.create(false);
+    if (!put.empty()) op.omap_set(put);
+    if (!erase.empty()) op.omap_rm_keys(erase);
+    sent.push_back({object, session_.write(object, std::move(op))});
+  }
+  for (const DirUpdate& u : updates) {
+    const std::string object = dir_object(u.dir);
+    if (u.remove) {
+      WriteOp op;
+      op.remove();
+      sent.push_back({object, session_.write(object, std::move(op)), true});
+      continue;
+    }
+    if (!u.header && u.put.empty() && u.erase.empty()) continue;
+    std::vector<WriteOp> ops = Writes(u).make();
+    for (WriteOp& op : ops) sent.push_back({object, session_.write(object, std::move(op))});
+  }
+  Result<void> result;
+  for (Sent& s : sent) {
+    int code = co_await s.done;
+    if (code == -ENOENT && s.removes) continue;
+    if (code < 0 && result) result = session_.failed(code, "write", s.object);
+  }
+  if (result) points::DirsCommit::after();
+  co_return result;
+}
+
+Task<Result<std::vector<Ino>>> RadosDirs::list_dirs(Ino from, size_t max) {
+  // Object 0 has no header and is no directory.
+  auto listing = listed_.next(session_, pool_, executor_, from, max);
+  Result<std::vector<Ino>> inos = co_await listing;
+  co_return inos;
+}
+
+// -- state --------------------------------------------------------------------------------------
+
+namespace {
+
+std::string version_key(std::string_view key) { return fmt::format("v/{}", key); }
+std::string value_key(std::string_view key) { return fmt::format("d/{}", key); }
+
+// "VERSION\n", then the value.
+Result<StateValue> decode_state(Session& session, std::string_view key, std::string_view bytes) {
+  StateValue value;
+  auto [end, error] = std::from_chars(bytes.data(), bytes.data() + bytes.size(), value.version);
+  if (error != std::errc() || end == bytes.data() + bytes.size() || *end != '\n')
+    return damaged(fmt::format("{}/{}: '{}' makes no sense; restore it from a backup",
+                               session.name().shown(), kStateObject, key));
+  value.value = bytes.substr(static_cast<size_t>(end - bytes.data()) + 1);
+  return value;
+}
+
+}  // namespace
+
+Task<Result<StateValue>> RadosState::get(std::string key) {
+  CO_TRY(session_.alive());
+  auto out = std::make_shared<Omap>();
+  ReadOp op;
+  op.omap_get_vals_by_keys({value_key(key)}, &out->first, &out->first_code);
+  Answer<Omap> answer = co_await session_.read(kStateObject, std::move(op), out);
+  if (answer.code < 0) co_return session_.failed(answer.code, "read", kStateObject);
+  if (out->first.empty()) co_return StateValue{};
+  co_return decode_state(session_, key, to_text(out->first.begin()->second));
+}
+
+Task<Result<uint64_t>> RadosState::set(std::string key, uint64_t expected, std::string value) {
+  points::StateSet::before();
+  CO_TRY(session_.alive());
+  const uint64_t version = expected + 1;
+  WriteOp op;
+  op.assert_exists();
+  // A key that is not there compares as empty.
+  std::map<std::string, std::pair<bufferlist, int>> guard;
+  guard[version_key(key)] = {to_buffer(expected ? fmt::format("{}", expected) : std::string()),
+                             LIBRADOS_CMPXATTR_OP_EQ};
+  op.omap_cmp(guard, nullptr);
+  std::map<std::string, bufferlist> put;
+  put[version_key(key)] = to_buffer(fmt::format("{}", version));
+  put[value_key(key)] = to_buffer(fmt::format("{}\n{}", version, value));
+  op.omap_set(put);
+  int code = co_await session_.write(kStateObject, std::move(op));
+  if (code == -ECANCELED)
+    co_return fail(ESTALE, fmt::format("state '{}' is not at version {} any more", key, expected));
+  if (code < 0) co_return session_.failed(code, "write", kStateObject);
+  points::StateSet::after();
+  co_return version;
+}
+
+Task<Result<std::vector<std::pair<std::string, StateValue>>>> RadosState::list(std::string prefix) {
+  CO_TRY(session_.alive());
+  std::vector<std::pair<std::string, StateValue>> all;
+  std::string after, filter = value_key(prefix);
+  for (;;) {
+    auto out = std::make_shared<Omap>();
+    ReadOp op;
+    op.omap_get_vals2(after, filter, kKeysInAnswer, &out->rest, &out->more, &out->rest_code);
+    Answer<Omap> answer = co_await session_.read(kStateObject, std::move(op), out);
+    if (answer.code < 0) co_return session_.failed(answer.code, "read", kStateObject);
+    for (const auto& [key, bytes] : out->rest) {
+      std::string name = key.substr(2);
+      CO_TRY_ASSIGN(StateValue value, decode_state(session_, name, to_text(bytes)));
+      all.emplace_back(std::move(name), std::move(value));
+    }
+    if (!out->more || out->rest.empty()) break;
+    after = out->rest.rbegin()->first;
+  }
+  co_return all;
+}
+
+Task<Result<void>> RadosState::remove(std::string key) {
+  CO_TRY(session_.alive());
+  WriteOp op;
+  op.assert_exists();
+  op.omap_rm_keys({version_key(key), value_key(key)});
+  int code = co_await session_.write(kStateObject, std::move(op));
+  if (code < 0) co_return session_.failed(code, "write", kStateObject);
+  co_return Result<void>{};
+}
+
+}  // namespace graftfs::rados

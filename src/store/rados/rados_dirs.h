@@ -1,0 +1,61 @@
+#pragma once
+// Directories and state as omaps.
+
+#include "base/blocking_pool.h"
+#include "store/rados/session.h"
+#include "store/store.h"
+
+namespace graftfs::rados {
+
+// Every object of the namespace for which `ino_of` knows an ino, in ino order. Blocks.
+Result<std::vector<Ino>> list_inos(Session& session, Ino (*ino_of)(std::string_view object));
+
+// Serves calls that go on where the last one ended from one listing. Used from one thread.
+class InoList {
+ public:
+  explicit InoList(Ino (*ino_of)(std::string_view)) : ino_of_(ino_of) {}
+  Task<Result<std::vector<Ino>>> next(Session& session, BlockingPool& pool, Executor& executor,
+                                      Ino from, size_t max);
+
+ private:
+  Ino (*ino_of_)(std::string_view);
+  std::vector<Ino> all_;
+  Ino next_;
+};
+
+// Owned by the RadosStore, on its thread. A commit's operations are under way all at once; an error
+// leaves some of them done. A crash leaves each object before or after its operation.
+class RadosDirs final : public DirStore {
+ public:
+  RadosDirs(Executor& executor, BlockingPool& pool, Session& session)
+      : executor_(executor), pool_(pool), session_(session) {}
+  Task<Result<std::optional<std::string>>> read_header(Ino dir) override;
+  Task<Result<std::vector<std::optional<std::string>>>> read_headers(
+      std::vector<Ino> dirs) override;
+  Task<Result<std::optional<std::string>>> read_entry(Ino dir, EntryKey key) override;
+  Task<Result<std::vector<DirEntryBytes>>> read_entries(Ino dir, EntryKey from,
+                                                        size_t max) override;
+  Task<Result<std::optional<Location>>> locate(Ino ino) override;
+  Task<Result<void>> commit(std::vector<DirUpdate> updates) override;
+  Task<Result<std::vector<Ino>>> list_dirs(Ino from, size_t max) override;
+
+ private:
+  Executor& executor_;
+  BlockingPool& pool_;
+  Session& session_;
+  InoList listed_{ino_of_dir};
+};
+
+class RadosState final : public StateStore {
+ public:
+  explicit RadosState(Session& session) : session_(session) {}
+  Task<Result<StateValue>> get(std::string key) override;
+  Task<Result<uint64_t>> set(std::string key, uint64_t expected, std::string value) override;
+  Task<Result<std::vector<std::pair<std::string, StateValue>>>> list(std::string prefix) override;
+  Task<Result<void>> remove(std::string key) override;
+
+ private:
+  Session& session_;
+};
+
+}  // namespace graftfs::rados

@@ -1,0 +1,198 @@
+// The contract of store.h on a real cluster, and what only it can show.
+
+#include "cluster.h"
+#include "store/rados/rados_store.h"
+#include "store/tests/other_process.h"
+#include "store/tests/store_test_util.h"
+
+namespace graftfs {
+namespace {
+
+constexpr RankId kRank{0};
+constexpr uint64_t kCapacity = 64 << 10;
+
+struct RadosBackend {
+  static constexpr bool kBuffersData = false;
+  std::string name = cluster().fresh_volume();
+  RadosBackend() { EXPECT_OK(RadosVolume::format(name)); }
+  void take(RankId, const std::function<void()>& fn) {
+    OtherProcess other(name);
+    ASSERT_EQ(other.ask("own if_free"), fmt::format("error {}", EBUSY));
+    ASSERT_EQ(other.ask("own take"), "ok");
+    fn();
+  }
+  std::unique_ptr<Store> open(EventLoop& loop, BlockingPool& pool) {
+    RadosOptions options;
+    options.segment_capacity = kCapacity;
+    auto volume = RadosVolume::open(name, options);
+    EXPECT_OK(volume);
+    auto store = RadosStore::on(loop, pool, *volume);
+    EXPECT_OK(store);
+    return std::move(*store);
+  }
+};
+
+using Backends = ::testing::Types<RadosBackend>;
+
+}  // namespace
+}  // namespace graftfs
+
+#include "store/tests/contract.h"
+
+namespace graftfs {
+namespace {
+
+// A process that was stopped, and wakes up when another one has its rank.
+class Zombie : public ::testing::Test {
+ protected:
+  template <class T>
+  T run(Task<T> task) {
+    return graftfs::run(loop_, std::move(task));
+  }
+  Result<JournalDevice*> take() {
+    OwnOptions options;
+    options.mode = OwnMode::take;
+    return run(store_->own_journal(kRank, options));
+  }
+  RadosBackend backend_;
+  EventLoop loop_;
+  BlockingPool pool_{"test", 2};
+  std::unique_ptr<Store> store_ = backend_.open(loop_, pool_);
+};
+
+TEST_F(Zombie, ChangesNothingWhenItWakesUp) {
+  OtherProcess old(backend_.name);
+  ASSERT_EQ(old.ask("own if_free"), "ok");
+  ASSERT_EQ(old.ask("create 1"), "ok");
+  ASSERT_EQ(old.ask("write 1 before"), "ok");
+  ASSERT_EQ(old.ask("commit 77 before"), "ok");
+  ASSERT_EQ(old.ask("fill 500"), "ok");
+  old.stop();
+  auto journal = take();
+  ASSERT_OK(journal);
+  ASSERT_EQ(run((*journal)->list())->size(), 1u);
+  old.wake();
+  const std::string refused = fmt::format("error {}", ESTALE);
+  EXPECT_EQ(old.ask("write 1 behind"), refused);
+  EXPECT_EQ(old.ask("create 2"), refused);
+  EXPECT_EQ(old.ask("remove 1"), refused);
+  EXPECT_EQ(old.ask("commit 77 behind"), refused);
+  EXPECT_EQ(old.ask("erase_data 500"), refused);
+  EXPECT_EQ(run((*journal)->read(SegmentId{1}, 0, 6)).value_or(""), "before");
+  EXPECT_EQ(run((*journal)->list())->size(), 1u);
+  EXPECT_EQ(*run(store_->dirs().read_entry(Ino{77}, "k")), "before");
+  std::string bytes(5, '?');
+  EXPECT_OK(run(store_->data().read(Ino{500}, 0, bytes.data(), bytes.size())));
+  EXPECT_EQ(bytes, "bytes");
+  EXPECT_OK(run((*journal)->write(SegmentId{1}, 6, "mine")));
+}
+
+TEST_F(Zombie, IsNotWaitedForWhereItsProcessWasKilledHere) {
+  OtherProcess old(backend_.name);
+  ASSERT_EQ(old.ask("own if_free"), "ok");
+  ASSERT_EQ(old.ask("create 1"), "ok");
+  ASSERT_EQ(old.ask("write 1 before"), "ok");
+  EXPECT_CODE(run(store_->own_journal(kRank)), EBUSY);
+  old.kill();
+  auto journal = run(store_->own_journal(kRank));
+  ASSERT_OK(journal);
+  EXPECT_EQ(run((*journal)->read(SegmentId{1}, 0, 6)).value_or(""), "before");
+}
+
+// Each of the steps of taking a journal, cut off: the next owner comes after it.
+TEST_F(Zombie, ATakingThatIsCutOffAnywhereIsTakenOver) {
+  for (const char* point : {"store.rados.shut_out", "store.rados.fenced", "store.rados.seized",
+                            "store.rados.segment_named", "store.rados.segment_gone"}) {
+    SCOPED_TRACE(point);
+    RadosBackend backend;
+    {
+      OtherProcess first(backend.name);
+      ASSERT_EQ(first.ask("own if_free"), "ok");
+      ASSERT_EQ(first.ask("create 1"), "ok");
+      ASSERT_EQ(first.ask("write 1 kept"), "ok");
+    }
+    OtherProcess second(backend.name, point);
+    std::string answer = second.ask("own take");
+    if (answer == "ok") answer = second.ask("create 2");
+    if (answer == "ok") answer = second.ask("remove 2");
+    EXPECT_EQ(answer, "") << "it was to be killed at " << point;
+    auto store = backend.open(loop_, pool_);
+    auto journal = run(store->own_journal(kRank));
+    ASSERT_OK(journal);
+    EXPECT_EQ(run((*journal)->read(SegmentId{1}, 0, 4)).value_or(""), "kept");
+    EXPECT_OK(run((*journal)->write(SegmentId{1}, 4, "on")));
+    EXPECT_OK(run((*journal)->create(SegmentId{3})));
+    EXPECT_OK(run((*journal)->remove(SegmentId{1})));
+    EXPECT_EQ((*run((*journal)->list())).back().id, SegmentId{3});
+  }
+}
+
+TEST_F(Zombie, AnOlderVersionOfADirectoryIsRefused) {
+  auto commit = [&](uint64_t version, const char* text) {
+    DirUpdate u;
+    u.dir = Ino{9};
+    u.header = text;
+    u.version = version;
+    return run(store_->dirs().commit({u}));
+  };
+  EXPECT_OK(commit(5, "five"));
+  EXPECT_OK(commit(5, "five again"));
+  EXPECT_CODE(commit(4, "four"), ESTALE);
+  EXPECT_OK(commit(10, "ten"));
+  EXPECT_CODE(commit(9, "nine"), ESTALE);
+  EXPECT_EQ(**run(store_->dirs().read_header(Ino{9})), "ten");
+}
+
+TEST_F(Zombie, ManyEntriesGoInSeveralOperations) {
+  DirUpdate u;
+  u.dir = Ino{10};
+  u.header = "header";
+  u.version = 1;
+  for (int i = 0; i < 10000; ++i) u.put.emplace_back(fmt::format("{:05}", i), "v");
+  EXPECT_OK(run(store_->dirs().commit({u})));
+  auto all = run(store_->dirs().read_entries(Ino{10}, "", 20000));
+  ASSERT_OK(all);
+  EXPECT_EQ(all->size(), 10000u);
+}
+
+TEST_F(Zombie, WritesUnderWayTogetherAreOrdered) {
+  auto journal = run(store_->own_journal(kRank));
+  ASSERT_OK(journal);
+  ASSERT_OK(run((*journal)->create(SegmentId{1})));
+  TaskScope scope;
+  std::vector<int> done;
+  auto write = [&](int i) -> Task<void> {
+    std::string text = std::to_string(i);
+    Result<void> written = co_await (*journal)->write(SegmentId{1}, 0, text);
+    if (written) done.push_back(i);
+  };
+  for (int i = 0; i < 9; ++i) scope.spawn(write(i));
+  while (!scope.empty()) loop_.run_one();
+  EXPECT_EQ(done, (std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7, 8}));
+  EXPECT_EQ(run((*journal)->read(SegmentId{1}, 0, 1)).value_or(""), "8");
+}
+
+TEST(RadosVolumeName, SaysWhatIsWrong) {
+  auto name = rados::parse_name("rados:p/n?conf=/a/b.conf&id=x");
+  ASSERT_OK(name);
+  EXPECT_EQ(name->pool + " " + name->space + " " + name->conf + " " + name->id, "p n /a/b.conf x");
+  EXPECT_EQ(name->full(), "rados:p/n?conf=/a/b.conf&id=x");
+  EXPECT_EQ(name->shown(), "rados:p/n");
+  for (const char* wrong : {"rados:", "rados:p/", "rados:p/a/b", "rados:p?x=1", "/srv/v"})
+    EXPECT_CODE(rados::parse_name(wrong), EINVAL);
+}
+
+TEST(RadosVolumeFormat, RefusesWhatItMustNotTouch) {
+  const std::string name = cluster().fresh_volume();
+  ASSERT_OK(RadosVolume::format(name));
+  EXPECT_CODE(RadosVolume::format(name), EEXIST);
+  EXPECT_CODE(RadosVolume::open(cluster().fresh_volume()), EINVAL);
+  EXPECT_CODE(RadosVolume::open("rados:nopool?conf=" + cluster().conf()), ENOENT);
+  EXPECT_CODE(RadosVolume::open("rados:p?conf=/nowhere/ceph.conf"), ENOENT);
+  ASSERT_OK(RadosVolume::erase(name));
+  EXPECT_CODE(RadosVolume::open(name), EINVAL);
+  EXPECT_OK(RadosVolume::format(name));
+}
+
+}  // namespace
+}  // namespace graftfs
