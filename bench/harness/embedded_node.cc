@@ -24,7 +24,7 @@ EmbeddedNode::EmbeddedNode(const std::filesystem::path& path, size_t ranks, Rank
   o.rank = std::move(options);
   o.rank.volume = 7;
   o.rank.volume_name = path;
-  o.secret = or_throw(node::volume_key(path));
+  o.secret = or_throw(node::volume_key(*volume_));
   node_ = std::make_unique<node::Node>(loop_, pool_, volume_, std::move(o));
   node_->lost = [](const std::string& why) { throw BenchmarkError("the node is lost: " + why); };
   or_throw(wait_for(loop_, node_->start()));

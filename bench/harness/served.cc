@@ -72,14 +72,17 @@ Json Served::ask(std::vector<std::string> words) const {
   return Json::parse(run_or_throw(words, {.capture = true}));
 }
 
-LibraryClients::LibraryClients(const std::filesystem::path& volume, size_t count) {
-  auto store = LocalStore::open(loop_, pool_, volume);
+LibraryClients::LibraryClients(const std::string& volume, size_t count) {
+  auto opened = open_volume(volume);
+  if (!opened) throw BenchmarkError(describe(opened.error()));
+  volume_ = std::move(*opened);
+  auto store = volume_->use(loop_, pool_);
   if (!store) throw BenchmarkError(describe(store.error()));
   store_ = std::move(*store);
-  auto secret = node::volume_key(volume);
+  auto secret = node::volume_key(*volume_);
   if (!secret) throw BenchmarkError(describe(secret.error()));
   finder_ = std::make_unique<node::Finder>(
-      loop_, store_->state(), cli::volume_number(store_->volume_file().uuid), std::move(*secret));
+      loop_, store_->state(), cli::volume_number(volume_->file().uuid), std::move(*secret));
   auto found = wait_for(loop_, finder_->start(kFindPatience));
   if (!found) throw BenchmarkError(describe(found.error()));
   SystemRandom random;

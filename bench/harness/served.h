@@ -15,7 +15,7 @@
 #include "harness/benchmark.h"
 #include "harness/statistics.h"
 #include "node/finder.h"
-#include "store/local/local_store.h"
+#include "store/volume.h"
 
 namespace graftfs::bench {
 
@@ -47,7 +47,8 @@ class Served {
 // over the sockets of the volume. Without FUSE, and without a cache: each request reaches a rank.
 class LibraryClients {
  public:
-  LibraryClients(const std::filesystem::path& volume, size_t count);
+  // `volume`: as the command line takes it.
+  LibraryClients(const std::string& volume, size_t count);
   ~LibraryClients();
 
   EventLoop& loop() { return loop_; }
@@ -70,7 +71,8 @@ class LibraryClients {
   };
   EventLoop loop_;
   BlockingPool pool_{"io", 1};
-  std::unique_ptr<LocalStore> store_;
+  std::shared_ptr<Volume> volume_;
+  std::unique_ptr<Store> store_;
   std::unique_ptr<node::Finder> finder_;
   std::vector<One> clients_;
 };

@@ -54,8 +54,8 @@ std::optional<MountEntry> mount_around(std::string path) {
 
 Result<std::pair<std::string, std::string>> volume_and_path(const std::string& text) {
   if (size_t colon = text.find(":/"); colon != text.npos) {
-    std::string volume = absolute_path(text.substr(0, colon));
-    if (local::read_volume_file(volume)) return std::pair(volume, text.substr(colon + 1));
+    std::string volume = volume_name(text.substr(0, colon));
+    if (check_volume(volume)) return std::pair(volume, text.substr(colon + 1));
   }
   const std::string path = absolute_path(text);
   auto mount = mount_around(path);
@@ -72,9 +72,12 @@ Result<std::pair<std::string, std::string>> volume_and_path(const std::string& t
 }
 
 Result<std::string> volume_of(const std::string& text) {
-  const std::string path = absolute_path(text);
-  auto file = local::read_volume_file(path);
-  if (file) return path;
+  const std::string path = volume_name(text);
+  auto file = check_volume(path);
+  if (file || rados::is_rados(path)) {
+    if (!file) return std::unexpected(std::move(file).error());
+    return path;
+  }
   auto mount = mount_around(path);
   if (mount && mount->type == "fuse.graftfs") return mount->source;
   return std::unexpected(std::move(file).error());
@@ -82,14 +85,14 @@ Result<std::string> volume_of(const std::string& text) {
 
 Result<std::unique_ptr<ClusterClient>> ClusterClient::open(const std::string& volume) {
   TRY_ASSIGN(auto opened, OpenVolume::open(volume));
+  TRY_ASSIGN(std::string secret, node::volume_key(opened->volume()));
   std::unique_ptr<ClusterClient> self(new ClusterClient(std::move(opened)));
   EventLoop& loop = self->open_->loop();
-  TRY_ASSIGN(std::string secret, node::volume_key(volume));
   self->finder_ = std::make_unique<node::Finder>(loop, self->open_->store().state(),
                                                  self->open_->number(), std::move(secret));
   Result<void> found = self->open_->wait(self->finder_->start(kFindPatience));
   if (!found) {
-    if (auto served = ask_daemon(volume))
+    if (auto served = ask_daemon(run_dir(volume)))
       return fail(EHOSTDOWN,
                   fmt::format("process {} has {} mounted for itself alone, with one rank; to have "
                               "more, unmount it, and mount it with --ranks or serve it with "

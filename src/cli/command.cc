@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "cli/volume.h"
+
 namespace graftfs::cli {
 namespace {
 
@@ -18,6 +20,8 @@ struct Finished {
 CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& about,
                       const std::string& examples) {
   CLI::App* command = parent.add_subcommand(name, about);
+  // --conf and --id may stand anywhere.
+  command->fallthrough();
   if (!examples.empty()) command->footer("\nExamples:\n" + examples);
   return command;
 }
@@ -34,6 +38,11 @@ void print_error(const Error& error) { fmt::print(stderr, "graftfs: {}\n", descr
 
 void add_all_commands(CLI::App& app) {
   app.require_subcommand(1);
+  app.add_option("--conf", ceph_flags().conf,
+                 "of a volume on Ceph (rados:POOL): the cluster's ceph.conf")
+      ->type_name("FILE");
+  app.add_option("--id", ceph_flags().id, "of a volume on Ceph: as whom to come (admin)")
+      ->type_name("ID");
   add_format(app);
   add_mount(app);
   add_umount(app);
@@ -44,6 +53,7 @@ void add_all_commands(CLI::App& app) {
   add_info(app);
   add_journal(app);
   add_fsck(app);
+  add_copy(app);
   add_bench(app);
   add_completion(app);
 }

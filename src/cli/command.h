@@ -36,6 +36,7 @@ void add_key(CLI::App& app);
 void add_info(CLI::App& app);
 void add_journal(CLI::App& app);
 void add_fsck(CLI::App& app);
+void add_copy(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_completion(CLI::App& app);
 

@@ -12,6 +12,7 @@
 #include "cluster/beats.h"
 #include "node/node.h"
 #include "node/volume_key.h"
+#include "tools/copy.h"
 
 namespace graftfs::cli {
 namespace {
@@ -52,20 +53,21 @@ int Daemon::run() {
 
 Result<void> Daemon::open() {
   // Before the log, which would be made in a directory that is not a volume.
-  TRY(local::read_volume_file(options_.volume));
+  if (!rados::is_rados(options_.volume)) TRY(local::read_volume_file(options_.volume));
+  TRY_ASSIGN(run_dir_, make_run_dir(options_.volume));
   if (!options_.foreground || !options_.settings.log.empty()) {
     std::string path =
-        options_.settings.log.empty() ? options_.volume + "/graftfs.log" : options_.settings.log;
+        options_.settings.log.empty() ? run_dir_ + "/graftfs.log" : options_.settings.log;
     TRY_ASSIGN(log_, Log::open(path));
   }
   pool_ = std::make_unique<BlockingPool>("graftfs-io", kPoolThreads);
-  TRY_ASSIGN(volume_, LocalVolume::open(options_.volume, store_options(options_.settings)));
-  TRY_ASSIGN(store_, LocalStore::on(loop_, *pool_, volume_));
+  TRY_ASSIGN(volume_, open_volume(options_.volume, volume_options(options_.settings)));
+  TRY_ASSIGN(store_, volume_->use(loop_, *pool_));
   return {};
 }
 
 RankOptions Daemon::rank_options() {
-  RankOptions o = cli::rank_options(options_.settings, store_->volume_file(), options_.volume);
+  RankOptions o = cli::rank_options(options_.settings, volume_->file(), options_.volume);
   o.progress = [this](const RecoveryProgress& progress) { tell_progress(progress); };
   o.log = [this](const std::string& line) {
     log_.line(line);
@@ -91,6 +93,8 @@ Task<void> Daemon::serve() {
 Task<Result<void>> Daemon::bring_up() {
   std::string key = kFormattedKey;
   CO_TRY_ASSIGN(StateValue formatted, co_await store_->state().get(key));
+  std::string shown = volume_->name();
+  CO_TRY(co_await tools::check_not_copying(store_->state(), shown));
   CO_TRY_ASSIGN(Served known, co_await served());
   // A rank that is not the first has a number only a node knows how to run.
   const size_t ranks = std::max(options_.ranks, known.ranks);
@@ -109,7 +113,7 @@ Task<Result<void>> Daemon::bring_up() {
   KILL_POINT("daemon.recovered");
   CO_TRY(mount());
   CO_TRY_ASSIGN(socket_, StatusSocket::listen(
-                             loop_, options_.volume, [this] { return status(); },
+                             loop_, run_dir_, [this] { return status(); },
                              rank_ ? kSocketName : mount_socket(options_.mountpoint)));
   mounted_ = true;
   if (rank_) {
@@ -162,9 +166,9 @@ Task<Result<void>> Daemon::host_ranks(size_t ranks, bool formatted) {
 }
 
 Task<Result<void>> Daemon::join_cluster() {
-  CO_TRY_ASSIGN(std::string secret, node::volume_key(options_.volume));
+  CO_TRY_ASSIGN(std::string secret, node::volume_key(*volume_));
   finder_ = std::make_unique<node::Finder>(
-      loop_, store_->state(), volume_number(store_->volume_file().uuid), std::move(secret));
+      loop_, store_->state(), volume_number(volume_->file().uuid), std::move(secret));
   finder_->inside = [this](RankId rank, const net::Identity& me, net::ConnectFn& done) {
     node::Node* node = hosting_ ? hosting_->node() : nullptr;
     return node && node->connect_inside(rank, me, done);
@@ -269,7 +273,7 @@ std::string Daemon::status() {
         {"hosted_ranks", hosting_ && hosting_->node() ? hosting_->node()->ranks().size() : 0}}
         .dump();
   }
-  return describe_rank(*rank_, *store_, options_.mountpoint, options_.settings,
+  return describe_rank(*rank_, *volume_, options_.mountpoint, options_.settings,
                        loop_.now() - began_, start_took_)
       .dump();
 }

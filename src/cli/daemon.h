@@ -16,12 +16,12 @@
 #include "fuse/mount.h"
 #include "node/finder.h"
 #include "server/rank.h"
-#include "store/local/local_store.h"
+#include "store/volume.h"
 
 namespace graftfs::cli {
 
 struct DaemonOptions {
-  std::string volume;  // absolute
+  std::string volume;  // as volume_name() makes it
   std::string mountpoint;
   bool foreground = false;
   size_t ranks = 0;  // to be hosted where nobody serves the volume; 0: those it has
@@ -61,6 +61,7 @@ class Daemon {
   void fail_start(const Error& error);
 
   DaemonOptions options_;
+  std::string run_dir_;
   Notifier notifier_;
   Log log_;
   bool mounted_ = false;
@@ -73,8 +74,8 @@ class Daemon {
   EventLoop loop_;
   SystemRandom random_;
   std::unique_ptr<BlockingPool> pool_;
-  std::shared_ptr<LocalVolume> volume_;
-  std::unique_ptr<LocalStore> store_;
+  std::shared_ptr<Volume> volume_;
+  std::unique_ptr<Store> store_;
   std::unique_ptr<Rank> rank_;        // the only one, in this thread
   std::unique_ptr<Hosting> hosting_;  // several, each in its own; neither: others serve
   std::unique_ptr<node::Finder> finder_;

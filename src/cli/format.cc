@@ -15,6 +15,8 @@
 #include "cli/status_socket.h"
 #include "cli/volume.h"
 #include "server/rank.h"
+#include "store/local/local_store.h"
+#include "store/rados/rados_store.h"
 
 namespace graftfs::cli {
 namespace {
@@ -27,6 +29,7 @@ constexpr const char* kOurs[] = {
 
 // Empties a volume that nobody uses.
 Result<void> clear_volume(const std::string& volume) {
+  if (rados::is_rados(volume)) return RadosVolume::erase(volume);
   namespace fs = std::filesystem;
   // A newer or damaged volume may be given up as well, but it must have been one.
   if (!fs::exists(fs::path(volume) / local::kVolumeFile)) return {};
@@ -60,6 +63,10 @@ Result<void> clear_volume(const std::string& volume) {
 Result<void> write_config(const std::string& volume, const SettingFlags& flags) {
   std::string text = "# Settings of this volume: the flags of 'graftfs mount', as keys.\n";
   for (const auto& [name, value] : flags.given()) text += fmt::format("{} = \"{}\"\n", name, value);
+  if (rados::is_rados(volume)) {
+    TRY_ASSIGN(auto opened, RadosVolume::open(volume));
+    return opened->set_config(text);
+  }
   std::string path = volume + "/" + kConfigName;
   std::ofstream out(path, std::ios::trunc);
   out << text;
@@ -69,7 +76,7 @@ Result<void> write_config(const std::string& volume, const SettingFlags& flags) 
 }
 
 // The rank makes the root and its hidden directories, and writes them to the store.
-Task<Result<void>> make_root(EventLoop& loop, LocalStore& store, RankOptions options) {
+Task<Result<void>> make_root(EventLoop& loop, Store& store, RankOptions options) {
   Rank rank(loop, store, std::move(options));
   CO_TRY(co_await rank.start());
   if (::getuid() != 0) {
@@ -97,8 +104,11 @@ Result<void> format_volume(const std::string& volume, const SettingFlags& flags,
   Settings settings;
   TRY(flags.apply(settings));
   if (force) TRY(clear_volume(volume));
-  auto made = LocalStore::format(volume);
-  if (!made) return std::unexpected(made.error());
+  if (rados::is_rados(volume)) {
+    TRY(RadosVolume::format(volume));
+  } else {
+    TRY(LocalStore::format(volume));
+  }
   TRY(write_config(volume, flags));
   TRY_ASSIGN(auto open, OpenVolume::open(volume, settings));
   RankOptions options;
@@ -117,15 +127,18 @@ void add_format(CLI::App& app) {
   };
   auto args = std::make_shared<Args>();
   CLI::App* command =
-      add_command(app, "format", "Make an empty volume in a directory",
+      add_command(app, "format", "Make an empty volume in a directory, or in a pool of Ceph",
                   "  graftfs format /srv/v\n"
                   "  graftfs format /srv/v --segment-size 4MiB\n"
-                  "  graftfs format /srv/v --force    # throws away what is in it\n");
-  command->add_option("VOLUME", args->volume, "a new or empty directory")->required();
+                  "  graftfs format /srv/v --force    # throws away what is in it\n"
+                  "  graftfs format rados:pool/space --conf /etc/ceph/ceph.conf --id me\n");
+  command->add_option("VOLUME", args->volume, "a new or empty directory, or rados:POOL[/NAMESPACE]")->required();
   command->add_flag("--force", args->force, "empty a volume that is there already");
   args->flags.add_to(command, true);
   on_run(command, [args]() -> Result<int> {
-    TRY(format_volume(args->volume, args->flags, args->force));
+    const std::string volume =
+        rados::is_rados(args->volume) ? volume_name(args->volume) : args->volume;
+    TRY(format_volume(volume, args->flags, args->force));
     fmt::print("{} is a volume now; mount it with 'graftfs mount {} DIR'\n", args->volume,
                args->volume);
     return 0;

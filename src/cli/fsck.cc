@@ -86,13 +86,16 @@ struct ReadLock {
   int fd;
 };
 
-Result<int> fsck_command(const std::string& name, bool repair_it, bool as_json) {
-  if (auto served = ask_daemon(name))
+Result<int> fsck_command(const std::string& text, bool repair_it, bool as_json) {
+  const std::string name = volume_name(text);
+  if (auto served = ask_daemon(run_dir(name)))
     return fail(EBUSY, fmt::format("{} is mounted by process {}; unmount it first with 'graftfs "
                                    "umount {}'",
                                    name, served->pid, name));
   // A repair takes what can be read of damaged pages: each record has a checksum of its own.
   TRY_ASSIGN(auto volume, OpenVolume::open(name, {}, repair_it));
+  TRY_ASSIGN(auto user, volume->volume().in_use());
+  if (user) return fail(EBUSY, fmt::format("{} is in use ({}); unmount it first", text, *user));
   TRY_ASSIGN(StateValue formatted, volume->wait(volume->store().state().get(kFormattedKey)));
   tools::JournalSource source;
   source.executor = &volume->loop();
@@ -123,7 +126,7 @@ void add_fsck(CLI::App& app) {
       "  graftfs fsck /srv/v --repair      # what has no place goes to /lost+found\n"
       "\nExit codes: 0 clean, 1 repaired, 2 usage, 4 problems are left, 8 it could not be "
       "checked.\n");
-  command->add_option("VOLUME", args->volume, "the volume's directory")->required();
+  command->add_option("VOLUME", args->volume, "the volume")->required();
   command->add_flag("--repair", args->repair, "repair what can be repaired");
   command->add_flag("--json", args->json, "one JSON object");
   on_run(command, [args]() -> Result<int> {

@@ -47,7 +47,7 @@ json describe_host(const node::HostStatus& s) {
 
 }  // namespace
 
-Hosting::Hosting(EventLoop& loop, BlockingPool& pool, std::shared_ptr<LocalVolume> volume,
+Hosting::Hosting(EventLoop& loop, BlockingPool& pool, std::shared_ptr<Volume> volume,
                  HostingOptions options)
     : loop_(loop), pool_(pool), volume_(std::move(volume)), options_(std::move(options)) {}
 
@@ -58,7 +58,8 @@ Hosting::~Hosting() {
 }
 
 Result<void> Hosting::open() {
-  const std::string sockets = options_.volume + "/" + kSocketsDir;
+  TRY_ASSIGN(std::string dir, make_run_dir(options_.volume));
+  const std::string sockets = dir + "/" + kSocketsDir;
   if (::mkdir(sockets.c_str(), 0700) != 0 && errno != EEXIST)
     return fail(errno, fmt::format("cannot make {}: {}", sockets, std::strerror(errno)));
   remove_old_sockets(sockets);
@@ -72,7 +73,7 @@ Result<void> Hosting::open() {
     options_.listen.push_back(address);
   }
   TRY_ASSIGN(socket_, StatusSocket::listen(
-                          loop_, options_.volume, [this] { return status_; },
+                          loop_, dir, [this] { return status_; },
                           fmt::format("{}/{}.status", kSocketsDir, ::getpid())));
   return {};
 }
@@ -91,7 +92,7 @@ Result<node::NodeOptions> Hosting::node_options(bool standby) {
   o.standby = standby;
   o.lease = options_.lease;
   o.balance = options_.balance;
-  TRY_ASSIGN(o.secret, node::volume_key(options_.volume));
+  TRY_ASSIGN(o.secret, node::volume_key(*volume_));
   o.log = options_.log;
   return o;
 }

@@ -31,7 +31,7 @@ struct HostingOptions {
 // process should end then.
 class Hosting {
  public:
-  Hosting(EventLoop& loop, BlockingPool& pool, std::shared_ptr<LocalVolume> volume,
+  Hosting(EventLoop& loop, BlockingPool& pool, std::shared_ptr<Volume> volume,
           HostingOptions options);
   ~Hosting();
   // Before start(): makes the sockets.
@@ -55,7 +55,7 @@ class Hosting {
 
   EventLoop& loop_;
   BlockingPool& pool_;
-  std::shared_ptr<LocalVolume> volume_;
+  std::shared_ptr<Volume> volume_;
   HostingOptions options_;
   bool formatted_ = false, ending_ = false;
   std::unique_ptr<node::Node> node_;

@@ -15,7 +15,7 @@ using nlohmann::json;
 // What can be said of a volume whether it is mounted or not.
 Result<json> describe_volume(const std::string& volume) {
   TRY_ASSIGN(auto open, OpenVolume::open(volume));
-  const local::VolumeFile& file = open->store().volume_file();
+  const local::VolumeFile& file = open->volume().file();
   json out = {
       {"volume", volume}, {"uuid", file.uuid}, {"format", file.format}, {"created", file.created}};
   TRY_ASSIGN(StoreUsage usage, open->wait(open->store().usage()));
@@ -67,11 +67,11 @@ void print_info(const json& info) {
 }
 
 Result<int> info_command(const std::string& name, bool as_json) {
-  std::string path = absolute_path(name);
+  std::string path = volume_name(name);
   std::string volume = path;
   if (auto there = find_mount(path); there && there->type == "fuse.graftfs") volume = there->source;
   TRY_ASSIGN(json info, describe_volume(volume));
-  auto served = ask_daemon(volume);
+  auto served = ask_daemon(run_dir(volume));
   info["mounted"] = served.has_value();
   if (served) {
     json status = json::parse(served->status, nullptr, false);

@@ -30,7 +30,7 @@ struct Where {
 };
 
 Result<Source> open_source(const Where& where) {
-  const std::string& name = where.volume;
+  const std::string name = volume_name(where.volume);
   Source out;
   TRY_ASSIGN(out.volume, OpenVolume::open(name));
   TRY_ASSIGN(StateValue formatted,
@@ -47,7 +47,7 @@ Result<Source> open_source(const Where& where) {
   if (!line && where.rank != 0 && !table.heirs.contains(out.journal.rank))
     return fail(ENOENT, fmt::format("{} has no rank {}; 'graftfs rank list' shows those there are",
                                     name, where.rank));
-  out.journal.served = ask_daemon(name).has_value() || (line && line->node != 0);
+  out.journal.served = ask_daemon(run_dir(name)).has_value() || (line && line->node != 0);
   out.journal.volume_name = name;
   return out;
 }
@@ -228,7 +228,7 @@ struct Args {
 CLI::App* add(CLI::App& journal, const std::shared_ptr<Args>& args, const std::string& name,
               const std::string& about, const std::string& examples, const std::string& json_help) {
   CLI::App* command = add_command(journal, name, about, examples);
-  command->add_option("VOLUME", args->where.volume, "the volume's directory")->required();
+  command->add_option("VOLUME", args->where.volume, "the volume")->required();
   command->add_option("--rank", args->where.rank, "whose journal, where there are several (0)")
       ->type_name("N");
   if (!json_help.empty()) command->add_flag("--json", args->json, json_help);

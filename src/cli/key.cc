@@ -22,13 +22,13 @@ std::string today() {
 }
 
 Result<int> issue(const std::string& name, const net::KeyLimits& limits) {
-  std::string volume = absolute_path(name);
+  std::string volume = volume_name(name);
   if (!limits.path.starts_with('/'))
     return fail(EINVAL, fmt::format("--path: '{}' does not begin with '/'; it is a path within the "
                                     "volume",
                                     limits.path));
   TRY_ASSIGN(auto open, OpenVolume::open(volume));
-  TRY_ASSIGN(std::string secret, node::volume_key(volume));
+  TRY_ASSIGN(std::string secret, node::volume_key(open->volume()));
   net::ClientKey key = net::issue_key(secret, limits);
   if (auto sane = net::limits_of(key.id); !sane)
     return fail(EINVAL, "the path or the label is too long, or holds a zero byte");
@@ -51,8 +51,8 @@ Result<std::string> name_of(const std::string& text) {
               fmt::format("'{}' is neither a key nor a key's name; see 'graftfs key list'", text));
 }
 
-Result<int> revoke(const std::string& volume_name, const std::string& text) {
-  std::string volume = absolute_path(volume_name);
+Result<int> revoke(const std::string& name_given, const std::string& text) {
+  std::string volume = volume_name(name_given);
   TRY_ASSIGN(std::string name, name_of(text));
   TRY_ASSIGN(auto open, OpenVolume::open(volume));
   auto set = open->wait(open->store().state().set(kRevoked + name, 0, today()));
@@ -61,8 +61,8 @@ Result<int> revoke(const std::string& volume_name, const std::string& text) {
   return 0;
 }
 
-Result<int> list(const std::string& volume_name, bool as_json) {
-  std::string volume = absolute_path(volume_name);
+Result<int> list(const std::string& name_given, bool as_json) {
+  std::string volume = volume_name(name_given);
   TRY_ASSIGN(auto open, OpenVolume::open(volume));
   StateStore& state = open->store().state();
   TRY_ASSIGN(auto issued, open->wait(state.list(kIssued)));
@@ -115,7 +115,7 @@ void add_key(CLI::App& app) {
       add_command(*group, "issue", "Print a new key",
                   "  graftfs key issue /srv/v > client.key && chmod 600 client.key\n"
                   "  graftfs key issue /srv/v --path /projects --read-only --label ci\n");
-  make->add_option("VOLUME", args->volume, "the volume's directory")->required();
+  make->add_option("VOLUME", args->volume, "the volume")->required();
   make->add_option("--path", args->limits.path, "nothing outside of this directory (/)")
       ->type_name("PATH");
   make->add_flag("--read-only", args->limits.read_only, "no changes");
@@ -126,14 +126,14 @@ void add_key(CLI::App& app) {
   CLI::App* end = add_command(*group, "revoke", "End a key; who uses it is cut off",
                               "  graftfs key revoke /srv/v 0123456789abcdef\n"
                               "  graftfs key revoke /srv/v \"$(cat client.key)\"\n");
-  end->add_option("VOLUME", args->volume, "the volume's directory")->required();
+  end->add_option("VOLUME", args->volume, "the volume")->required();
   end->add_option("KEY", args->key, "the key, or its name")->required();
   on_run(end, [args] { return revoke(args->volume, args->key); });
 
   CLI::App* show = add_command(*group, "list", "Show which keys were issued and revoked",
                                "  graftfs key list /srv/v\n"
                                "  graftfs key list /srv/v --json\n");
-  show->add_option("VOLUME", args->volume, "the volume's directory")->required();
+  show->add_option("VOLUME", args->volume, "the volume")->required();
   show->add_flag("--json", args->json, "a JSON array");
   on_run(show, [args] { return list(args->volume, args->json); });
 }

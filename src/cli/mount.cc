@@ -8,6 +8,7 @@
 #include "cli/daemon.h"
 #include "cli/mounts.h"
 #include "cli/setting_flags.h"
+#include "cli/volume.h"
 
 namespace graftfs::cli {
 namespace {
@@ -57,9 +58,10 @@ void add_mount(CLI::App& app) {
                   "  graftfs mount /srv/v /mnt --recovery-target 500ms --memory 4GiB\n"
                   "  graftfs mount /srv/v /mnt --ranks 2          # if nobody serves it yet\n"
                   "  graftfs mount /srv/v /mnt --foreground       # for a service manager\n"
+                  "  graftfs mount rados:pool/space /mnt --conf /etc/ceph/ceph.conf --id me\n"
                   "\nEvery flag can be a key of VOLUME/graftfs.toml (or of --config FILE):\n"
                   "  durability = \"strict\"\n");
-  command->add_option("VOLUME", args->volume, "the volume's directory")->required();
+  command->add_option("VOLUME", args->volume, "the volume")->required();
   command->add_option("DIR", args->dir, "where to mount it")->required();
   command
       ->add_option("--ranks", args->ranks,
@@ -73,14 +75,17 @@ void add_mount(CLI::App& app) {
   args->flags.add_to(command, false);
   on_run(command, [args]() -> Result<int> {
     DaemonOptions options;
-    options.volume = absolute_path(args->volume);
+    options.volume = volume_name(args->volume);
     options.mountpoint = absolute_path(args->dir);
     options.foreground = args->foreground;
     options.ranks = args->ranks;
     if (!args->config.empty()) args->config = absolute_path(args->config);
-    TRY(local::read_volume_file(options.volume));
-    TRY(load_config(args->config, options.volume, options.settings));
+    TRY(args->flags.apply(options.settings));  // the volume may be known by them
+    options.volume = with_settings(options.volume, options.settings);
+    TRY(load_settings(args->config, options.volume, options.settings));
     TRY(args->flags.apply(options.settings));
+    options.volume = with_settings(options.volume, options.settings);
+    TRY(check_volume(options.volume));
     if (!options.settings.log.empty()) options.settings.log = absolute_path(options.settings.log);
     TRY(check_mountpoint(options.mountpoint));
     if (options.foreground) return run_daemon(Notifier(), &options);

@@ -115,7 +115,7 @@ json describe_cluster(const Cluster& c, const std::string& volume) {
               {"lease_seconds", node.record.lease_ms / 1000.0}};
     nodes.push_back(n);
     if (!node.alive) continue;
-    auto served = ask_daemon(volume, fmt::format("{}/{}.status", kSocketsDir, node.record.pid));
+    auto served = ask_daemon(run_dir(volume), fmt::format("{}/{}.status", kSocketsDir, node.record.pid));
     json status = served ? json::parse(served->status, nullptr, false) : json();
     if (status.is_object())
       for (const json& rank : status.value("ranks", json::array()))
@@ -193,7 +193,7 @@ std::unexpected<Error> nobody_serves(const std::string& volume) {
 }
 
 Result<int> list_ranks(const std::string& name, bool as_json) {
-  std::string volume = absolute_path(name);
+  std::string volume = volume_name(name);
   TRY_ASSIGN(auto open, OpenVolume::open(volume));
   TRY_ASSIGN(Cluster c, Cluster::read(*open));
   if (as_json)
@@ -204,7 +204,7 @@ Result<int> list_ranks(const std::string& name, bool as_json) {
 }
 
 Result<int> add_one(const std::string& name, Nanos limit) {
-  std::string volume = absolute_path(name);
+  std::string volume = volume_name(name);
   TRY_ASSIGN(auto open, OpenVolume::open(volume));
   TRY_ASSIGN(Cluster c, Cluster::read(*open));
   if (c.living() == 0) return nobody_serves(volume);
@@ -230,7 +230,7 @@ Result<int> add_one(const std::string& name, Nanos limit) {
 }
 
 Result<int> remove_one(const std::string& name, uint16_t number, Nanos limit) {
-  std::string volume = absolute_path(name);
+  std::string volume = volume_name(name);
   RankId rank{number};
   TRY_ASSIGN(auto open, OpenVolume::open(volume));
   TRY_ASSIGN(Cluster c, Cluster::read(*open));
@@ -288,7 +288,7 @@ void add_rank(CLI::App& app) {
   CLI::App* list = add_command(*group, "list", "Show ranks, their processes and addresses",
                                "  graftfs rank list /srv/v\n"
                                "  graftfs rank list /srv/v --json | jq '.ranks[].addresses'\n");
-  list->add_option("VOLUME", args->volume, "the volume's directory")->required();
+  list->add_option("VOLUME", args->volume, "the volume")->required();
   list->add_flag("--json", args->json, "one JSON object");
   on_run(list, [args] { return list_ranks(args->volume, args->json); });
 
@@ -296,7 +296,7 @@ void add_rank(CLI::App& app) {
       add_command(*group, "add", "Make one more rank, which a process that serves takes",
                   "  graftfs rank add /srv/v\n"
                   "  graftfs rank add /srv/v --wait 60s\n");
-  add->add_option("VOLUME", args->volume, "the volume's directory")->required();
+  add->add_option("VOLUME", args->volume, "the volume")->required();
   add->add_option("--wait", args->wait, "for how long at most (10s)")->type_name("TIME");
   on_run(add, [args]() -> Result<int> {
     TRY_ASSIGN(Nanos limit, args->limit());
@@ -307,7 +307,7 @@ void add_rank(CLI::App& app) {
       add_command(*group, "remove", "Have a rank hand over what it has, and go",
                   "  graftfs rank remove /srv/v 1\n"
                   "  graftfs rank remove /srv/v 1 --wait 0s       # it goes on by itself\n");
-  remove->add_option("VOLUME", args->volume, "the volume's directory")->required();
+  remove->add_option("VOLUME", args->volume, "the volume")->required();
   remove->add_option("RANK", args->rank, "its number")->required();
   remove->add_option("--wait", args->wait, "for how long at most (10s)")->type_name("TIME");
   on_run(remove, [args]() -> Result<int> {

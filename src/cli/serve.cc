@@ -9,6 +9,7 @@
 #include "cli/notifier.h"
 #include "cli/setting_flags.h"
 #include "cli/volume.h"
+#include "tools/copy.h"
 
 namespace graftfs::cli {
 namespace {
@@ -51,8 +52,8 @@ class Server {
   int exit_code_ = 0;
   EventLoop loop_;
   BlockingPool pool_{"graftfs-io", kPoolThreads};
-  std::shared_ptr<LocalVolume> volume_;
-  std::unique_ptr<LocalStore> store_;
+  std::shared_ptr<Volume> volume_;
+  std::unique_ptr<Store> store_;
   std::unique_ptr<Hosting> hosting_;
   TaskScope tasks_;  // last
 };
@@ -72,15 +73,17 @@ int Server::run() {
 }
 
 Result<void> Server::open() {
-  TRY(local::read_volume_file(options_.hosting.volume));
+  if (!rados::is_rados(options_.hosting.volume))
+    TRY(local::read_volume_file(options_.hosting.volume));
+  TRY_ASSIGN(std::string dir, make_run_dir(options_.hosting.volume));
   const Settings& settings = options_.hosting.settings;
   if (!options_.foreground || !settings.log.empty()) {
     std::string path =
-        settings.log.empty() ? options_.hosting.volume + "/graftfs.log" : settings.log;
+        settings.log.empty() ? dir + "/graftfs.log" : settings.log;
     TRY_ASSIGN(log_, Log::open(path));
   }
-  TRY_ASSIGN(volume_, LocalVolume::open(options_.hosting.volume, store_options(settings)));
-  TRY_ASSIGN(store_, LocalStore::on(loop_, pool_, volume_));
+  TRY_ASSIGN(volume_, open_volume(options_.hosting.volume, volume_options(settings)));
+  TRY_ASSIGN(store_, volume_->use(loop_, pool_));
   options_.hosting.log = [this](const std::string& line) { say(line); };
   hosting_ = std::make_unique<Hosting>(loop_, pool_, volume_, options_.hosting);
   hosting_->over = [this](bool fenced) {
@@ -93,7 +96,9 @@ Result<void> Server::open() {
 Task<void> Server::serve() {
   std::string key = kFormattedKey;
   auto formatted = co_await store_->state().get(key);
-  Result<void> up = co_await hosting_->start(options_.standby, formatted && formatted->version > 0);
+  std::string shown = volume_->name();
+  Result<void> up = co_await tools::check_not_copying(store_->state(), shown);
+  if (up) up = co_await hosting_->start(options_.standby, formatted && formatted->version > 0);
   if (!up) {
     exit_code_ = kExitError;
     notifier_.failed(describe(up.error()));
@@ -145,7 +150,7 @@ void add_serve(CLI::App& app) {
       "are\n"
       "made where there are not enough. Rank N listens at PATH.N, or at PORT+N.\n"
       "See 'graftfs rank list VOLUME' for who runs what.\n");
-  command->add_option("VOLUME", args->volume, "the volume's directory")->required();
+  command->add_option("VOLUME", args->volume, "the volume")->required();
   command->add_option("--ranks", args->options.hosting.ranks, "how many to run (1)")
       ->type_name("N")
       ->check(CLI::Range(size_t{1}, kMostRanks));
@@ -167,7 +172,7 @@ void add_serve(CLI::App& app) {
   args->flags.add_to(command, false);
   on_run(command, [args]() -> Result<int> {
     HostingOptions& o = args->options.hosting;
-    o.volume = absolute_path(args->volume);
+    o.volume = volume_name(args->volume);
     o.rejoin = !args->no_rejoin;
     if (!args->lease.empty()) {
       auto lease = parse_duration(args->lease);
@@ -186,9 +191,12 @@ void add_serve(CLI::App& app) {
       o.listen.push_back(std::move(address));
     }
     if (!args->config.empty()) args->config = absolute_path(args->config);
-    TRY(local::read_volume_file(o.volume));
-    TRY(load_config(args->config, o.volume, o.settings));
+    TRY(args->flags.apply(o.settings));  // the volume may be known by them
+    o.volume = with_settings(o.volume, o.settings);
+    TRY(load_settings(args->config, o.volume, o.settings));
     TRY(args->flags.apply(o.settings));
+    o.volume = with_settings(o.volume, o.settings);
+    TRY(check_volume(o.volume));
     if (!o.settings.log.empty()) o.settings.log = absolute_path(o.settings.log);
     if (args->options.foreground) return run_server(Notifier(), &args->options);
     return daemonize(run_server, &args->options);

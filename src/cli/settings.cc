@@ -84,6 +84,18 @@ constexpr Setting kSettings[] = {
        s.log = text;
        return {};
      }},
+    {"conf", "FILE", "of a volume on Ceph: the cluster's ceph.conf", false,
+     [](Settings& s, std::string_view text) -> Result<void> {
+       if (text.empty()) return fail(EINVAL, "it must name a file");
+       s.conf = text;
+       return {};
+     }},
+    {"id", "ID", "of a volume on Ceph: client.ID and its keyring are used (admin)", false,
+     [](Settings& s, std::string_view text) -> Result<void> {
+       if (text.empty()) return fail(EINVAL, "it must name a client of the cluster");
+       s.id = text;
+       return {};
+     }},
     {"segment-size", "SIZE", "size of a journal segment (1MiB)", true,
      [](Settings& s, std::string_view text) -> Result<void> {
        TRY((set_size<kMiB, 64 * kMiB>(s.segment_size, text)));

@@ -30,6 +30,7 @@ struct Settings {
   TracePolicy trace = TracePolicy::chunked;
   double kernel_cache = 86400;  // seconds for which the kernel may answer by itself
   std::string log;              // empty: VOLUME/graftfs.log
+  std::string conf, id;         // of a volume on Ceph: ceph.conf, and who comes
 };
 
 // One of them: its name (that of the flag, without the dashes, and of the key), what it takes and

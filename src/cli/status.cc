@@ -11,7 +11,7 @@ double seconds(Nanos time) { return static_cast<double>(time) / kSecond; }
 
 }  // namespace
 
-nlohmann::json describe_rank(const Rank& rank, const LocalStore& store,
+nlohmann::json describe_rank(const Rank& rank, const Volume& volume,
                              const std::string& mountpoint, const Settings& settings, Nanos uptime,
                              Nanos start_took) {
   const Recovered& r = rank.recovered();
@@ -22,7 +22,7 @@ nlohmann::json describe_rank(const Rank& rank, const LocalStore& store,
   return {
       {"pid", ::getpid()},
       {"mountpoint", mountpoint},
-      {"uuid", store.volume_file().uuid},
+      {"uuid", volume.file().uuid},
       {"durability", settings.durability == Durability::strict ? "strict" : "posix"},
       {"read_only", settings.read_only},
       {"failed", rank.failed()},

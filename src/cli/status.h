@@ -6,11 +6,11 @@
 
 #include "cli/settings.h"
 #include "server/rank.h"
-#include "store/local/local_store.h"
+#include "store/volume.h"
 
 namespace graftfs::cli {
 
-nlohmann::json describe_rank(const Rank& rank, const LocalStore& store,
+nlohmann::json describe_rank(const Rank& rank, const Volume& volume,
                              const std::string& mountpoint, const Settings& settings, Nanos uptime,
                              Nanos start_took);
 

@@ -67,7 +67,7 @@ Subtrees read_subtrees(ClusterClient& cluster, bool hidden) {
 }
 
 // A mount that hosts its only rank by itself: everything is rank 0's.
-bool is_mounted_alone(const std::string& volume) { return ask_daemon(volume).has_value(); }
+bool is_mounted_alone(const std::string& volume) { return ask_daemon(run_dir(volume)).has_value(); }
 
 std::string shown_path(const json& s) {
   std::string path = s.value("path", "");

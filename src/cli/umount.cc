@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/mounts.h"
 #include "cli/status_socket.h"
+#include "cli/volume.h"
 
 extern char** environ;
 
@@ -47,7 +48,7 @@ Result<void> unmount(const std::string& dir, bool lazy) {
 }
 
 Result<int> umount_command(const std::string& name, bool lazy) {
-  std::string dir = absolute_path(name);
+  std::string dir = volume_name(name);
   auto there = find_mount(dir);
   if (!there || there->type != "fuse.graftfs") {
     // A volume may be named instead.
@@ -59,8 +60,8 @@ Result<int> umount_command(const std::string& name, bool lazy) {
     dir = point;
     there = find_mount(dir);
   }
-  auto served = ask_daemon(there->source, mount_socket(dir));
-  if (!served) served = ask_daemon(there->source);
+  auto served = ask_daemon(run_dir(there->source), mount_socket(dir));
+  if (!served) served = ask_daemon(run_dir(there->source));
   // A dead daemon's mount is busy for nobody.
   TRY(unmount(dir, lazy || !served));
   if (!served) {

@@ -33,7 +33,7 @@ uint64_t random_id() {
 
 }  // namespace
 
-Node::Node(EventLoop& loop, BlockingPool& pool, std::shared_ptr<LocalVolume> volume,
+Node::Node(EventLoop& loop, BlockingPool& pool, std::shared_ptr<Volume> volume,
            NodeOptions options)
     : loop_(loop),
       pool_(pool),
@@ -57,7 +57,7 @@ Node::~Node() {
 // -- start and stop -----------------------------------------------------------------------------
 
 Task<Result<void>> Node::start() {
-  CO_TRY_ASSIGN(store_, LocalStore::on(loop_, pool_, volume_));
+  CO_TRY_ASSIGN(store_, volume_->use(loop_, pool_));
   cluster::NodeRecord me;
   me.id = id_;
   me.machine = machine_;
@@ -78,12 +78,12 @@ Task<Result<void>> Node::start() {
   co_await beats_->beat_now();
   if (!beats_->lease_valid())
     co_return fail(
-        EIO, fmt::format("cannot write the state of the cluster in {}/cluster", volume_->path()));
+        EIO, fmt::format("cannot write the state of the cluster in {}", volume_->name()));
   if (!options_.standby) {
     CO_TRY_ASSIGN(std::vector<RankId> taken, co_await choose_ranks());
     if (taken.empty())
       co_return fail(EBUSY, fmt::format("{} has no rank left to run, and no number for a new one",
-                                        volume_->path()));
+                                        volume_->name()));
   }
   beats_->looked = [this] { looked(); };
   publish();

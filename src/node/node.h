@@ -37,7 +37,7 @@ struct NodeOptions {
 // ranks end without a word and `lost` is called; the node is to be destroyed then.
 class Node {
  public:
-  Node(EventLoop& loop, BlockingPool& pool, std::shared_ptr<LocalVolume> volume,
+  Node(EventLoop& loop, BlockingPool& pool, std::shared_ptr<Volume> volume,
        NodeOptions options);
   ~Node();
   Node(const Node&) = delete;
@@ -84,14 +84,14 @@ class Node {
 
   EventLoop& loop_;
   BlockingPool& pool_;
-  std::shared_ptr<LocalVolume> volume_;
+  std::shared_ptr<Volume> volume_;
   NodeOptions options_;
   cluster::NodeId id_;
   std::string machine_;
   net::LocalHub hub_;
   net::LocalTransport inside_;
   net::SocketTransport outside_;
-  std::unique_ptr<LocalStore> store_;
+  std::unique_ptr<Store> store_;
   std::unique_ptr<cluster::Beats> beats_;
   std::map<RankId, Hosted> hosts_;
   std::vector<std::unique_ptr<RankHost>> former_;  // their loops are posted to until the end

@@ -75,7 +75,7 @@ Task<void> RankHost::run_start(OwnOptions own, StartFn done) {
 }
 
 Task<Result<Epoch>> RankHost::bring_up(OwnOptions own) {
-  CO_TRY_ASSIGN(store_, LocalStore::on(*loop_, *context_.pool, context_.volume));
+  CO_TRY_ASSIGN(store_, context_.volume->use(*loop_, *context_.pool));
   local_ = std::make_unique<net::LocalTransport>(*context_.hub, *loop_);
   sockets_ = std::make_unique<net::SocketTransport>(*loop_);
   PeerEvents events;

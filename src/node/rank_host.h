@@ -17,13 +17,13 @@
 #include "node/peer_lines.h"
 #include "server/endpoint.h"
 #include "server/rank.h"
-#include "store/local/local_store.h"
+#include "store/volume.h"
 
 namespace graftfs::node {
 
 // What all ranks of a node have in common. Outlives them.
 struct HostContext {
-  std::shared_ptr<LocalVolume> volume;
+  std::shared_ptr<Volume> volume;
   BlockingPool* pool = nullptr;
   net::LocalHub* hub = nullptr;
   RankOptions rank;                  // but for its number, its owner and its peers
@@ -105,7 +105,7 @@ class RankHost {
 
   // Of the rank's thread.
   std::unique_ptr<EventLoop> loop_;
-  std::unique_ptr<LocalStore> store_;
+  std::unique_ptr<Store> store_;
   std::unique_ptr<net::LocalTransport> local_;
   std::unique_ptr<net::SocketTransport> sockets_;
   std::unique_ptr<PeerLines> peers_;

@@ -1,14 +1,15 @@
 #pragma once
-// VOLUME/key: the secret that whoever may speak for the volume over tcp has to know.
+// The secret that whoever may speak for a volume over tcp has to know.
 
 #include <string>
 
 #include "base/result.h"
+#include "store/volume.h"
 
 namespace graftfs::node {
 
-// 32 bytes. Made at first use, readable for the volume's owner only. EUCLEAN where it has another
+// 32 bytes, made at first use (VOLUME/key, or the object `key`). EUCLEAN where it has another
 // length. Blocks.
-Result<std::string> volume_key(const std::string& volume);
+Result<std::string> volume_key(Volume& volume);
 
 }  // namespace graftfs::node

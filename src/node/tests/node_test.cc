@@ -46,7 +46,7 @@ class NodeTest : public ::testing::Test {
     o.lease = kLease;
     o.rank.volume = 7;
     o.rank.volume_name = dir_.path;
-    o.secret = *volume_key(dir_.path);
+    o.secret = *volume_key(*volume_);
     o.log = [this](const std::string& line) {
       std::lock_guard lock(mutex_);
       log_ += line + "\n";
@@ -230,11 +230,11 @@ TEST_F(NodeTest, AddressesFollowFromTheRank) {
 }
 
 TEST_F(NodeTest, TheVolumesKeyIsMadeOnceAndChecked) {
-  std::string key = *volume_key(dir_.path);
+  std::string key = *volume_key(*volume_);
   EXPECT_EQ(key.size(), 32u);
-  EXPECT_EQ(*volume_key(dir_.path), key);
+  EXPECT_EQ(*volume_key(*volume_), key);
   std::filesystem::resize_file(dir_.path + "/key", 31);
-  EXPECT_EQ(volume_key(dir_.path).error().code, EUCLEAN);
+  EXPECT_EQ(volume_key(*volume_).error().code, EUCLEAN);
 }
 
 // Only processes that are surely the one meant, and fenced, are ended.

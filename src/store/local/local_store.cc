@@ -86,6 +86,10 @@ Result<std::unique_ptr<LocalStore>> LocalStore::on(Executor& executor, BlockingP
   return store;
 }
 
+Result<std::unique_ptr<Store>> LocalVolume::use(Executor& executor, BlockingPool& pool) {
+  return LocalStore::on(executor, pool, shared_from_this());
+}
+
 Result<void> LocalStore::open_parts() {
   LocalVolume& v = *process_;
   dirs_ = std::make_unique<local::LocalDirs>(executor_, pool_, *v.writer_, v.env_, fences_,

@@ -14,6 +14,7 @@
 #include "store/local/local_journal.h"
 #include "store/local/volume_file.h"
 #include "store/store.h"
+#include "store/volume.h"
 
 namespace graftfs {
 
@@ -28,27 +29,28 @@ struct LocalOptions {
 // What a process has of a volume once: its lock, the directories with the thread that commits
 // them, and the files of the cluster state. Held by shared_ptr by every LocalStore on it; any
 // thread. Destroying it waits for what its thread is doing. A crash leaves nothing locked.
-class LocalVolume {
+class LocalVolume final : public Volume, public std::enable_shared_from_this<LocalVolume> {
  public:
   // EINVAL where it is not a volume or was made by a newer version, EUCLEAN where it is damaged,
   // EBUSY where this process has it open or it is being formatted. Blocks.
   static Result<std::shared_ptr<LocalVolume>> open(const std::string& path,
                                                    LocalOptions options = {});
-  ~LocalVolume();
+  ~LocalVolume() override;
 
-  const local::VolumeFile& file() const { return file_; }
+  const local::VolumeFile& file() const override { return file_; }
+  std::string name() const override { return volume_->path; }
+  Result<std::unique_ptr<Store>> use(Executor& executor, BlockingPool& pool) override;
+  Result<std::string> secret(const std::function<std::string()>& make) override {
+    return local::read_or_make_key(volume_->path, make);
+  }
   const std::string& path() const { return volume_->path; }
-  // Called, on the thread that commits, when a commit has waited for so long for another process;
-  // it may end one that is stopped and fenced.
-  void when_stuck(Nanos after, std::function<void()> fn) { env_->when_stuck(after, std::move(fn)); }
-  // Values of "cluster/", also for the function above. Any thread; blocks.
-  Result<StateValue> cluster_value(const std::string& key) const { return cluster_->get(key); }
+  void when_stuck(Nanos after, std::function<void()> fn) override { env_->when_stuck(after, std::move(fn)); }
+  Result<StateValue> cluster_value(const std::string& key) const override { return cluster_->get(key); }
   Result<std::vector<std::pair<std::string, StateValue>>> cluster_list(
-      const std::string& prefix) const {
+      const std::string& prefix) const override {
     return cluster_->list(prefix);
   }
-  // Frees what readers that died in a transaction hold.
-  void clear_dead_readers() { env_->clear_dead_readers(); }
+  void clear_dead_readers() override { env_->clear_dead_readers(); }
 
  private:
   friend class LocalStore;
@@ -79,8 +81,9 @@ class LocalVolume {
 class LocalStore final : public Store {
  public:
   // Makes an empty volume (see local::format_volume). Blocks.
-  static Result<local::VolumeFile> format(const std::string& path) {
-    return local::format_volume(path);
+  static Result<local::VolumeFile> format(const std::string& path,
+                                          local::VolumeFile file = local::new_volume_file()) {
+    return local::format_volume(path, std::move(file));
   }
   // On a volume of its own.
   static Result<std::unique_ptr<LocalStore>> open(Executor& executor, BlockingPool& pool,

@@ -122,6 +122,29 @@ Result<VolumeFile> decode_volume_file(std::string_view bytes, const std::string&
   return file;
 }
 
+Result<std::string> read_or_make_key(const std::string& volume,
+                                     const std::function<std::string()>& make) {
+  const std::string shown = volume + "/key";
+  Fd dir(::open(volume.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!dir) return os_fail(errno, "open volume", volume);
+  for (;;) {
+    auto key = read_small_file(dir.get(), "key", shown);
+    if (key || key.error().code != ENOENT) return key;
+    // Under another name first, so that nobody sees half of it.
+    std::string made = "key.new", bytes = make();
+    ::unlinkat(dir.get(), made.c_str(), 0);
+    {
+      TRY_ASSIGN(Fd fd, open_at(dir.get(), made, O_WRONLY | O_CREAT | O_EXCL, shown));
+      TRY(pwrite_all(fd.get(), bytes, 0, shown));
+      TRY(fsync_fd(fd.get(), shown));
+    }
+    if (::linkat(dir.get(), made.c_str(), dir.get(), "key", 0) != 0 && errno != EEXIST)
+      return os_fail(errno, "create", shown);
+    ::unlinkat(dir.get(), made.c_str(), 0);
+    TRY(fsync_fd(dir.get(), volume));
+  }
+}
+
 Result<VolumeFile> read_volume_file(const std::string& volume) {
   std::string shown = volume + "/" + kVolumeFile;
   Fd dir(::open(volume.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -136,7 +159,7 @@ Result<VolumeFile> read_volume_file(const std::string& volume) {
   return decode_volume_file(*bytes, shown);
 }
 
-Result<VolumeFile> format_volume(const std::string& volume) {
+Result<VolumeFile> format_volume(const std::string& volume, VolumeFile file) {
   if (::mkdir(volume.c_str(), 0700) != 0 && errno != EEXIST) {
     return os_fail(errno, "create", volume);
   }
@@ -154,7 +177,6 @@ Result<VolumeFile> format_volume(const std::string& volume) {
   }
   TRY_ASSIGN(Fd lock, open_at(dir.get(), "lock", O_RDWR | O_CREAT, volume + "/lock"));
   TRY(fsync_fd(dir.get(), volume));
-  VolumeFile file = new_volume_file();
   TRY(replace_small_file(dir.get(), kVolumeFile, encode(file), true, volume + "/" + kVolumeFile));
   // The volume's own name.
   Fd parent(::openat(dir.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -3,6 +3,7 @@
 // (docs/formats/store-local.md), and the making of an empty volume.
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -28,10 +29,14 @@ std::string encode(const VolumeFile& file);
 // damaged.
 Result<VolumeFile> decode_volume_file(std::string_view bytes, const std::string& shown);
 
+// VOLUME/key, readable for the volume's owner only; made by `make` where there is none.
+Result<std::string> read_or_make_key(const std::string& volume,
+                                     const std::function<std::string()>& make);
+
 Result<VolumeFile> read_volume_file(const std::string& volume);
 // Makes an empty volume in a directory that is empty or does not exist yet. EEXIST where there is
 // a volume, ENOTEMPTY where there is something else. Completion: durable. After a crash in the
 // middle the directory is not a volume: graftfs.volume is written last.
-Result<VolumeFile> format_volume(const std::string& volume);
+Result<VolumeFile> format_volume(const std::string& volume, VolumeFile file = new_volume_file());
 
 }  // namespace graftfs::local

@@ -33,12 +33,16 @@ void leave_behind(std::shared_ptr<Session> session) {
 Result<std::unique_ptr<RadosStore>> RadosStore::on(Executor& executor, BlockingPool& pool,
                                                    std::shared_ptr<RadosVolume> volume) {
   std::unique_ptr<RadosStore> store(new RadosStore(executor, pool, std::move(volume)));
-  TRY_ASSIGN(store->session_, Session::connect(store->volume_->name()));
+  TRY_ASSIGN(store->session_, Session::connect(store->volume_->full_name()));
   store->session_->bind(executor);
   store->dirs_ = std::make_unique<rados::RadosDirs>(executor, pool, *store->session_);
   store->state_ = std::make_unique<rados::RadosState>(*store->session_);
   store->data_ = std::make_unique<rados::RadosData>(executor, pool, store->session_);
   return store;
+}
+
+Result<std::unique_ptr<Store>> RadosVolume::use(Executor& executor, BlockingPool& pool) {
+  return RadosStore::on(executor, pool, shared_from_this());
 }
 
 RadosStore::~RadosStore() {

@@ -11,6 +11,7 @@
 #include "store/rados/rados_dirs.h"
 #include "store/rados/rados_journal.h"
 #include "store/store.h"
+#include "store/volume.h"
 
 namespace graftfs {
 
@@ -20,21 +21,25 @@ struct RadosOptions {
 
 // What a process has of a volume once: what it is called, and what it is. Any thread; the calls
 // block, each with a client of its own.
-class RadosVolume {
+class RadosVolume final : public Volume, public std::enable_shared_from_this<RadosVolume> {
  public:
   // Makes an empty volume in the pool's namespace, which must be empty. EEXIST, ENOTEMPTY.
-  static Result<local::VolumeFile> format(const std::string& name);
+  static Result<local::VolumeFile> format(const std::string& name,
+                                          local::VolumeFile file = local::new_volume_file());
   // Removes a volume's objects, and nothing else. EBUSY where a rank of it is owned.
   static Result<void> erase(const std::string& name);
   // EINVAL where it is not a volume or was made by a newer version, EUCLEAN where it is damaged;
   // whatever keeps from the cluster is a sentence.
   static Result<std::shared_ptr<RadosVolume>> open(const std::string& name,
                                                    RadosOptions options = {});
-  const local::VolumeFile& file() const { return file_; }
-  const rados::VolumeName& name() const { return name_; }
+  const local::VolumeFile& file() const override { return file_; }
+  std::string name() const override { return name_.shown(); }
+  Result<std::unique_ptr<Store>> use(Executor& executor, BlockingPool& pool) override;
+  Result<std::string> secret(const std::function<std::string()>& make) override;
+  // Processes that own a rank.
+  Result<std::optional<std::string>> in_use() override;
+  const rados::VolumeName& full_name() const { return name_; }
   const RadosOptions& options() const { return options_; }
-  // The volume's secret, made at first use.
-  Result<std::string> key(const std::function<std::string()>& make) const;
   // The volume's settings; empty: there are none.
   Result<std::string> config() const;
   Result<void> set_config(std::string_view text) const;
@@ -68,7 +73,7 @@ class RadosStore final : public Store {
   bool unsynced_survived(RankId rank) const override;
   Task<Result<StoreUsage>> usage() override;
   void shut_down() override { session_->shut_down(); }
-  std::string name() const override { return volume_->name().shown(); }
+  std::string name() const override { return volume_->name(); }
   RadosVolume& volume() { return *volume_; }
 
  private:

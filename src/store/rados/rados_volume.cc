@@ -62,7 +62,8 @@ Result<std::shared_ptr<Session>> connect(const std::string& text) {
 
 }  // namespace
 
-Result<local::VolumeFile> RadosVolume::format(const std::string& name) {
+Result<local::VolumeFile> RadosVolume::format(const std::string& name,
+                                              local::VolumeFile file) {
   TRY_ASSIGN(auto session, connect(name));
   const std::string shown = session->name().shown();
   TRY_ASSIGN(auto there, read_object(*session, rados::kVolumeObject));
@@ -86,7 +87,6 @@ Result<local::VolumeFile> RadosVolume::format(const std::string& name) {
   state.omap_clear();
   if (int code = session->io().operate(rados::kStateObject, &state); code < 0)
     return session->failed(code, "create", rados::kStateObject);
-  local::VolumeFile file = local::new_volume_file();
   // Last: before it there is no volume.
   TRY_ASSIGN(bool made, create_object(*session, rados::kVolumeObject, local::encode(file)));
   if (!made)
@@ -94,23 +94,45 @@ Result<local::VolumeFile> RadosVolume::format(const std::string& name) {
   return file;
 }
 
+namespace {
+
+// Who watches an index of a journal.
+Result<std::optional<std::string>> find_owner(Session& session) {
+  std::optional<std::string> owner;
+  Result<void> result;
+  TRY(each_object(session, [&](const std::string& object) {
+    if (!object.starts_with("journal/") || object.ends_with(".seg")) return true;
+    std::list<obj_watch_t> watchers;
+    int code = session.io().list_watchers(object, &watchers);
+    if (code < 0 && code != -ENOENT) result = session.failed(code, "read", object);
+    if (code == 0 && !watchers.empty())
+      owner = fmt::format("{} is owned by the client at {}", object, watchers.front().addr);
+    return !owner && result;
+  }));
+  if (!result) return std::unexpected(std::move(result).error());
+  return owner;
+}
+
+}  // namespace
+
+Result<std::optional<std::string>> RadosVolume::in_use() {
+  TRY_ASSIGN(auto session, Session::connect(name_));
+  return find_owner(*session);
+}
+
 Result<void> RadosVolume::erase(const std::string& name) {
   TRY_ASSIGN(auto session, connect(name));
   TRY_ASSIGN(auto there, read_object(*session, rados::kVolumeObject));
   if (!there) return {};
   std::vector<std::string> objects;
-  std::string in_use;
+  TRY_ASSIGN(auto owner, find_owner(*session));
+  if (owner)
+    return fail(EBUSY, fmt::format("{} is in use ({}); unmount it first", session->name().shown(),
+                                   *owner));
   TRY(each_object(*session, [&](const std::string& object) {
     if (is_ours(object)) objects.push_back(object);
     return true;
   }));
-  for (const std::string& object : objects) {
-    if (!object.starts_with("journal/") || object.ends_with(".seg")) continue;
-    std::list<obj_watch_t> watchers;
-    if (session->io().list_watchers(object, &watchers) == 0 && !watchers.empty())
-      return fail(EBUSY, fmt::format("{} is in use ({} is owned by {}); unmount it first",
-                                     session->name().shown(), object, watchers.front().addr));
-  }
   // First, so that a crash in the middle leaves something that is not a volume.
   if (int code = session->io().remove(rados::kVolumeObject); code < 0)
     return session->failed(code, "remove", rados::kVolumeObject);
@@ -138,7 +160,7 @@ Result<std::shared_ptr<RadosVolume>> RadosVolume::open(const std::string& name,
   return volume;
 }
 
-Result<std::string> RadosVolume::key(const std::function<std::string()>& make) const {
+Result<std::string> RadosVolume::secret(const std::function<std::string()>& make) {
   TRY_ASSIGN(auto session, Session::connect(name_));
   for (;;) {
     TRY_ASSIGN(auto key, read_object(*session, rados::kKeyObject));

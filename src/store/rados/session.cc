@@ -13,10 +13,8 @@ namespace {
 
 constexpr auto kEndPatience = std::chrono::seconds(3);
 
-// What librados is told beyond ceph.conf.
+// What librados is told, over ceph.conf.
 constexpr std::pair<const char*, const char*> kOptions[] = {
-    {"client_mount_timeout", "30"},  // seconds for the monitors to be found
-    {"rados_mon_op_timeout", "30"},
     // A call must not block the executor's thread: the store bounds what is under way.
     {"objecter_inflight_ops", "65536"},
     {"objecter_inflight_op_bytes", "4294967296"},
@@ -24,6 +22,12 @@ constexpr std::pair<const char*, const char*> kOptions[] = {
     {"log_to_stderr", "false"},
     {"err_to_stderr", "false"},
 };
+// And what, if ceph.conf says nothing of it: seconds for the monitors to be found, and to answer.
+struct Default {
+  const char *option, *librados, *ours;
+};
+constexpr Default kDefaults[] = {{"client_mount_timeout", "300", "30"},
+                                 {"rados_mon_op_timeout", "0", "30"}};
 
 }  // namespace
 
@@ -50,6 +54,10 @@ Result<std::shared_ptr<Session>> Session::connect(const VolumeName& name) {
   for (auto [option, value] : kOptions) {
     code = cluster.conf_set(option, value);
     if (code < 0) return fail(-code, fmt::format("librados does not take {} = {}", option, value));
+  }
+  for (auto [option, theirs, ours] : kDefaults) {
+    std::string value;
+    if (cluster.conf_get(option, value) == 0 && value == theirs) cluster.conf_set(option, ours);
   }
   code = cluster.connect();
   const std::string who = "client." + (name.id.empty() ? std::string("admin") : name.id);
