@@ -134,7 +134,8 @@ int run_all(const Context& base, const std::vector<std::string>& names, const fs
             const std::string& prefix, bool json, bool bars, const std::string& options) {
   int status = 0;
   for (const Benchmark& benchmark : registry()) {
-    if (!names.empty() && std::find(names.begin(), names.end(), benchmark.name) == names.end()) {
+    const bool named = std::find(names.begin(), names.end(), benchmark.name) != names.end();
+    if (!named && (!names.empty() || benchmark.only_by_name)) {
       continue;
     }
     progress(fmt::format("{}: {}", benchmark.name, benchmark.summary));

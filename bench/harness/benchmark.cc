@@ -37,11 +37,12 @@ std::vector<Benchmark>& registry() {
   return all;
 }
 
-Registration::Registration(std::string name, std::string summary, BenchmarkFunction run) {
+Registration::Registration(std::string name, std::string summary, BenchmarkFunction run,
+                           bool only_by_name) {
   auto& all = registry();
   auto at = std::upper_bound(all.begin(), all.end(), name,
                              [](const std::string& n, const Benchmark& b) { return n < b.name; });
-  all.insert(at, Benchmark{std::move(name), std::move(summary), std::move(run)});
+  all.insert(at, Benchmark{std::move(name), std::move(summary), std::move(run), only_by_name});
 }
 
 namespace {

@@ -75,17 +75,24 @@ struct Benchmark {
   std::string name;
   std::string summary;
   BenchmarkFunction run;
+  bool only_by_name = false;  // it needs what is not installed otherwise
 };
 
 // All benchmarks by name. Filled before main() by the registrations.
 std::vector<Benchmark>& registry();
 
 struct Registration {
-  Registration(std::string name, std::string summary, BenchmarkFunction run);
+  Registration(std::string name, std::string summary, BenchmarkFunction run,
+               bool only_by_name = false);
 };
 
 #define GRAFTFS_BENCHMARK(name, summary, function) \
   static const ::graftfs::bench::Registration registration_of_##function(name, summary, function)
+
+// One that is run when it is named, and not with all.
+#define GRAFTFS_BENCHMARK_BY_NAME(name, summary, function) \
+  static const ::graftfs::bench::Registration registration_of_##function(name, summary, function, \
+                                                                         true)
 
 // The object that --json prints: name, figures, reference, ratio, bar, holds,
 // durability, cache, command.

@@ -82,7 +82,9 @@ Result<void> Server::open() {
         settings.log.empty() ? dir + "/graftfs.log" : settings.log;
     TRY_ASSIGN(log_, Log::open(path));
   }
-  TRY_ASSIGN(volume_, open_volume(options_.hosting.volume, volume_options(settings)));
+  VolumeOptions volume = volume_options(settings);
+  volume.early_journal = settings.durability == Durability::posix;
+  TRY_ASSIGN(volume_, open_volume(options_.hosting.volume, volume));
   TRY_ASSIGN(store_, volume_->use(loop_, pool_));
   options_.hosting.log = [this](const std::string& line) { say(line); };
   hosting_ = std::make_unique<Hosting>(loop_, pool_, volume_, options_.hosting);

@@ -29,8 +29,6 @@ DirUpdate commit_mark(RankId rank, uint64_t commits) {
   mark.crc = crc_of(mark);
   DirUpdate update;
   update.dir = kCommitMarks;
-  update.version = commits;
-  update.scope = fmt::format("-rank-{}", rank);
   update.put.emplace_back(mark_key(rank),
                           std::string(reinterpret_cast<const char*>(&mark), sizeof mark));
   return update;

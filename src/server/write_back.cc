@@ -198,7 +198,6 @@ Task<Result<size_t>> Rank::write_back_batch() {
     if (!update.header && !dirs[d]->dirty() && !update.put.empty() &&
         dirs[d]->header.version.v <= 1)
       update.header = encode_dir_header(update.dir, dirs[d]->header);
-    update.version = dirs[d]->header.version.v;
     updates.push_back(std::move(update));
   }
   if (taken.empty()) {

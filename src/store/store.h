@@ -1,7 +1,6 @@
 #pragma once
 // The contract of a volume's storage. Implementations: memory/ (tests, and the simulator's
-// disk), local/ (LMDB and plain files), rados/ (objects of a Ceph pool). One contract suite runs
-// over each.
+// disk), local/ (LMDB and plain files), later rados/. One contract suite runs over each.
 //
 // Every call is asynchronous, is made from the executor's thread and completes on it. Strings
 // passed by view must live until completion. Completion means what each comment says; a call
@@ -50,11 +49,6 @@ struct DirUpdate {
   // any more.
   std::vector<std::pair<Ino, EntryKey>> located;
   std::vector<Ino> unlocated;
-  // The version that this brings the object to (or what `scope` names in it, where several have
-  // versions of their own there). A store whose commits of several owners may cross (rados) refuses
-  // it with ESTALE where a newer one was committed. 0: none.
-  uint64_t version = 0;
-  std::string scope;
 };
 
 struct DirEntryBytes {

@@ -9,6 +9,7 @@ Result<std::shared_ptr<Volume>> open_volume(const std::string& name, VolumeOptio
   if (rados::is_rados(name)) {
     RadosOptions o;
     o.segment_capacity = options.segment_capacity;
+    o.early_journal = options.early_journal;
     return RadosVolume::open(name, o);
   }
   LocalOptions o;

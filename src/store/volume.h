@@ -43,6 +43,9 @@ class Volume {
 struct VolumeOptions {
   uint64_t segment_capacity = 1 << 20;
   bool new_sums = false;  // see local::DirsOptions
+  // A journal on Ceph completes its writes before they are there: for ranks whose clients keep what
+  // is not durable, and send it again.
+  bool early_journal = false;
 };
 
 // A directory, or rados:POOL/... . Errors as those of LocalVolume and RadosVolume.

@@ -172,6 +172,32 @@ TEST_F(Zombie, WritesUnderWayTogetherAreOrdered) {
   EXPECT_EQ(run((*journal)->read(SegmentId{1}, 0, 1)).value_or(""), "8");
 }
 
+// Writes that complete early: sync() waits for them, and tells when they did not come about.
+TEST_F(Zombie, AnEarlyJournalTellsAtTheSyncWhatHasBecomeOfItsWrites) {
+  RadosOptions early;
+  early.segment_capacity = kCapacity;
+  early.early_journal = true;
+  auto volume = RadosVolume::open(backend_.name, early);
+  ASSERT_OK(volume);
+  std::unique_ptr<RadosStore> first = std::move(*RadosStore::on(loop_, pool_, *volume));
+  auto journal = run(first->own_journal(kRank));
+  ASSERT_OK(journal);
+  ASSERT_OK(run((*journal)->create(SegmentId{1})));
+  std::string all;
+  for (uint64_t i = 0; i < 500; ++i) {
+    std::string piece = fmt::format("{:07} ", i);
+    EXPECT_OK(run((*journal)->write(SegmentId{1}, all.size(), piece)));
+    all += piece;
+  }
+  EXPECT_OK(run((*journal)->sync(SegmentId{1})));
+  EXPECT_EQ(run((*journal)->read(SegmentId{1}, 0, all.size())).value_or(""), all);
+  ASSERT_OK(take());
+  EXPECT_FALSE(store_->unsynced_survived(kRank)) << "the end of it may be missing";
+  (void)run((*journal)->write(SegmentId{1}, 0, "late"));
+  EXPECT_CODE(run((*journal)->sync(SegmentId{1})), ESTALE);
+  EXPECT_CODE(run((*journal)->write(SegmentId{1}, 0, "later")), ESTALE);
+}
+
 TEST(RadosVolumeName, SaysWhatIsWrong) {
   auto name = rados::parse_name("rados:p/n?conf=/a/b.conf&id=x");
   ASSERT_OK(name);

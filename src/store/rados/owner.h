@@ -16,6 +16,7 @@ struct OwnerRecord {
   uint64_t started = 0;  // ticks after the machine's start
   uint64_t client = 0;   // id of the RADOS client
   std::string address;   // of it; empty: it has given the journal up
+  bool early = false;    // its writes complete before they are there
 
   friend bool operator==(const OwnerRecord&, const OwnerRecord&) = default;
 };

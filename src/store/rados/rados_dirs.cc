@@ -44,6 +44,17 @@ struct Omap {
   int header_code = 0, first_code = 0, rest_code = 0;
 };
 
+template <class U>
+uint64_t version_of(const U& u) {
+  if constexpr (requires { u.version; }) return u.version;
+  return 0;
+}
+template <class U>
+std::string scope_of(const U& u) {
+  if constexpr (requires { u.scope; }) return u.scope;
+  return {};
+}
+
 // The write operations of one object, in the order in which they are to be sent.
 class Writes {
  public:
@@ -77,14 +88,14 @@ class Writes {
   WriteOp next() {
     WriteOp op;
     op.create(false);
-    if (update_.version) {
+    if (version_of(update_)) {
       // Not an attribute: those of an object that is made by this very operation cannot be
       // compared.
-      const std::string name = kVersion + update_.scope;
+      const std::string name = kVersion + scope_of(update_);
       std::map<std::string, std::pair<bufferlist, int>> guard;
-      guard[name] = {to_buffer(big_endian(update_.version + 1)), LIBRADOS_CMPXATTR_OP_LT};
+      guard[name] = {to_buffer(big_endian(version_of(update_) + 1)), LIBRADOS_CMPXATTR_OP_LT};
       op.omap_cmp(guard, nullptr);
-      op.omap_set({{name, to_buffer(big_endian(update_.version))}});
+      op.omap_set({{name, to_buffer(big_endian(version_of(update_)))}});
     }
     if (!erase_.empty()) op.omap_rm_keys(erase_);
     if (!put_.empty()) op.omap_set(put_);

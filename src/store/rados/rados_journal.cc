@@ -17,6 +17,7 @@ constexpr char kSegment = 's';
 constexpr uint32_t kWatchTimeout = 10;  // seconds of silence until the OSD forgets a watcher
 constexpr uint64_t kKeysInAnswer = 1024;
 constexpr Nanos kWatchAgain = kSecond;
+constexpr size_t kUnderWay = 4, kBytesInOperation = 1 << 20, kMostQueued = 16 << 20;
 
 std::string segment_key(SegmentId id) {
   uint64_t v = std::byteswap(id.v);
@@ -189,6 +190,7 @@ Task<void> RadosJournal::watch_again() {
 Task<Result<void>> RadosJournal::seize(uint64_t token, JournalIndex index) {
   const std::string object = index_object(rank_);
   me_ = this_process(session_->client_id(), session_->address());
+  me_.early = early_;
   WriteOp op;
   op.cmpxattr(kToken, LIBRADOS_CMPXATTR_OP_GT, token);
   op.setxattr(kToken, token_text(token));
@@ -325,6 +327,14 @@ Task<Result<void>> RadosJournal::write(SegmentId id, uint64_t offset, std::strin
   if (offset + bytes.size() > segments_[id])
     co_return fail(EINVAL, fmt::format("{}: a write of {} bytes at offset {} passes its end",
                                        name_of(id), bytes.size(), offset));
+  if (early_) {
+    if (lost_) co_return std::unexpected(*lost_);
+    enqueue(id, offset, bytes);
+    pump();
+    while (queued_bytes_ > kMostQueued && !lost_) co_await progress_.next();
+    points::JournalWrite::after();
+    co_return Result<void>{};
+  }
   WriteOp op = guarded();
   op.write(offset, to_buffer(bytes));
   int code = co_await session_->write(segment_object(rank_, id), std::move(op));
@@ -333,8 +343,65 @@ Task<Result<void>> RadosJournal::write(SegmentId id, uint64_t offset, std::strin
   co_return Result<void>{};
 }
 
+// -- early writes -------------------------------------------------------------------------------
+
+void RadosJournal::enqueue(SegmentId id, uint64_t offset, std::string_view bytes) {
+  ++accepted_;
+  queued_bytes_ += bytes.size();
+  if (!queue_.empty()) {
+    Queued& last = queue_.back();
+    if (last.id == id && last.offset + last.bytes.size() == offset &&
+        last.bytes.size() + bytes.size() <= kBytesInOperation) {
+      last.bytes += bytes;
+      last.upto = accepted_;
+      return;
+    }
+  }
+  queue_.push_back({id, offset, std::string(bytes), accepted_});
+}
+
+void RadosJournal::pump() {
+  while (under_way_ < kUnderWay && !queue_.empty() && !lost_) {
+    Queued next = std::move(queue_.front());
+    queue_.pop_front();
+    ++under_way_;
+    unfinished_.insert(next.upto);
+    tasks_.spawn(send(next.id, next.offset, std::move(next.bytes), next.upto));
+  }
+}
+
+Task<void> RadosJournal::send(SegmentId id, uint64_t offset, std::string bytes, uint64_t upto) {
+  WriteOp op = guarded();
+  op.write(offset, to_buffer(bytes));
+  int code = co_await session_->write(segment_object(rank_, id), std::move(op));
+  --under_way_;
+  queued_bytes_ -= bytes.size();
+  if (code < 0) {
+    MARK("store.rados.early_write_lost");
+    auto error = failed(code, "write", segment_object(rank_, id));
+    if (!lost_) lost_ = error.error();
+  } else {
+    unfinished_.erase(upto);
+  }
+  pump();
+  progress_.ring();
+}
+
+// The acknowledgements count in the order of the writes, whichever comes first.
+Task<Result<void>> RadosJournal::until_written(uint64_t count) {
+  auto is_written = [&] {
+    return (unfinished_.empty() || *unfinished_.begin() > count) &&
+           (queue_.empty() || queue_.front().upto > count);
+  };
+  while (!lost_ && !is_written()) co_await progress_.next();
+  if (lost_) co_return std::unexpected(*lost_);
+  co_return Result<void>{};
+}
+
 Task<Result<void>> RadosJournal::sync(SegmentId id) {
   points::JournalSync::before();
+  CO_TRY(writable(id, true));
+  if (early_) CO_TRY(co_await until_written(accepted_));
   CO_TRY(writable(id, true));
   points::JournalSync::after();
   co_return Result<void>{};

@@ -1,6 +1,7 @@
 #pragma once
 // The journal of one rank: an index, and an object a segment.
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <set>
@@ -24,12 +25,20 @@ struct JournalIndex {
 
 // Owned by the RadosStore, on its thread; used as a device also where it is only read. Writes are
 // durable when they complete, several may be under way, and those of a segment take effect in the
-// order of their issue. Whatever another owner makes impossible fails with ESTALE, and so does
+// order of their issue. An `early` one completes a write when it is accepted: a few operations are
+// under way, what comes meanwhile goes together in the next, and sync() waits for what it covers;
+// the owner's death may lose the end of it. Whatever another owner makes impossible fails with ESTALE, and so does
 // everything that changes something from then on.
 class RadosJournal final : public JournalDevice {
  public:
-  RadosJournal(Executor& executor, std::shared_ptr<Session> session, RankId rank, uint64_t capacity)
-      : executor_(executor), session_(std::move(session)), rank_(rank), capacity_(capacity) {}
+  RadosJournal(Executor& executor, std::shared_ptr<Session> session, RankId rank, uint64_t capacity,
+               bool early = false)
+      : executor_(executor),
+        session_(std::move(session)),
+        rank_(rank),
+        capacity_(capacity),
+        early_(early),
+        progress_(executor) {}
   ~RadosJournal() override;
 
   Task<Result<std::vector<SegmentInfo>>> list() override;
@@ -62,17 +71,35 @@ class RadosJournal final : public JournalDevice {
   Task<Result<void>> seal(SegmentId id);
   WriteOp guarded() const;
   Task<void> watch_again();
+  void enqueue(SegmentId id, uint64_t offset, std::string_view bytes);
+  void pump();
+  Task<void> send(SegmentId id, uint64_t offset, std::string bytes, uint64_t upto);
+  Task<Result<void>> until_written(uint64_t count);
 
   Executor& executor_;
   std::shared_ptr<Session> session_;
   RankId rank_;
   uint64_t capacity_;
+  const bool early_;
   uint64_t token_ = 0;  // 0: for reading only
   int closed_ = 0;      // what changes fail with
   OwnerRecord me_;
   std::map<SegmentId, uint64_t> segments_;
   std::set<SegmentId> gone_;
   std::shared_ptr<Watch> watch_;
+  // Of an early one: writes that wait, and how many were accepted, and are there.
+  struct Queued {
+    SegmentId id;
+    uint64_t offset;
+    std::string bytes;
+    uint64_t upto;
+  };
+  std::deque<Queued> queue_;
+  size_t queued_bytes_ = 0, under_way_ = 0;
+  uint64_t accepted_ = 0;
+  std::set<uint64_t> unfinished_;  // the last write of each operation under way
+  std::optional<Error> lost_;      // an accepted write failed
+  Bell progress_;
   TaskScope tasks_;
 };
 

@@ -68,7 +68,8 @@ Task<Result<JournalDevice*>> RadosStore::own_journal(RankId rank, OwnOptions opt
   Owned owned;
   owned.node = options.node;
   owned.journal = std::make_unique<RadosJournal>(executor_, session_, rank,
-                                                 volume_->options().segment_capacity);
+                                                 volume_->options().segment_capacity,
+                                                 volume_->options().early_journal);
   Result<void> taken = co_await take(rank, options, owned);
   if (!taken) {
     co_await owned.journal->end_watch();
@@ -90,7 +91,7 @@ Task<Result<void>> RadosStore::take(RankId rank, OwnOptions options, Owned& owne
     co_return fail(ESTALE, fmt::format("rank {} has a new owner already", rank));
   CO_TRY_ASSIGN(rados::JournalIndex index, co_await journal.read_index());
   const OwnerRecord& old = index.owner;
-  owned.owned_before = index.exists && record.epoch != Epoch{};
+  owned.all_survived = index.exists && record.epoch != Epoch{} && !old.early;
   bool proven = old.address.empty() || rados::has_ended_here(old);
   if (!proven) {
     uint64_t client = old.client;
@@ -181,7 +182,7 @@ Task<Result<JournalDevice*>> RadosStore::read_journal(RankId rank) {
 
 bool RadosStore::unsynced_survived(RankId rank) const {
   auto it = owned_.find(rank);
-  return it == owned_.end() ? readers_.contains(rank) : it->second.owned_before;
+  return it == owned_.end() ? readers_.contains(rank) : it->second.all_survived;
 }
 
 Task<Result<StoreUsage>> RadosStore::usage() {

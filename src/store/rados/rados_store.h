@@ -17,6 +17,7 @@ namespace graftfs {
 
 struct RadosOptions {
   uint64_t segment_capacity = 1 << 20;
+  bool early_journal = false;  // see rados::RadosJournal
 };
 
 // What a process has of a volume once: what it is called, and what it is. Any thread; the calls
@@ -69,7 +70,7 @@ class RadosStore final : public Store {
   Task<Result<Epoch>> raise_epoch(RankId rank, Epoch at_least) override;
   Task<Result<void>> disown_journal(RankId rank) override;
   Task<Result<JournalDevice*>> read_journal(RankId rank) override;
-  // Nothing that was completed is ever lost.
+  // Nothing that was completed is ever lost, unless its owner said so early.
   bool unsynced_survived(RankId rank) const override;
   Task<Result<StoreUsage>> usage() override;
   void shut_down() override { session_->shut_down(); }
@@ -82,7 +83,7 @@ class RadosStore final : public Store {
     Epoch epoch;
     uint64_t fence = 0;  // the version of the fence's state
     uint64_t node = 0;
-    bool owned_before = false;
+    bool all_survived = false;
   };
   RadosStore(Executor& executor, BlockingPool& pool, std::shared_ptr<RadosVolume> volume)
       : executor_(executor), pool_(pool), volume_(std::move(volume)) {}
