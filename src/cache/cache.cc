@@ -6,8 +6,9 @@
 namespace graftfs {
 namespace {
 
-// What one item costs: the struct, the allocator's header, the btree slot and the index slot.
-constexpr size_t kDentryBytes = sizeof(Dentry) + 16 + 24 + 32;
+// What one item costs: the struct, what the allocator rounds it up by, its slots in the B-tree and
+// in the index of inodes.
+constexpr size_t kDentryBytes = sizeof(Dentry) + 8 + 28 + 10;
 constexpr size_t kDirBytes = sizeof(Dir) + 16 + 32;
 
 size_t extra_bytes(const Inode& inode) {
@@ -47,10 +48,9 @@ Dir* Cache::find_dir(Ino ino) const {
 }
 
 Dentry* Cache::find_inode(Ino ino) const {
-  auto it = inodes_.find(ino.v);
-  if (it == inodes_.end()) return nullptr;
-  it->second->referenced = true;
-  return it->second;
+  Dentry* e = inodes_.find(ino);
+  if (e) e->referenced = true;
+  return e;
 }
 
 Dentry* Cache::find_entry(const Dir& dir, NameHash hash, std::string_view name) const {
@@ -118,10 +118,7 @@ Dentry* Cache::new_dentry(Dir& dir, NameHash hash, std::string_view name) {
 
 void Cache::drop_dentry(Dentry& e) {
   if (e.dirty()) unlink_dirty(e);
-  if (e.kind == EntryKind::primary) {
-    auto it = inodes_.find(e.ino.v);
-    if (it != inodes_.end() && it->second == &e) inodes_.erase(it);
-  }
+  if (e.kind == EntryKind::primary && inodes_.find(e.ino) == &e) inodes_.erase(e.ino);
   EntryIndex& entries = e.dir->entries;
   Dentry* first = entries.first(e.hash);
   CHECK(first, "dentry '{}' is not in its directory", e.name);
@@ -141,10 +138,9 @@ void Cache::drop_dentry(Dentry& e) {
 void Cache::set_value(Dentry& e, const EntryValue& value) {
   bool known = false;  // as the place where this inode is
   if (e.kind == EntryKind::primary) {
-    auto it = inodes_.find(e.ino.v);
-    known = it != inodes_.end() && it->second == &e;
+    known = inodes_.find(e.ino) == &e;
     if (known && (value.kind != EntryKind::primary || value.inode.ino != e.ino)) {
-      inodes_.erase(it);
+      inodes_.erase(e.ino);
       known = false;
     }
   }
@@ -153,7 +149,7 @@ void Cache::set_value(Dentry& e, const EntryValue& value) {
   e.version = value.version;
   e.type = value.type;
   if (value.kind == EntryKind::primary) {
-    if (!known) inodes_[value.inode.ino.v] = &e;
+    if (!known) inodes_.set(value.inode.ino, &e);
     e.inode = value.inode;
     e.ino = value.inode.ino;
     e.type = value.inode.mode & S_IFMT;

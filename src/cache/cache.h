@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cache/dentry.h"
+#include "cache/ino_index.h"
 #include "store/store.h"
 
 namespace graftfs {
@@ -111,7 +112,7 @@ class Cache {
   bool evict_entries(Dir& dir, size_t bytes, size_t& steps);
 
   absl::flat_hash_map<uint64_t, Dir*> dirs_;
-  absl::flat_hash_map<uint64_t, Dentry*> inodes_;
+  InoIndex<Dentry> inodes_;
   DirtyItem dirty_;  // list head
   Dir ring_;         // list head of all directories
   Dir* hand_;        // of the eviction clock
