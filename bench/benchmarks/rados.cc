@@ -1,10 +1,10 @@
-// On Ceph: GraftFS and CephFS on the same cluster of this machine (one monitor, two OSDs), in turns.
-// Both answer before their journal is durable (durability posix), which is what CephFS does. The
-// cluster, with its OSDs, is as fast for one as for the other; how much of the time they were busy
-// stands beside each rate.
+// On Ceph: GraftFS and CephFS on the same cluster of this machine (one monitor, two OSDs), in
+// turns. Both answer before their journal is durable (durability posix), which is what CephFS does.
+// The cluster, with its OSDs, is as fast for one as for the other; how much of the time they were
+// busy stands beside each rate.
 
-#include <fmt/format.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -83,8 +83,9 @@ Row library_of_graftfs(const Context& context, CephCluster& ceph, uint64_t each,
       });
     };
     auto name = [](char kind, uint64_t i) { return fmt::format("{}{:08}", kind, i); };
-    row["create"] = phase(
-        [&](Ino dir, uint64_t i) -> Args { return MknodArgs{dir, name('f', i), S_IFREG | 0644, 0, 0}; });
+    row["create"] = phase([&](Ino dir, uint64_t i) -> Args {
+      return MknodArgs{dir, name('f', i), S_IFREG | 0644, 0, 0};
+    });
     row["rename"] = phase([&](Ino dir, uint64_t i) -> Args {
       return RenameArgs{dir, name('f', i), dir, name('r', i), 0};
     });
@@ -121,19 +122,18 @@ Row library_of_cephfs(CephCluster& ceph, uint64_t each, bool recommended, int ro
   Row row;
   using Client = CephFsClient;
   using Text = std::string;
-  row["create"] =
-      phase([](Client& c, const Text& dir, const Text& n) { c.create(dir + "f" + n); });
+  row["create"] = phase([](Client& c, const Text& dir, const Text& n) { c.create(dir + "f" + n); });
   row["rename"] = phase(
       [](Client& c, const Text& dir, const Text& n) { c.rename(dir + "f" + n, dir + "r" + n); });
   connect();  // nothing is cached in the clients
   row["stat"] = phase([](Client& c, const Text& dir, const Text& n) { c.stat(dir + "r" + n); });
-  row["unlink"] =
-      phase([](Client& c, const Text& dir, const Text& n) { c.unlink(dir + "r" + n); });
+  row["unlink"] = phase([](Client& c, const Text& dir, const Text& n) { c.unlink(dir + "r" + n); });
   row["mkdir"] = phase([](Client& c, const Text& dir, const Text& n) { c.mkdir(dir + "d" + n); });
   return row;
 }
 
-// -- through FUSE -----------------------------------------------------------------------------------
+// -- through FUSE
+// -----------------------------------------------------------------------------------
 
 bool is_mounted(const fs::path& path) {
   struct ::stat here, above;
@@ -229,8 +229,7 @@ Row fuse_of_graftfs(const Context& context, CephCluster& ceph, const RealTree& t
                     uint64_t bytes, const std::string& durability) {
   const std::string volume = ceph.fresh_volume(context);
   const fs::path point = context.work / "graftfs-mnt";
-  Mounted mounted(point,
-                  {context.graftfs, "mount", volume, point, "--durability", durability},
+  Mounted mounted(point, {context.graftfs, "mount", volume, point, "--durability", durability},
                   {context.graftfs, "umount", point});
   Row row = fuse(context, ceph, mounted, tree, files, bytes);
   mounted.end();
@@ -244,8 +243,8 @@ Row fuse_of_cephfs(const Context& context, CephCluster& ceph, const RealTree& tr
     CephFsClient maker(ceph.conf(), false);
     maker.mkdir(fmt::format("/fuse-{}", round));
   }
-  std::vector<std::string> command = {"ceph-fuse", "-c", ceph.conf(), "-r",
-                                      fmt::format("/fuse-{}", round), point};
+  std::vector<std::string> command = {
+      "ceph-fuse", "-c", ceph.conf(), "-r", fmt::format("/fuse-{}", round), point};
   if (recommended) command.insert(command.end(), {"--client_cache_size=65536"});
   Mounted mounted(point, command, {"umount", point});
   Row row = fuse(context, ceph, mounted, tree, files, bytes);
@@ -253,19 +252,25 @@ Row fuse_of_cephfs(const Context& context, CephCluster& ceph, const RealTree& tr
   return row;
 }
 
-// -- the table --------------------------------------------------------------------------------------
+// -- the table
+// --------------------------------------------------------------------------------------
 
 struct Bar {
   const char* row;
-  double ratio;      // GraftFS against CephFS, at least
-  bool is_seconds;   // less is better: CephFS against GraftFS
+  double ratio;     // GraftFS against CephFS, at least
+  bool is_seconds;  // less is better: CephFS against GraftFS
 };
 constexpr Bar kBars[] = {
-    {"create", 20, false},          {"mkdir", 10, false},
-    {"rename", 10, false},          {"unlink", 10, false},
-    {"stat", 10, false},            {"fuse create", 6, false},
-    {"untar", 8, true},             {"rm", 8, true},
-    {"find", 2, true},              {"sequential write", 1, false},
+    {"create", 20, false},
+    {"mkdir", 10, false},
+    {"rename", 10, false},
+    {"unlink", 10, false},
+    {"stat", 10, false},
+    {"fuse create", 6, false},
+    {"untar", 8, true},
+    {"rm", 8, true},
+    {"find", 2, true},
+    {"sequential write", 1, false},
     {"sequential read", 1, false},
 };
 
@@ -303,10 +308,11 @@ Report run_rados(const Context& context) {
       if (!ours.contains(bar.row)) continue;
       double a = ours[bar.row].value, b = theirs[bar.row].value;
       ratios[bar.row].push_back(bar.is_seconds ? b / a : a / b);
-      progress(fmt::format("rados, round {}: {}: GraftFS {:.4g} (strict {:.4g}), CephFS {:.4g} (tuned "
-                           "{:.4g}): ratio {:.2f}",
-                           round + 1, bar.row, a, strict[bar.row].value, b, tuned[bar.row].value,
-                           ratios[bar.row].back()));
+      progress(
+          fmt::format("rados, round {}: {}: GraftFS {:.4g} (strict {:.4g}), CephFS {:.4g} (tuned "
+                      "{:.4g}): ratio {:.2f}",
+                      round + 1, bar.row, a, strict[bar.row].value, b, tuned[bar.row].value,
+                      ratios[bar.row].back()));
     }
     report.figures["rounds"].push_back({{"graftfs", as_json(ours)},
                                         {"graftfs_strict", as_json(strict)},
@@ -318,7 +324,8 @@ Report run_rados(const Context& context) {
   report.reference["cephfs"] = "16.2 of Debian, its defaults; ceph-mds, libcephfs and ceph-fuse";
   for (const Bar& bar : kBars)
     if (ratios.contains(bar.row))
-      report.at_least(fmt::format("{}, against CephFS", bar.row), median(ratios[bar.row]), bar.ratio);
+      report.at_least(fmt::format("{}, against CephFS", bar.row), median(ratios[bar.row]),
+                      bar.ratio);
   report.durability = "posix (a further column: strict)";
   report.cache = "of the library's stat and of find, rm and read: nothing on the client's side";
   return report;

@@ -90,7 +90,7 @@ struct Registration {
   static const ::graftfs::bench::Registration registration_of_##function(name, summary, function)
 
 // One that is run when it is named, and not with all.
-#define GRAFTFS_BENCHMARK_BY_NAME(name, summary, function) \
+#define GRAFTFS_BENCHMARK_BY_NAME(name, summary, function)                                        \
   static const ::graftfs::bench::Registration registration_of_##function(name, summary, function, \
                                                                          true)
 

@@ -36,9 +36,10 @@ CephCluster::CephCluster(const Context& context) {
   from_ = out[0];
   const std::string line = hear();
   if (!line.starts_with("ready "))
-    throw BenchmarkError(fmt::format("no Ceph cluster comes up: {}; './dev bench rados' installs what "
-                                     "it needs",
-                                     line));
+    throw BenchmarkError(
+        fmt::format("no Ceph cluster comes up: {}; './dev bench rados' installs what "
+                    "it needs",
+                    line));
   conf_ = line.substr(6);
   tell("ceph osd pool create graftfs 16");
 }

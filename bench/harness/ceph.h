@@ -35,8 +35,8 @@ class CephCluster {
   std::string conf_;
 };
 
-// One client of CephFS, by the library; loaded when the benchmark runs, since it is installed for it
-// alone. Used by one thread. Errors throw BenchmarkError.
+// One client of CephFS, by the library; loaded when the benchmark runs, since it is installed for
+// it alone. Used by one thread. Errors throw BenchmarkError.
 class CephFsClient {
  public:
   // `write_back_recommended`: what its documentation recommends for speed.

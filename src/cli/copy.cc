@@ -97,8 +97,7 @@ Result<int> copy_command(const std::string& source, const std::string& target, b
   fmt::print("{} is {} now: {} directories, {} files, {}, {} journal segments{}{}\n",
              to_volume->name(), from->volume().name(), report.dirs, report.files,
              show_size(report.data_bytes), report.segments,
-             report.resumed ? " (since it went on)" : "",
-             verify ? "; compared, and the same" : "");
+             report.resumed ? " (since it went on)" : "", verify ? "; compared, and the same" : "");
   return 0;
 }
 

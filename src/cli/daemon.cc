@@ -167,8 +167,8 @@ Task<Result<void>> Daemon::host_ranks(size_t ranks, bool formatted) {
 
 Task<Result<void>> Daemon::join_cluster() {
   CO_TRY_ASSIGN(std::string secret, node::volume_key(*volume_));
-  finder_ = std::make_unique<node::Finder>(
-      loop_, store_->state(), volume_number(volume_->file().uuid), std::move(secret));
+  finder_ = std::make_unique<node::Finder>(loop_, store_->state(),
+                                           volume_number(volume_->file().uuid), std::move(secret));
   finder_->inside = [this](RankId rank, const net::Identity& me, net::ConnectFn& done) {
     node::Node* node = hosting_ ? hosting_->node() : nullptr;
     return node && node->connect_inside(rank, me, done);

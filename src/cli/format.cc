@@ -132,7 +132,8 @@ void add_format(CLI::App& app) {
                   "  graftfs format /srv/v --segment-size 4MiB\n"
                   "  graftfs format /srv/v --force    # throws away what is in it\n"
                   "  graftfs format rados:pool/space --conf /etc/ceph/ceph.conf --id me\n");
-  command->add_option("VOLUME", args->volume, "a new or empty directory, or rados:POOL[/NAMESPACE]")->required();
+  command->add_option("VOLUME", args->volume, "a new or empty directory, or rados:POOL[/NAMESPACE]")
+      ->required();
   command->add_flag("--force", args->force, "empty a volume that is there already");
   args->flags.add_to(command, true);
   on_run(command, [args]() -> Result<int> {

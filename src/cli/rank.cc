@@ -115,7 +115,8 @@ json describe_cluster(const Cluster& c, const std::string& volume) {
               {"lease_seconds", node.record.lease_ms / 1000.0}};
     nodes.push_back(n);
     if (!node.alive) continue;
-    auto served = ask_daemon(run_dir(volume), fmt::format("{}/{}.status", kSocketsDir, node.record.pid));
+    auto served =
+        ask_daemon(run_dir(volume), fmt::format("{}/{}.status", kSocketsDir, node.record.pid));
     json status = served ? json::parse(served->status, nullptr, false) : json();
     if (status.is_object())
       for (const json& rank : status.value("ranks", json::array()))

@@ -78,8 +78,7 @@ Result<void> Server::open() {
   TRY_ASSIGN(std::string dir, make_run_dir(options_.hosting.volume));
   const Settings& settings = options_.hosting.settings;
   if (!options_.foreground || !settings.log.empty()) {
-    std::string path =
-        settings.log.empty() ? dir + "/graftfs.log" : settings.log;
+    std::string path = settings.log.empty() ? dir + "/graftfs.log" : settings.log;
     TRY_ASSIGN(log_, Log::open(path));
   }
   VolumeOptions volume = volume_options(settings);

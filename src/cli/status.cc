@@ -11,9 +11,8 @@ double seconds(Nanos time) { return static_cast<double>(time) / kSecond; }
 
 }  // namespace
 
-nlohmann::json describe_rank(const Rank& rank, const Volume& volume,
-                             const std::string& mountpoint, const Settings& settings, Nanos uptime,
-                             Nanos start_took) {
+nlohmann::json describe_rank(const Rank& rank, const Volume& volume, const std::string& mountpoint,
+                             const Settings& settings, Nanos uptime, Nanos start_took) {
   const Recovered& r = rank.recovered();
   const RankStats& s = rank.stats();
   const CacheUsage& c = rank.cache().usage();

@@ -10,8 +10,7 @@
 
 namespace graftfs::cli {
 
-nlohmann::json describe_rank(const Rank& rank, const Volume& volume,
-                             const std::string& mountpoint, const Settings& settings, Nanos uptime,
-                             Nanos start_took);
+nlohmann::json describe_rank(const Rank& rank, const Volume& volume, const std::string& mountpoint,
+                             const Settings& settings, Nanos uptime, Nanos start_took);
 
 }  // namespace graftfs::cli

@@ -56,7 +56,7 @@ std::string run_dir(const std::string& volume) {
   auto name = rados::parse_name(volume);
   if (!rados::is_rados(volume) || !name) return volume;
   const char* runtime = ::getuid() == 0 ? nullptr : std::getenv("XDG_RUNTIME_DIR");
-  std::string parent = runtime ? std::string(runtime) + "/graftfs"
+  std::string parent = runtime           ? std::string(runtime) + "/graftfs"
                        : ::getuid() == 0 ? "/run/graftfs"
                                          : fmt::format("/tmp/graftfs-{}", ::getuid());
   std::string own = name->pool + (name->space.empty() ? "" : "+") + name->space;
@@ -87,8 +87,7 @@ Result<void> check_volume(const std::string& volume) {
   return {};
 }
 
-Result<void> load_settings(const std::string& file, const std::string& volume,
-                           Settings& settings) {
+Result<void> load_settings(const std::string& file, const std::string& volume, Settings& settings) {
   if (!file.empty() || !rados::is_rados(volume)) return load_config(file, volume, settings);
   TRY_ASSIGN(auto opened, RadosVolume::open(volume));
   TRY_ASSIGN(std::string text, opened->config());

@@ -28,8 +28,9 @@ struct CephFlags {
 };
 CephFlags& ceph_flags();
 
-// Where this machine keeps what belongs to a volume and is not in it: sockets, the log. The volume's
-// directory itself, or for one on Ceph a directory below /run/graftfs (or $XDG_RUNTIME_DIR).
+// Where this machine keeps what belongs to a volume and is not in it: sockets, the log. The
+// volume's directory itself, or for one on Ceph a directory below /run/graftfs (or
+// $XDG_RUNTIME_DIR).
 std::string run_dir(const std::string& volume);
 // Makes it. The path is run_dir()'s.
 Result<std::string> make_run_dir(const std::string& volume);

@@ -33,8 +33,7 @@ uint64_t random_id() {
 
 }  // namespace
 
-Node::Node(EventLoop& loop, BlockingPool& pool, std::shared_ptr<Volume> volume,
-           NodeOptions options)
+Node::Node(EventLoop& loop, BlockingPool& pool, std::shared_ptr<Volume> volume, NodeOptions options)
     : loop_(loop),
       pool_(pool),
       volume_(std::move(volume)),
@@ -77,8 +76,8 @@ Task<Result<void>> Node::start() {
   volume_->when_stuck(options_.lease, [this] { end_fenced_processes(); });
   co_await beats_->beat_now();
   if (!beats_->lease_valid())
-    co_return fail(
-        EIO, fmt::format("cannot write the state of the cluster in {}", volume_->name()));
+    co_return fail(EIO,
+                   fmt::format("cannot write the state of the cluster in {}", volume_->name()));
   if (!options_.standby) {
     CO_TRY_ASSIGN(std::vector<RankId> taken, co_await choose_ranks());
     if (taken.empty())

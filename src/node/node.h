@@ -37,8 +37,7 @@ struct NodeOptions {
 // ranks end without a word and `lost` is called; the node is to be destroyed then.
 class Node {
  public:
-  Node(EventLoop& loop, BlockingPool& pool, std::shared_ptr<Volume> volume,
-       NodeOptions options);
+  Node(EventLoop& loop, BlockingPool& pool, std::shared_ptr<Volume> volume, NodeOptions options);
   ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;

@@ -27,9 +27,9 @@ class Volume {
   // Who has it open, in words; nullopt: nobody that can be known of.
   virtual Result<std::optional<std::string>> in_use() { return std::nullopt; }
 
-  // A process that is stopped may hold up others where they share memory (docs/protocols/cluster.md).
-  // `fn` is called, on the thread that commits, when a commit has waited for so long; it may end one
-  // that is stopped and fenced, and may use what follows.
+  // A process that is stopped may hold up others where they share memory
+  // (docs/protocols/cluster.md). `fn` is called, on the thread that commits, when a commit has
+  // waited for so long; it may end one that is stopped and fenced, and may use what follows.
   virtual void when_stuck(Nanos, std::function<void()>) {}
   virtual Result<StateValue> cluster_value(const std::string&) const { return StateValue{}; }
   virtual Result<std::vector<std::pair<std::string, StateValue>>> cluster_list(

@@ -52,7 +52,8 @@ bool is_copied(std::string_view key) {
 }
 
 std::unexpected<Error> differs(const std::string& what) {
-  return damaged(fmt::format("{} is not in the copy what it is in the source; copy it again", what));
+  return damaged(
+      fmt::format("{} is not in the copy what it is in the source; copy it again", what));
 }
 
 class Copier {
@@ -108,7 +109,8 @@ Task<Result<void>> Copier::own_all() {
     CO_TRY_ASSIGN(JournalDevice * journal, co_await from_.own_journal(rank));
     CO_TRY_ASSIGN(auto segments, co_await journal->list());
     // Whoever has used it since has begun a segment.
-    source += fmt::format("rank {} segment {}\n", rank, segments.empty() ? 0 : segments.back().id.v);
+    source +=
+        fmt::format("rank {} segment {}\n", rank, segments.empty() ? 0 : segments.back().id.v);
     journals_[rank] = Owned{journal, nullptr, before.epoch};
   }
   progress_.source = source;
@@ -136,8 +138,9 @@ Task<Result<void>> Copier::begin() {
   auto before = decode_progress(found.value);
   if (!before) co_return fail(EINVAL, "the target is not a copy that was cut off");
   if (before->source != progress_.source)
-    co_return fail(ESTALE, "the source has been in use since the copy was begun; empty the target and "
-                           "begin again");
+    co_return fail(ESTALE,
+                   "the source has been in use since the copy was begun; empty the target and "
+                   "begin again");
   progress_ = *before;
   report_.resumed = true;
   co_return Result<void>{};
@@ -361,9 +364,10 @@ Task<Result<void>> check_not_copying(StateStore& state, std::string volume) {
   CO_TRY_ASSIGN(StateValue found, co_await state.get(key));
   auto progress = decode_progress(found.value);
   if (found.version == 0 || (progress && progress->phase == Phase::done)) co_return Result<void>{};
-  co_return fail(ECANCELED, fmt::format("{} is a copy that is not finished; call 'graftfs copy' again "
-                                        "to go on with it",
-                                        volume));
+  co_return fail(ECANCELED,
+                 fmt::format("{} is a copy that is not finished; call 'graftfs copy' again "
+                             "to go on with it",
+                             volume));
 }
 
 Task<Result<CopyReport>> copy_volume(Store& from, Store& to, CopyOptions options) {

@@ -28,9 +28,9 @@ struct CopyOptions {
   std::function<void(const CopyReport&)> progress;
 };
 
-// Both stores are on the caller's executor, and this caller's alone: every journal of the source is owned meanwhile (EBUSY where
-// it cannot be), and all of the target. After an error the target is as far as it came. EUCLEAN
-// where the copy is not what the source is.
+// Both stores are on the caller's executor, and this caller's alone: every journal of the source is
+// owned meanwhile (EBUSY where it cannot be), and all of the target. After an error the target is
+// as far as it came. EUCLEAN where the copy is not what the source is.
 Task<Result<CopyReport>> copy_volume(Store& from, Store& to, CopyOptions options);
 
 }  // namespace graftfs::tools

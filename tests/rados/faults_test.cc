@@ -117,13 +117,12 @@ TEST_F(Faults, AnOsdThatIsKilledAndStartedAgainUnderLoadLosesNothing) {
   cluster().tell("cont osd.1");
   load.stop();
   EXPECT_THAT(load.errors(), ::testing::IsEmpty());
-  load.verify(
-      [&](Ino ino) { return run(store_->dirs().read_header(ino))->value_or(""); },
-      [&](Ino ino) {
-        std::string text(8, '?');
-        EXPECT_OK(run(store_->data().read(ino, 0, text.data(), text.size())));
-        return text;
-      });
+  load.verify([&](Ino ino) { return run(store_->dirs().read_header(ino))->value_or(""); },
+              [&](Ino ino) {
+                std::string text(8, '?');
+                EXPECT_OK(run(store_->data().read(ino, 0, text.data(), text.size())));
+                return text;
+              });
 }
 
 TEST_F(Faults, AFullPoolRefusesWhatTakesSpaceAndNothingElse) {
@@ -188,8 +187,7 @@ TEST(FaultsOfKeys, TheDocumentedCapsAreEnough) {
     with_keys.tell(fmt::format("ceph auth get-or-create client.{} {} -o {}/client.{}.keyring", id,
                                caps, dir, id));
   };
-  key("least",
-      "mon 'allow r, allow command \"osd blocklist\"' osd 'allow rwx pool=p namespace=v'");
+  key("least", "mon 'allow r, allow command \"osd blocklist\"' osd 'allow rwx pool=p namespace=v'");
   key("other", "mon 'allow r' osd 'allow rwx pool=p namespace=w'");
   const std::string name = "rados:p/v?conf=" + with_keys.conf() + "&id=";
   ASSERT_OK(RadosVolume::format(name + "least"));

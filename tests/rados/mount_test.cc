@@ -2,6 +2,8 @@
 
 #include <sys/statvfs.h>
 
+#include <atomic>
+
 #include "cli/tests/serving.h"
 #include "cluster.h"
 
@@ -56,8 +58,7 @@ TEST_F(OnRados, WhatWasWrittenIsThereWhenTheMountWasKilled) {
   ASSERT_EQ(mounted.code, 0) << mounted.text;
   for (int d = 0; d < 5; ++d) {
     fs::create_directory(fmt::format("{}/d{}", a, d));
-    for (int i = 0; i < 40; ++i)
-      ASSERT_TRUE(write(fmt::format("{}/d{}/f{}", a, d, i), content(i)));
+    for (int i = 0; i < 40; ++i) ASSERT_TRUE(write(fmt::format("{}/d{}/f{}", a, d, i), content(i)));
   }
   // Over several blocks.
   std::string big(9 << 20, 'b');
@@ -80,8 +81,7 @@ TEST_F(OnRados, WhatWasWrittenIsThereWhenTheMountWasKilled) {
   mounted = run(fmt::format("mount {} {}", volume_, a));
   ASSERT_EQ(mounted.code, 0) << mounted.text;
   for (int d = 0; d < 5; ++d)
-    for (int i = 2; i < 40; ++i)
-      ASSERT_EQ(read(fmt::format("{}/d{}/f{}", a, d, i)), content(i));
+    for (int i = 2; i < 40; ++i) ASSERT_EQ(read(fmt::format("{}/d{}/f{}", a, d, i)), content(i));
   EXPECT_EQ(read(a + "/d1/renamed"), content(0));
   EXPECT_FALSE(fs::exists(a + "/d0/f0"));
   EXPECT_FALSE(fs::exists(a + "/d2/f1"));
@@ -143,11 +143,113 @@ TEST_F(OnRados, AMountWaitsForWhoTakesOverFromAKilledAndFromAStoppedProcess) {
   expect_clean();
 }
 
+// An OSD and a server die under load, and come back or are taken over.
+TEST_F(OnRados, NothingAcknowledgedIsLostWhenAnOsdAndAServerDieTogether) {
+  const std::string a = dir_ + "/a";
+  Serving first(volume_, "--ranks 2", log_);
+  ASSERT_TRUE(until([&] { return server_of(0) == first.pid() && server_of(1) == first.pid(); }));
+  Serving second(volume_, "--standby", log_);
+  ASSERT_TRUE(until([&] { return stands_by(second.pid()); }));
+  ASSERT_EQ(run(fmt::format("mount {} {}", volume_, a)).code, 0);
+  fs::create_directory(a + "/other");
+  auto moved = run(fmt::format("subtree move {}/other 1", a));
+  EXPECT_EQ(moved.code, 0) << moved.text;
+  std::atomic<bool> stop{false};
+  std::atomic<int> written{0};
+  std::vector<std::vector<std::string>> names(2);
+  std::vector<std::thread> writers;
+  for (int w = 0; w < 2; ++w)
+    writers.emplace_back([&, w] {
+      for (int i = 0; !stop && i < 5000; ++i) {
+        std::string name = fmt::format("{}{}/f{}", a, w ? "/other" : "", i);
+        if (!write(name, content(i % 50))) return;
+        names[static_cast<size_t>(w)].push_back(name);
+        ++written;
+      }
+    });
+  auto goes_on = [&] {
+    const int before = written;
+    return until([&] { return written > before + 20; }, 60);
+  };
+  EXPECT_TRUE(goes_on());
+  cluster().tell("kill osd.0");
+  first.signal(SIGKILL);
+  first.wait();
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  cluster().tell("start osd.0");
+  EXPECT_TRUE(goes_on());
+  EXPECT_TRUE(until([&] { return server_of(0) == second.pid() && server_of(1) == second.pid(); }));
+  EXPECT_TRUE(goes_on());
+  stop = true;
+  for (std::thread& t : writers) t.join();
+  EXPECT_EQ(run("umount " + a).code, 0);
+  second.signal(SIGTERM);
+  EXPECT_EQ(second.wait(), 0);
+  expect_clean();
+  ASSERT_EQ(run(fmt::format("mount {} {}", volume_, a)).code, 0);
+  for (const auto& those : names)
+    for (size_t i = 0; i < those.size(); ++i)
+      ASSERT_EQ(read(those[i]), content(static_cast<int>(i) % 50)) << those[i];
+  EXPECT_EQ(run("umount " + a).code, 0);
+}
+
+TEST_F(OnRados, AVolumeIsCopiedThereAndBackAgain) {
+  const std::string a = dir_ + "/a", b = dir_ + "/b", here = dir_ + "/v", back = dir_ + "/v2";
+  ASSERT_EQ(run("format " + here).code, 0);
+  ASSERT_EQ(run(fmt::format("mount {} {}", here, a)).code, 0);
+  for (int i = 0; i < 50; ++i) {
+    fs::create_directory(fmt::format("{}/d{}", a, i));
+    ASSERT_TRUE(write(fmt::format("{}/d{}/f", a, i), content(i)));
+  }
+  std::string big(9 << 20, 'b');
+  ASSERT_TRUE(write(a + "/big", big));
+  fs::resize_file(a + "/big", 20 << 20);  // a hole at its end
+  fs::create_hard_link(a + "/d3/f", a + "/hard");
+  auto look = [&](const std::string& at) {
+    for (int i = 0; i < 50; ++i) ASSERT_EQ(read(fmt::format("{}/d{}/f", at, i)), content(i));
+    EXPECT_TRUE(read(at + "/big") == big + std::string((20 << 20) - big.size(), '\0'));
+    EXPECT_EQ(fs::hard_link_count(at + "/hard"), 2u);
+    EXPECT_EQ(fs::hard_link_count(at + "/d3/f"), 2u);
+  };
+  const std::string there = cluster().fresh_volume();
+  const std::string copy = fmt::format("copy {} {}", here, there);
+  auto busy = run(copy);
+  EXPECT_NE(busy.code, 0);
+  EXPECT_THAT(busy.text, HasSubstr("is mounted by process"));
+  ASSERT_EQ(run("umount " + a).code, 0);
+
+  // It is cut off, is no volume meanwhile, and goes on.
+  ::setenv("GRAFTFS_KILL", "copy.remembered:3", 1);
+  EXPECT_EQ(run(copy).code, 128 + SIGKILL);
+  ::unsetenv("GRAFTFS_KILL");
+  auto early = run(fmt::format("mount {} {}", there, b));
+  EXPECT_NE(early.code, 0);
+  EXPECT_THAT(early.text, HasSubstr("is a copy that is not finished"));
+  auto copied = run(copy);
+  ASSERT_EQ(copied.code, 0) << copied.text;
+  EXPECT_THAT(copied.text, HasSubstr("since it went on"));
+  EXPECT_THAT(copied.text, HasSubstr("compared, and the same"));
+  EXPECT_THAT(run(copy).text, HasSubstr("is a volume already"));
+  ASSERT_EQ(run(fmt::format("mount {} {}", there, b)).code, 0);
+  look(b);
+  ASSERT_TRUE(write(b + "/new", "here"));
+  ASSERT_EQ(run("umount " + b).code, 0);
+  EXPECT_EQ(run("fsck " + there).code, 0);
+
+  auto returned = run(fmt::format("copy {} {}", there, back));
+  ASSERT_EQ(returned.code, 0) << returned.text;
+  EXPECT_EQ(run("fsck " + back).code, 0);
+  ASSERT_EQ(run(fmt::format("mount {} {}", back, a)).code, 0);
+  look(a);
+  EXPECT_EQ(read(a + "/new"), "here");
+  ASSERT_EQ(run("umount " + a).code, 0);
+}
+
 TEST_F(OnRados, WrongNamesAreOneSentence) {
-  for (const std::string& line :
-       {std::string("info rados:"), "mount rados:nopool?conf=" + cluster().conf() + " " + dir_ + "/a",
-        "fsck rados:p/nothing?conf=" + cluster().conf(), std::string("info rados:p?conf=/nowhere"),
-        "format " + volume_}) {
+  for (const std::string& line : {std::string("info rados:"),
+                                  "mount rados:nopool?conf=" + cluster().conf() + " " + dir_ + "/a",
+                                  "fsck rados:p/nothing?conf=" + cluster().conf(),
+                                  std::string("info rados:p?conf=/nowhere"), "format " + volume_}) {
     auto refused = run(line);
     EXPECT_NE(refused.code, 0) << line;
     EXPECT_EQ(std::count(refused.text.begin(), refused.text.end(), '\n'), 1) << refused.text;

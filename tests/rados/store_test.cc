@@ -155,6 +155,86 @@ TEST_F(Zombie, ManyEntriesGoInSeveralOperations) {
   EXPECT_EQ(all->size(), 10000u);
 }
 
+// Before it is big, as it becomes big, and for those who do not know that it is.
+TEST_F(Zombie, ABigDirectoryLiesInSeveralObjects) {
+  RadosOptions options;
+  options.big_directory = 300;
+  auto volume = RadosVolume::open(backend_.name, options);
+  ASSERT_OK(volume);
+  auto open = [&] { return std::move(*RadosStore::on(loop_, pool_, *volume)); };
+  std::unique_ptr<RadosStore> store = open();
+  const Ino dir{11};
+  std::map<std::string, std::string> model;
+  TestRandom random(7);
+  auto commit = [&](int puts, int erases) {
+    DirUpdate u;
+    u.dir = dir;
+    u.header = "header";
+    for (int i = 0; i < erases && !model.empty(); ++i) {
+      auto it = model.lower_bound(std::string(1, static_cast<char>(random.below(128))));
+      if (it == model.end()) it = model.begin();
+      u.erase.push_back(it->first);
+      model.erase(it);
+    }
+    for (int i = 0; i < puts; ++i) {
+      std::string key(1, static_cast<char>(random.below(128)));
+      key += fmt::format("{:03}", random.below(40));
+      std::erase(u.erase, key);
+      u.put.emplace_back(key, fmt::format("value {}", random.below(1000)));
+    }
+    for (const auto& [key, value] : u.put) model[key] = value;
+    ASSERT_OK(run(store->dirs().commit({u})));
+  };
+  auto compare = [&] {
+    for (size_t page : {50u, 5000u}) {
+      auto expected = model.begin();
+      EntryKey from;
+      for (;;) {
+        auto entries = run(store->dirs().read_entries(dir, from, page));
+        ASSERT_OK(entries);
+        for (const auto& e : *entries) {
+          ASSERT_NE(expected, model.end());
+          ASSERT_EQ(e.key, expected->first);
+          ASSERT_EQ(e.value, expected->second);
+          ++expected;
+        }
+        if (entries->size() < page) break;
+        from = entries->back().key + '\0';
+      }
+      ASSERT_EQ(expected, model.end());
+    }
+    for (const auto& [key, value] : model) {
+      if (random.below(20)) continue;
+      ASSERT_EQ(*run(store->dirs().read_entry(dir, key)), value);
+    }
+    ASSERT_EQ(*run(store->dirs().read_entry(dir, "no such key")), std::nullopt);
+  };
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_NO_FATAL_FAILURE(commit(100, 30));
+    if (i % 5 == 4) {
+      ASSERT_NO_FATAL_FAILURE(compare());
+      store = open();
+    }
+  }
+  auto fragments = [&] {
+    size_t count = 0;
+    auto session = rados::Session::connect((*volume)->full_name());
+    for (auto it = (*session)->io().nobjects_begin(); it != (*session)->io().nobjects_end(); ++it)
+      count += it->get_oid().starts_with(rados::dir_object(dir));
+    return count;
+  };
+  EXPECT_GT(fragments(), 20u);
+  EXPECT_EQ(**run(store->dirs().read_header(dir)), "header");
+  EXPECT_EQ(*run(store->dirs().list_dirs(Ino{}, 10)), std::vector<Ino>{dir});
+  DirUpdate gone;
+  gone.dir = dir;
+  gone.remove = true;
+  store = open();
+  EXPECT_OK(run(store->dirs().commit({gone})));
+  EXPECT_EQ(fragments(), 0u);
+  EXPECT_EQ(run(store->dirs().read_entries(dir, "", 10))->size(), 0u);
+}
+
 TEST_F(Zombie, WritesUnderWayTogetherAreOrdered) {
   auto journal = run(store_->own_journal(kRank));
   ASSERT_OK(journal);

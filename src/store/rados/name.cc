@@ -67,6 +67,17 @@ Result<VolumeName> parse_name(std::string_view text) {
 }
 
 std::string dir_object(Ino dir) { return fmt::format("{}{:016x}", kDir, dir.v); }
+// By the first bits, so that the order of fragments is that of keys. The hash in a key has 63 bits:
+// of 64 fragments it uses half.
+unsigned fragment_of(std::string_view key) {
+  return key.empty() ? 0 : static_cast<unsigned char>(key[0]) / (256 / kFragments);
+}
+std::string fragment_object(Ino dir, unsigned fragment) {
+  return fmt::format("{}{:016x}/{:02x}", kDir, dir.v, fragment);
+}
+std::string fragment_object(Ino dir, std::string_view key) {
+  return fragment_object(dir, fragment_of(key));
+}
 std::string location_object(Ino ino) { return fmt::format("loc/{:016x}", ino.v / kInosPerShard); }
 std::string index_object(RankId rank) { return fmt::format("journal/rank-{}", rank); }
 std::string segment_object(RankId rank, SegmentId id) {

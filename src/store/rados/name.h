@@ -32,6 +32,11 @@ inline constexpr char kKeyObject[] = "key";
 inline constexpr char kConfigObject[] = "config";
 inline constexpr char kStateObject[] = "state";
 std::string dir_object(Ino dir);
+// Where a big directory has the entry.
+std::string fragment_object(Ino dir, std::string_view key);
+std::string fragment_object(Ino dir, unsigned fragment);
+inline constexpr unsigned kFragments = 64;
+unsigned fragment_of(std::string_view key);
 std::string location_object(Ino ino);
 std::string index_object(RankId rank);
 std::string segment_object(RankId rank, SegmentId id);

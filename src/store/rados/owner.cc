@@ -72,9 +72,10 @@ OwnerRecord this_process(uint64_t client, std::string address) {
 }
 
 std::string encode(const OwnerRecord& o) {
-  return fmt::format("host = {}\nmachine = {}\npid = {}\nstarted = {}\nclient = {}\naddress = {}\n"
-                     "early = {:d}\n",
-                     o.host, o.machine, o.pid, o.started, o.client, o.address, o.early);
+  return fmt::format(
+      "host = {}\nmachine = {}\npid = {}\nstarted = {}\nclient = {}\naddress = {}\n"
+      "early = {:d}\n",
+      o.host, o.machine, o.pid, o.started, o.client, o.address, o.early);
 }
 
 Result<OwnerRecord> decode_owner(std::string_view bytes, const std::string& shown) {
@@ -83,7 +84,8 @@ Result<OwnerRecord> decode_owner(std::string_view bytes, const std::string& show
   int early = 0;
   if (!take(bytes, "host", o.host) || !take(bytes, "machine", o.machine) ||
       !take(bytes, "pid", o.pid) || !take(bytes, "started", o.started) ||
-      !take(bytes, "client", o.client) || !take(bytes, "address", o.address) || !take(bytes, "early", early) || !bytes.empty())
+      !take(bytes, "client", o.client) || !take(bytes, "address", o.address) ||
+      !take(bytes, "early", early) || !bytes.empty())
     return damaged(fmt::format("{}: its owner makes no sense; restore it from a backup", shown));
   o.early = early != 0;
   return o;

@@ -6,6 +6,7 @@
 #include <bit>
 #include <charconv>
 #include <cstring>
+#include <iterator>
 #include <map>
 
 #include "base/fault.h"
@@ -19,6 +20,8 @@ constexpr char kEntry = 'e';
 constexpr size_t kKeysInOperation = 4096, kBytesInOperation = 4 << 20;
 constexpr uint64_t kKeysInAnswer = 1024;  // as many as an OSD gives at once by default
 constexpr char kVersion[] = "v";
+constexpr char kBig[] = "f";  // in the head of a big directory: the number of fragments
+constexpr size_t kMostCounted = 65536;
 
 std::string omap_key(std::string_view key) {
   std::string full;
@@ -58,21 +61,23 @@ std::string scope_of(const U& u) {
 // The write operations of one object, in the order in which they are to be sent.
 class Writes {
  public:
-  explicit Writes(const DirUpdate& u) : update_(u) {}
+  // `small`: it must not have become big.
+  Writes(const DirUpdate& u, bool small) : update_(u), small_(small) {}
 
-  std::vector<WriteOp> make() {
-    for (const EntryKey& key : update_.erase) {
-      erase_.insert(omap_key(key));
-      added(key.size());
-    }
-    for (const auto& [key, value] : update_.put) {
-      std::string full = omap_key(key);
-      erase_.erase(full);
-      put_[std::move(full)] = to_buffer(value);
-      added(key.size() + value.size());
-    }
+  void erase(std::string_view key) {
+    erase_.insert(omap_key(key));
+    added(key.size());
+  }
+  void put(std::string_view key, std::string_view value) {
+    std::string full = omap_key(key);
+    erase_.erase(full);
+    put_[std::move(full)] = to_buffer(value);
+    added(key.size() + value.size());
+  }
+  // `header`: of a head.
+  std::vector<WriteOp> make(const std::optional<std::string>& header) {
     WriteOp last = next();
-    if (update_.header) last.omap_set_header(to_buffer(*update_.header));
+    if (header) last.omap_set_header(to_buffer(*header));
     ops_.push_back(std::move(last));
     return std::move(ops_);
   }
@@ -84,19 +89,19 @@ class Writes {
     MARK("store.rados.commit_in_parts");
     ops_.push_back(next());
   }
-  // What there is so far, behind the guard.
+  // What there is so far, behind the guards. They are omap keys, since attributes of an object that
+  // is made by this very operation cannot be compared.
   WriteOp next() {
     WriteOp op;
     op.create(false);
+    std::map<std::string, std::pair<bufferlist, int>> guards;
+    if (small_) guards[kBig] = {bufferlist(), LIBRADOS_CMPXATTR_OP_EQ};
     if (version_of(update_)) {
-      // Not an attribute: those of an object that is made by this very operation cannot be
-      // compared.
       const std::string name = kVersion + scope_of(update_);
-      std::map<std::string, std::pair<bufferlist, int>> guard;
-      guard[name] = {to_buffer(big_endian(version_of(update_) + 1)), LIBRADOS_CMPXATTR_OP_LT};
-      op.omap_cmp(guard, nullptr);
-      op.omap_set({{name, to_buffer(big_endian(version_of(update_)))}});
+      guards[name] = {to_buffer(big_endian(version_of(update_) + 1)), LIBRADOS_CMPXATTR_OP_LT};
+      put_[name] = to_buffer(big_endian(version_of(update_)));
     }
+    if (!guards.empty()) op.omap_cmp(guards, nullptr);
     if (!erase_.empty()) op.omap_rm_keys(erase_);
     if (!put_.empty()) op.omap_set(put_);
     erase_.clear();
@@ -106,6 +111,7 @@ class Writes {
   }
 
   const DirUpdate& update_;
+  const bool small_;
   std::vector<WriteOp> ops_;
   std::set<std::string> erase_;
   std::map<std::string, bufferlist> put_;
@@ -190,20 +196,26 @@ Task<Result<std::vector<std::optional<std::string>>>> RadosDirs::read_headers(
 
 Task<Result<std::optional<std::string>>> RadosDirs::read_entry(Ino dir, EntryKey key) {
   CO_TRY(session_.alive());
-  auto out = std::make_shared<Omap>();
-  ReadOp op;
-  op.omap_get_vals_by_keys({omap_key(key)}, &out->first, &out->first_code);
-  Answer<Omap> answer = co_await session_.read(dir_object(dir), std::move(op), out);
+  const std::string name = omap_key(key);
   std::optional<std::string> value;
-  if (answer.code == -ENOENT) co_return value;
-  if (answer.code < 0) co_return session_.failed(answer.code, "read", dir_object(dir));
-  if (!out->first.empty()) value = to_text(out->first.begin()->second);
-  co_return value;
+  std::string object = dir_object(dir);
+  for (bool head = true;; head = false) {
+    auto out = std::make_shared<Omap>();
+    ReadOp op;
+    op.omap_get_vals_by_keys({name, kBig}, &out->first, &out->first_code);
+    Answer<Omap> answer = co_await session_.read(object, std::move(op), out);
+    if (answer.code == -ENOENT) co_return value;
+    if (answer.code < 0) co_return session_.failed(answer.code, "read", object);
+    if (auto it = out->first.find(name); it != out->first.end()) value = to_text(it->second);
+    if (!head || !out->first.contains(kBig)) co_return value;
+    // What the fragment has is newer.
+    object = fragment_object(dir, key);
+  }
 }
 
-Task<Result<std::vector<DirEntryBytes>>> RadosDirs::read_entries(Ino dir, EntryKey from,
-                                                                 size_t max) {
-  CO_TRY(session_.alive());
+// Of one object. `big`: whether it is the head of a directory that has more.
+Task<Result<std::vector<DirEntryBytes>>> RadosDirs::read_object(std::string object, EntryKey from,
+                                                                size_t max, bool& big) {
   std::vector<DirEntryBytes> entries;
   // The operation lists what is behind a key; the first one is asked for by name.
   std::string after = omap_key(from);
@@ -211,19 +223,52 @@ Task<Result<std::vector<DirEntryBytes>>> RadosDirs::read_entries(Ino dir, EntryK
   while (entries.size() < max) {
     auto out = std::make_shared<Omap>();
     ReadOp op;
-    if (with_first) op.omap_get_vals_by_keys({after}, &out->first, &out->first_code);
+    std::set<std::string> names{kBig};
+    if (with_first) names.insert(after);
+    op.omap_get_vals_by_keys(names, &out->first, &out->first_code);
     op.omap_get_vals2(after, std::string(1, kEntry),
                       std::min<uint64_t>(max - entries.size(), kKeysInAnswer), &out->rest,
                       &out->more, &out->rest_code);
-    Answer<Omap> answer = co_await session_.read(dir_object(dir), std::move(op), out);
+    Answer<Omap> answer = co_await session_.read(object, std::move(op), out);
     if (answer.code == -ENOENT) break;
-    if (answer.code < 0) co_return session_.failed(answer.code, "read", dir_object(dir));
+    if (answer.code < 0) co_return session_.failed(answer.code, "read", object);
+    big = out->first.erase(kBig) > 0;
     for (const auto* part : {&out->first, &out->rest})
       for (const auto& [key, value] : *part)
         if (entries.size() < max) entries.push_back({key.substr(1), to_text(value)});
     if (!out->more || out->rest.empty()) break;
     after = out->rest.rbegin()->first;
     with_first = false;
+  }
+  co_return entries;
+}
+
+Task<Result<std::vector<DirEntryBytes>>> RadosDirs::read_entries(Ino dir, EntryKey from,
+                                                                 size_t max) {
+  CO_TRY(session_.alive());
+  if (max == 0) co_return std::vector<DirEntryBytes>{};
+  bool big = false, ignored = false;
+  std::string head = dir_object(dir);
+  CO_TRY_ASSIGN(auto older, co_await read_object(head, from, max, big));
+  if (!big) co_return older;
+  MARK("store.rados.big_directory_read");
+  std::vector<DirEntryBytes> newer;
+  for (unsigned f = fragment_of(from); f < kFragments && newer.size() < max; ++f) {
+    std::string object = fragment_object(dir, f);
+    const size_t left = max - newer.size();
+    CO_TRY_ASSIGN(auto part, co_await read_object(object, from, left, ignored));
+    std::move(part.begin(), part.end(), std::back_inserter(newer));
+  }
+  // Both in the order of keys; of two of the same name the fragment's is newer.
+  std::vector<DirEntryBytes> entries;
+  for (auto a = newer.begin(), b = older.begin();
+       entries.size() < max && (a != newer.end() || b != older.end());) {
+    if (b == older.end() || (a != newer.end() && a->key <= b->key)) {
+      if (b != older.end() && a->key == b->key) ++b;
+      entries.push_back(std::move(*a++));
+    } else {
+      entries.push_back(std::move(*b++));
+    }
   }
   co_return entries;
 }
@@ -246,14 +291,108 @@ Task<Result<std::optional<Location>>> RadosDirs::locate(Ino ino) {
   co_return location;
 }
 
+Task<Result<bool>> RadosDirs::is_big(Ino dir) {
+  auto out = std::make_shared<Omap>();
+  ReadOp op;
+  op.omap_get_vals_by_keys({kBig}, &out->first, &out->first_code);
+  Answer<Omap> answer = co_await session_.read(dir_object(dir), std::move(op), out);
+  if (answer.code == -ENOENT) co_return false;
+  if (answer.code < 0) co_return session_.failed(answer.code, "read", dir_object(dir));
+  co_return !out->first.empty();
+}
+
+// Counts a directory into which much was written, and has it grow where it is big.
+Task<Result<void>> RadosDirs::grow(Ino dir) {
+  written_.erase(dir);
+  bool big = false;
+  std::string head = dir_object(dir);
+  EntryKey from;
+  CO_TRY_ASSIGN(auto entries, co_await read_object(head, from, big_from_, big));
+  if (!big && entries.size() < big_from_) co_return Result<void>{};
+  if (!big) {
+    MARK("store.rados.directory_grows");
+    WriteOp op;
+    op.assert_exists();
+    op.omap_set({{kBig, to_buffer(fmt::format("{}", kFragments))}});
+    int code = co_await session_.write(head, std::move(op));
+    if (code < 0) co_return session_.failed(code, "write", head);
+  }
+  big_.insert(dir);
+  co_return Result<void>{};
+}
+
+void RadosDirs::send(const DirUpdate& u, std::vector<Sent>& sent) {
+  const std::string head = dir_object(u.dir);
+  auto send_all = [&](const std::string& object, std::vector<WriteOp> ops) {
+    for (WriteOp& op : ops) sent.push_back({object, session_.write(object, std::move(op)), &u});
+  };
+  if (u.remove) {
+    WriteOp op;
+    std::map<std::string, std::pair<bufferlist, int>> small;
+    small[kBig] = {bufferlist(), LIBRADOS_CMPXATTR_OP_EQ};
+    op.omap_cmp(small, nullptr);
+    op.remove();
+    sent.push_back({head, session_.write(head, std::move(op)), &u});
+    return;
+  }
+  if (!u.header && u.put.empty() && u.erase.empty()) return;
+  const bool big = big_.contains(u.dir);
+  Writes main(u, !big);
+  std::map<unsigned, Writes> fragments;
+  auto fragment = [&](const EntryKey& key) -> Writes& {
+    return fragments.try_emplace(fragment_of(key), u, false).first->second;
+  };
+  for (const EntryKey& key : u.erase) {
+    main.erase(key);
+    if (big) fragment(key).erase(key);
+  }
+  for (const auto& [key, value] : u.put) {
+    if (big) {
+      fragment(key).put(key, value);
+      main.erase(key);
+    } else {
+      main.put(key, value);
+    }
+  }
+  for (auto& [number, writes] : fragments)
+    send_all(fragment_object(u.dir, number), writes.make(std::nullopt));
+  send_all(head, main.make(u.header));
+  if (!big && !u.put.empty()) {
+    if (written_.size() >= kMostCounted) written_.clear();
+    written_[u.dir] += u.put.size();
+  }
+}
+
+// The head goes last: it says that there are others.
+Task<Result<void>> RadosDirs::remove_big(Ino dir) {
+  std::vector<Sent> sent;
+  for (unsigned f = 0; f < kFragments; ++f) {
+    WriteOp op;
+    op.remove();
+    const std::string object = fragment_object(dir, f);
+    sent.push_back({object, session_.write(object, std::move(op)), nullptr});
+  }
+  Result<void> result;
+  for (Sent& s : sent) {
+    int code = co_await s.done;
+    if (code < 0 && code != -ENOENT && result) result = session_.failed(code, "remove", s.object);
+  }
+  if (!result) co_return result;
+  WriteOp op;
+  op.remove();
+  const std::string head = dir_object(dir);
+  int code = co_await session_.write(head, std::move(op));
+  if (code < 0 && code != -ENOENT) co_return session_.failed(code, "remove", head);
+  big_.erase(dir);
+  co_return Result<void>{};
+}
+
 Task<Result<void>> RadosDirs::commit(std::vector<DirUpdate> updates) {
   points::DirsCommit::before();
   CO_TRY(session_.alive());
-  struct Sent {
-    std::string object;
-    Promised<int> done;
-    bool removes = false;
-  };
+  for (const DirUpdate& u : updates)
+    if (auto it = written_.find(u.dir); it != written_.end() && it->second >= big_from_)
+      CO_TRY(co_await grow(u.dir));
   std::vector<Sent> sent;
   // By shard: where an ino is now; nullopt: nowhere.
   std::map<std::string, std::map<Ino, std::optional<std::string>>> locations;
@@ -275,24 +414,37 @@ Task<Result<void>> RadosDirs::commit(std::vector<DirUpdate> updates) {
     op.create(false);
     if (!put.empty()) op.omap_set(put);
     if (!erase.empty()) op.omap_rm_keys(erase);
-    sent.push_back({object, session_.write(object, std::move(op))});
+    sent.push_back({object, session_.write(object, std::move(op)), nullptr});
   }
-  for (const DirUpdate& u : updates) {
-    const std::string object = dir_object(u.dir);
-    if (u.remove) {
-      WriteOp op;
-      op.remove();
-      sent.push_back({object, session_.write(object, std::move(op)), true});
-      continue;
-    }
-    if (!u.header && u.put.empty() && u.erase.empty()) continue;
-    std::vector<WriteOp> ops = Writes(u).make();
-    for (WriteOp& op : ops) sent.push_back({object, session_.write(object, std::move(op))});
-  }
+  for (const DirUpdate& u : updates) send(u, sent);
   Result<void> result;
+  std::vector<const DirUpdate*> again;
   for (Sent& s : sent) {
     int code = co_await s.done;
-    if (code == -ENOENT && s.removes) continue;
+    if (code >= 0 || (code == -ENOENT && s.update && s.update->remove)) continue;
+    // A guard: it is big, which was not known here, or somebody was faster.
+    if (code == -ECANCELED && s.update && !big_.contains(s.update->dir) && result) {
+      Ino dir = s.update->dir;
+      auto big = co_await is_big(dir);
+      if (big && *big) {
+        if (again.empty() || again.back() != s.update) again.push_back(s.update);
+        continue;
+      }
+    }
+    if (result) result = session_.failed(code, "write", s.object);
+  }
+  if (!result) co_return result;
+  sent.clear();
+  for (const DirUpdate* u : again) {
+    MARK("store.rados.big_directory_found");
+    big_.insert(u->dir);
+    if (u->remove)
+      CO_TRY(co_await remove_big(u->dir));
+    else
+      send(*u, sent);
+  }
+  for (Sent& s : sent) {
+    int code = co_await s.done;
     if (code < 0 && result) result = session_.failed(code, "write", s.object);
   }
   if (result) points::DirsCommit::after();

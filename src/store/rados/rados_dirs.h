@@ -1,6 +1,9 @@
 #pragma once
 // Directories and state as omaps.
 
+#include <absl/container/flat_hash_map.h>
+#include <absl/container/flat_hash_set.h>
+
 #include "base/blocking_pool.h"
 #include "store/rados/session.h"
 #include "store/store.h"
@@ -23,12 +26,15 @@ class InoList {
   Ino next_;
 };
 
+// A directory that has grown beyond `big` entries has further ones in objects of their own, by the
+// first bits of the key; what it had stays in its head until it is written again.
+//
 // Owned by the RadosStore, on its thread. A commit's operations are under way all at once; an error
 // leaves some of them done. A crash leaves each object before or after its operation.
 class RadosDirs final : public DirStore {
  public:
-  RadosDirs(Executor& executor, BlockingPool& pool, Session& session)
-      : executor_(executor), pool_(pool), session_(session) {}
+  RadosDirs(Executor& executor, BlockingPool& pool, Session& session, size_t big)
+      : executor_(executor), pool_(pool), session_(session), big_from_(big) {}
   Task<Result<std::optional<std::string>>> read_header(Ino dir) override;
   Task<Result<std::vector<std::optional<std::string>>>> read_headers(
       std::vector<Ino> dirs) override;
@@ -40,9 +46,24 @@ class RadosDirs final : public DirStore {
   Task<Result<std::vector<Ino>>> list_dirs(Ino from, size_t max) override;
 
  private:
+  struct Sent {
+    std::string object;
+    Promised<int> done;
+    const DirUpdate* update;  // null: of locations
+  };
+  void send(const DirUpdate& update, std::vector<Sent>& sent);
+  Task<Result<void>> remove_big(Ino dir);
+  Task<Result<void>> grow(Ino dir);
+  Task<Result<bool>> is_big(Ino dir);
+  Task<Result<std::vector<DirEntryBytes>>> read_object(std::string object, EntryKey from,
+                                                       size_t max, bool& big);
   Executor& executor_;
   BlockingPool& pool_;
   Session& session_;
+  const size_t big_from_;
+  // Known to be big; and of the others, how many entries were written since somebody counted.
+  absl::flat_hash_set<Ino> big_;
+  absl::flat_hash_map<Ino, size_t> written_;
   InoList listed_{ino_of_dir};
 };
 

@@ -27,8 +27,8 @@ struct JournalIndex {
 // durable when they complete, several may be under way, and those of a segment take effect in the
 // order of their issue. An `early` one completes a write when it is accepted: a few operations are
 // under way, what comes meanwhile goes together in the next, and sync() waits for what it covers;
-// the owner's death may lose the end of it. Whatever another owner makes impossible fails with ESTALE, and so does
-// everything that changes something from then on.
+// the owner's death may lose the end of it. Whatever another owner makes impossible fails with
+// ESTALE, and so does everything that changes something from then on.
 class RadosJournal final : public JournalDevice {
  public:
   RadosJournal(Executor& executor, std::shared_ptr<Session> session, RankId rank, uint64_t capacity,

@@ -35,7 +35,8 @@ Result<std::unique_ptr<RadosStore>> RadosStore::on(Executor& executor, BlockingP
   std::unique_ptr<RadosStore> store(new RadosStore(executor, pool, std::move(volume)));
   TRY_ASSIGN(store->session_, Session::connect(store->volume_->full_name()));
   store->session_->bind(executor);
-  store->dirs_ = std::make_unique<rados::RadosDirs>(executor, pool, *store->session_);
+  store->dirs_ = std::make_unique<rados::RadosDirs>(executor, pool, *store->session_,
+                                                    store->volume_->options().big_directory);
   store->state_ = std::make_unique<rados::RadosState>(*store->session_);
   store->data_ = std::make_unique<rados::RadosData>(executor, pool, store->session_);
   return store;
@@ -67,9 +68,9 @@ Task<Result<JournalDevice*>> RadosStore::own_journal(RankId rank, OwnOptions opt
         EBUSY, fmt::format("{}: this process owns the journal of rank {} already", name(), rank));
   Owned owned;
   owned.node = options.node;
-  owned.journal = std::make_unique<RadosJournal>(executor_, session_, rank,
-                                                 volume_->options().segment_capacity,
-                                                 volume_->options().early_journal);
+  owned.journal =
+      std::make_unique<RadosJournal>(executor_, session_, rank, volume_->options().segment_capacity,
+                                     volume_->options().early_journal);
   Result<void> taken = co_await take(rank, options, owned);
   if (!taken) {
     co_await owned.journal->end_watch();

@@ -17,7 +17,8 @@ namespace graftfs {
 
 struct RadosOptions {
   uint64_t segment_capacity = 1 << 20;
-  bool early_journal = false;  // see rados::RadosJournal
+  size_t big_directory = 50'000;  // entries, from which on it lies in several objects
+  bool early_journal = false;     // see rados::RadosJournal
 };
 
 // What a process has of a volume once: what it is called, and what it is. Any thread; the calls

@@ -62,8 +62,7 @@ Result<std::shared_ptr<Session>> connect(const std::string& text) {
 
 }  // namespace
 
-Result<local::VolumeFile> RadosVolume::format(const std::string& name,
-                                              local::VolumeFile file) {
+Result<local::VolumeFile> RadosVolume::format(const std::string& name, local::VolumeFile file) {
   TRY_ASSIGN(auto session, connect(name));
   const std::string shown = session->name().shown();
   TRY_ASSIGN(auto there, read_object(*session, rados::kVolumeObject));
@@ -127,8 +126,8 @@ Result<void> RadosVolume::erase(const std::string& name) {
   std::vector<std::string> objects;
   TRY_ASSIGN(auto owner, find_owner(*session));
   if (owner)
-    return fail(EBUSY, fmt::format("{} is in use ({}); unmount it first", session->name().shown(),
-                                   *owner));
+    return fail(
+        EBUSY, fmt::format("{} is in use ({}); unmount it first", session->name().shown(), *owner));
   TRY(each_object(*session, [&](const std::string& object) {
     if (is_ours(object)) objects.push_back(object);
     return true;
