@@ -332,8 +332,8 @@ Task<Result<DataInfo>> RadosData::write(Ino ino, uint64_t offset, std::string_vi
       copy = bytes;
       bytes = copy;
     }
-    const uint64_t last = std::max(offset + bytes.size(), valid_size + 1);
-    CO_TRY(co_await load(ino, file, std::min(offset, valid_size), last));
+    CO_TRY(co_await load(ino, file, offset, offset + bytes.size()));
+    CO_TRY(co_await load(ino, file, valid_size, valid_size + 1));
     // A cut within the block that is written anyway is a part of that operation.
     std::optional<uint64_t> cut_at;
     if (file.end() > valid_size) {
@@ -376,8 +376,8 @@ Task<Result<DataInfo>> RadosData::allocate(Ino ino, AllocateMode mode, uint64_t 
   local::Gates::Hold hold(gates_, ino, true);
   if (hold.must_wait()) co_await hold.entered();
   DataFile& file = file_of(ino);
-  CO_TRY(co_await load(ino, file, std::min(offset, valid_size),
-                       std::max(offset + length, valid_size + 1)));
+  CO_TRY(co_await load(ino, file, offset, offset + length));
+  CO_TRY(co_await load(ino, file, valid_size, valid_size + 1));
   if (file.end() > valid_size) CO_TRY(co_await cut(ino, file, valid_size));
   if (mode == AllocateMode::punch_hole) {
     CO_TRY(co_await zero(ino, file, offset, offset + length));
@@ -474,7 +474,8 @@ Task<Result<DataInfo>> RadosData::copy(Ino from, uint64_t from_offset, Ino to, u
   const uint64_t end = to_offset + length;
   DataFile& target = file_of(to);
   DataFile& source = file_of(from);
-  CO_TRY(co_await load(to, target, std::min(to_offset, valid_size), std::max(end, valid_size + 1)));
+  CO_TRY(co_await load(to, target, to_offset, end));
+  CO_TRY(co_await load(to, target, valid_size, valid_size + 1));
   if (target.end() > valid_size) CO_TRY(co_await cut(to, target, valid_size));
   CO_TRY(co_await load(from, source, from_offset, from_offset + length));
   CO_TRY(co_await zero(to, target, to_offset, end));
