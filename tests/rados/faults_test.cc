@@ -84,7 +84,6 @@ class Load {
       DirUpdate u;
       u.dir = ino;
       u.header = text;
-      u.version = n + 1;
       std::vector<DirUpdate> updates{u};
       Result<void> committed = co_await store_.dirs().commit(std::move(updates));
       if (!committed) co_return failed(committed.error());

@@ -127,27 +127,40 @@ TEST_F(Zombie, ATakingThatIsCutOffAnywhereIsTakenOver) {
   }
 }
 
-TEST_F(Zombie, AnOlderVersionOfADirectoryIsRefused) {
-  auto commit = [&](uint64_t version, const char* text) {
+// Also where the cluster does not shut it out: the guard is in each operation.
+TEST_F(Zombie, AnOlderOwnersCommitIsRefusedByTheObjectItself) {
+  auto name = rados::parse_name(backend_.name);
+  ASSERT_OK(name);
+  auto session = rados::Session::connect(*name);
+  ASSERT_OK(session);
+  (*session)->bind(loop_);
+  auto commit = [&](rados::Tokens tokens, uint64_t dir, const char* text) {
+    auto mine = std::make_shared<rados::Tokens>(std::move(tokens));
+    rados::RadosDirs dirs(loop_, pool_, **session, mine, 1000);
     DirUpdate u;
-    u.dir = Ino{9};
+    u.dir = Ino{dir};
     u.header = text;
-    u.version = version;
-    return run(store_->dirs().commit({u}));
+    std::vector<DirUpdate> updates{u};
+    return run(dirs.commit(std::move(updates)));
   };
-  EXPECT_OK(commit(5, "five"));
-  EXPECT_OK(commit(5, "five again"));
-  EXPECT_CODE(commit(4, "four"), ESTALE);
-  EXPECT_OK(commit(10, "ten"));
-  EXPECT_CODE(commit(9, "nine"), ESTALE);
-  EXPECT_EQ(**run(store_->dirs().read_header(Ino{9})), "ten");
+  const RankId other{1};
+  EXPECT_OK(commit({{kRank, 5}}, 9, "five"));
+  EXPECT_OK(commit({{kRank, 5}}, 9, "five again"));
+  EXPECT_CODE(commit({{kRank, 4}}, 9, "four"), ESTALE);
+  // It went to another rank, whose epochs are other numbers, and came back.
+  EXPECT_OK(commit({{other, 2}}, 9, "of another rank"));
+  EXPECT_CODE(commit({{other, 1}}, 9, "of its zombie"), ESTALE);
+  EXPECT_OK(commit({{kRank, 6}}, 9, "six"));
+  EXPECT_CODE(commit({{kRank, 5}}, 9, "five, late"), ESTALE);
+  EXPECT_EQ(**run(store_->dirs().read_header(Ino{9})), "six");
+  EXPECT_OK(commit({}, 9, "by a tool"));
+  (*session)->close();
 }
 
 TEST_F(Zombie, ManyEntriesGoInSeveralOperations) {
   DirUpdate u;
   u.dir = Ino{10};
   u.header = "header";
-  u.version = 1;
   for (int i = 0; i < 10000; ++i) u.put.emplace_back(fmt::format("{:05}", i), "v");
   EXPECT_OK(run(store_->dirs().commit({u})));
   auto all = run(store_->dirs().read_entries(Ino{10}, "", 20000));

@@ -19,8 +19,8 @@ namespace {
 constexpr char kEntry = 'e';
 constexpr size_t kKeysInOperation = 4096, kBytesInOperation = 4 << 20;
 constexpr uint64_t kKeysInAnswer = 1024;  // as many as an OSD gives at once by default
-constexpr char kVersion[] = "v";
-constexpr char kBig[] = "f";  // in the head of a big directory: the number of fragments
+constexpr char kToken[] = "o";            // + rank: the owner's token that wrote last
+constexpr char kBig[] = "f";              // in the head of a big directory: the number of fragments
 constexpr size_t kMostCounted = 65536;
 
 std::string omap_key(std::string_view key) {
@@ -47,22 +47,11 @@ struct Omap {
   int header_code = 0, first_code = 0, rest_code = 0;
 };
 
-template <class U>
-uint64_t version_of(const U& u) {
-  if constexpr (requires { u.version; }) return u.version;
-  return 0;
-}
-template <class U>
-std::string scope_of(const U& u) {
-  if constexpr (requires { u.scope; }) return u.scope;
-  return {};
-}
-
 // The write operations of one object, in the order in which they are to be sent.
 class Writes {
  public:
   // `small`: it must not have become big.
-  Writes(const DirUpdate& u, bool small) : update_(u), small_(small) {}
+  Writes(const Tokens& tokens, bool small) : tokens_(tokens), small_(small) {}
 
   void erase(std::string_view key) {
     erase_.insert(omap_key(key));
@@ -96,10 +85,10 @@ class Writes {
     op.create(false);
     std::map<std::string, std::pair<bufferlist, int>> guards;
     if (small_) guards[kBig] = {bufferlist(), LIBRADOS_CMPXATTR_OP_EQ};
-    if (version_of(update_)) {
-      const std::string name = kVersion + scope_of(update_);
-      guards[name] = {to_buffer(big_endian(version_of(update_) + 1)), LIBRADOS_CMPXATTR_OP_LT};
-      put_[name] = to_buffer(big_endian(version_of(update_)));
+    for (auto [rank, token] : tokens_) {
+      const std::string name = fmt::format("{}{}", kToken, rank);
+      guards[name] = {to_buffer(big_endian(token + 1)), LIBRADOS_CMPXATTR_OP_LT};
+      put_[name] = to_buffer(big_endian(token));
     }
     if (!guards.empty()) op.omap_cmp(guards, nullptr);
     if (!erase_.empty()) op.omap_rm_keys(erase_);
@@ -110,7 +99,7 @@ class Writes {
     return op;
   }
 
-  const DirUpdate& update_;
+  const Tokens& tokens_;
   const bool small_;
   std::vector<WriteOp> ops_;
   std::set<std::string> erase_;
@@ -337,10 +326,10 @@ void RadosDirs::send(const DirUpdate& u, std::vector<Sent>& sent) {
   }
   if (!u.header && u.put.empty() && u.erase.empty()) return;
   const bool big = big_.contains(u.dir);
-  Writes main(u, !big);
+  Writes main(*tokens_, !big);
   std::map<unsigned, Writes> fragments;
   auto fragment = [&](const EntryKey& key) -> Writes& {
-    return fragments.try_emplace(fragment_of(key), u, false).first->second;
+    return fragments.try_emplace(fragment_of(key), *tokens_, false).first->second;
   };
   for (const EntryKey& key : u.erase) {
     main.erase(key);

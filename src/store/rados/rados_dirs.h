@@ -4,11 +4,17 @@
 #include <absl/container/flat_hash_map.h>
 #include <absl/container/flat_hash_set.h>
 
+#include <map>
+#include <memory>
+
 #include "base/blocking_pool.h"
 #include "store/rados/session.h"
 #include "store/store.h"
 
 namespace graftfs::rados {
+
+// The journals that a store owns or has owned, and under which token.
+using Tokens = std::map<RankId, uint64_t>;
 
 // Every object of the namespace for which `ino_of` knows an ino, in ino order. Blocks.
 Result<std::vector<Ino>> list_inos(Session& session, Ino (*ino_of)(std::string_view object));
@@ -30,11 +36,18 @@ class InoList {
 // first bits of the key; what it had stays in its head until it is written again.
 //
 // Owned by the RadosStore, on its thread. A commit's operations are under way all at once; an error
-// leaves some of them done. A crash leaves each object before or after its operation.
+// leaves some of them done. Each is guarded by the tokens of the store: ESTALE where a later owner
+// of one of its ranks has written the object. A crash leaves each object before or after its
+// operation.
 class RadosDirs final : public DirStore {
  public:
-  RadosDirs(Executor& executor, BlockingPool& pool, Session& session, size_t big)
-      : executor_(executor), pool_(pool), session_(session), big_from_(big) {}
+  RadosDirs(Executor& executor, BlockingPool& pool, Session& session,
+            std::shared_ptr<const Tokens> tokens, size_t big)
+      : executor_(executor),
+        pool_(pool),
+        session_(session),
+        tokens_(std::move(tokens)),
+        big_from_(big) {}
   Task<Result<std::optional<std::string>>> read_header(Ino dir) override;
   Task<Result<std::vector<std::optional<std::string>>>> read_headers(
       std::vector<Ino> dirs) override;
@@ -60,6 +73,7 @@ class RadosDirs final : public DirStore {
   Executor& executor_;
   BlockingPool& pool_;
   Session& session_;
+  std::shared_ptr<const Tokens> tokens_;
   const size_t big_from_;
   // Known to be big; and of the others, how many entries were written since somebody counted.
   absl::flat_hash_set<Ino> big_;

@@ -35,8 +35,8 @@ Result<std::unique_ptr<RadosStore>> RadosStore::on(Executor& executor, BlockingP
   std::unique_ptr<RadosStore> store(new RadosStore(executor, pool, std::move(volume)));
   TRY_ASSIGN(store->session_, Session::connect(store->volume_->full_name()));
   store->session_->bind(executor);
-  store->dirs_ = std::make_unique<rados::RadosDirs>(executor, pool, *store->session_,
-                                                    store->volume_->options().big_directory);
+  store->dirs_ = std::make_unique<rados::RadosDirs>(
+      executor, pool, *store->session_, store->tokens_, store->volume_->options().big_directory);
   store->state_ = std::make_unique<rados::RadosState>(*store->session_);
   store->data_ = std::make_unique<rados::RadosData>(executor, pool, store->session_);
   return store;
@@ -122,6 +122,7 @@ Task<Result<void>> RadosStore::take(RankId rank, OwnOptions options, Owned& owne
   owned.epoch = record.epoch;
   KILL_POINT("store.rados.fenced");
   uint64_t token = record.epoch.v;
+  (*tokens_)[rank] = token;
   CO_TRY(co_await journal.seize(token, std::move(index)));
   KILL_POINT("store.rados.seized");
   if (!proven) CO_TRY(co_await wait_for_lease(executor_, *state_, options));

@@ -98,6 +98,7 @@ class RadosStore final : public Store {
   std::unique_ptr<rados::RadosDirs> dirs_;
   std::unique_ptr<rados::RadosState> state_;
   std::unique_ptr<rados::RadosData> data_;
+  std::shared_ptr<rados::Tokens> tokens_ = std::make_shared<rados::Tokens>();
   std::map<RankId, Owned> owned_;
   std::map<RankId, std::unique_ptr<rados::RadosJournal>> readers_;
   std::vector<std::unique_ptr<rados::RadosJournal>> former_;  // given up; devices live on
