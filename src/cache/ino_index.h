@@ -38,6 +38,22 @@ class InoIndex {
     run->second->at[ino.v % kRun] = nullptr;
     if (--run->second->used == 0) runs_.erase(run);
   }
+  // Takes over all of `other`, which is empty afterwards; of a number that both know, its.
+  void join(InoIndex& other) {
+    for (auto& [number, theirs] : other.runs_) {
+      std::unique_ptr<Run>& run = runs_[number];
+      if (!run) {
+        run = std::move(theirs);
+        continue;
+      }
+      for (size_t i = 0; i < kRun; ++i) {
+        if (!theirs->at[i]) continue;
+        run->used += !run->at[i];
+        run->at[i] = theirs->at[i];
+      }
+    }
+    other.runs_.clear();
+  }
   bool empty() const { return runs_.empty(); }
 
  private:
