@@ -236,6 +236,7 @@ ClusterResult Cluster::run() {
   result.executions = oracle_.executions();
   result.across = oracle_.across();
   result.fenced = oracle_.void_executions();
+  result.cached = oracle_.cached();
   result.crashes = crashes_;
   result.moves = moves_;
   result.stalls = stalls_;

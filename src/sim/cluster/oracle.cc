@@ -165,6 +165,24 @@ void ClusterOracle::answered(int32_t number, int err) {
   told = std::max(told, call.lsn);
 }
 
+// Whoever changes something has it recalled first, from everybody else; and what this client changes
+// itself it does not answer until that is answered. So there is no moment but this one.
+void ClusterOracle::from_cache(const Request& request, const Reply& reply) {
+  if (!failure_.empty()) return;
+  // What it was answered, and a machine has lost, is so for this client: it sends it again.
+  for (const auto& [call, session] : owed_)
+    if (session == request.session) return;
+  ++cached_;
+  Expected expected;
+  Done done;
+  done.request = request;
+  done.reply = reply;
+  std::string wrong = judge(now_, done, expected);
+  if (!wrong.empty())
+    fail(fmt::format("{} was answered from the cache of session {:x}: {}",
+                     describe_request(request), request.session.v, wrong));
+}
+
 void ClusterOracle::recovered(Owner owner, Lsn last) {
   if (!failure_.empty()) return;
   const RankId rank = owner.rank;
