@@ -17,11 +17,14 @@ void ClusterOracle::fail(std::string what) {
 // loop is known to several ranks together only, and each one's own reasons come first.
 std::string ClusterOracle::apply(Model& model, const Done& d, Expected& expected) {
   const bool refused = std::holds_alternative<RenameArgs>(d.request.args) && d.reply.err != 0;
-  std::string wrong = judge(model, d, expected);
-  if (wrong.empty() || !refused) return wrong;
-  model.check_loops_last(true);
-  if (judge(model, d, expected).empty()) wrong.clear();
-  model.check_loops_last(false);
+  if (!refused) return judge(model, d, expected);
+  // What was refused has changed nothing, also where the model would have carried it out.
+  Model same = model;
+  std::string wrong = judge(same, d, expected);
+  if (wrong.empty()) return wrong;
+  same = model;
+  same.check_loops_last(true);
+  if (judge(same, d, expected).empty()) wrong.clear();
   return wrong;
 }
 
