@@ -69,13 +69,20 @@ class Migrations {
   bool idle() const { return exports_.empty() && imports_.empty(); }
 
  private:
+  // Where the root of an export hangs.
+  struct Cut {
+    bool is_import = false;
+    Ino parent;                // 0: nowhere
+    Ino within;                // the import that it is cut out of; 0: it is one itself
+    bool tell_parent = false;  // the parent is another rank's
+    friend bool operator==(const Cut&, const Cut&) = default;
+  };
   struct Exporting {
     ProtocolId id;
     Ino root;
     RankId to;
     uint32_t moves = 0;  // as it will be
-    Ino parent;          // where the root hangs; 0: nowhere
-    Ino within;          // the import it is cut out of; 0: it is one itself
+    Cut cut;
     migration::ExportState state;
     std::unique_ptr<migration::SubtreeCopy> copy;
     uint32_t parts = 0;
@@ -123,6 +130,8 @@ class Migrations {
   void feed(const ProtocolId& id, const migration::ExportInput& input);
   void carry_out(Exporting& e, migration::ExportStep step);
   void act(Exporting& e, const migration::ExportAction& action);
+  Cut cut_of(Ino root) const;
+  bool is_as_begun(const Exporting& e) const;
   void look(Exporting& e);
   void look_soon(Exporting& e);
   bool is_quiet(const Exporting& e) const;
