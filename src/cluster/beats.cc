@@ -1,5 +1,7 @@
 #include "cluster/beats.h"
 
+#include <fmt/format.h>
+
 #include "base/fault.h"
 #include "store/fence.h"
 
@@ -24,20 +26,20 @@ Beats::Beats(Executor& executor, StateStore& state, NodeRecord me, BeatOptions o
 Task<void> Beats::run() {
   while (!stopped_) {
     Nanos begin = executor_.now();
-    co_await round();
+    (void)co_await round();
     Nanos left = options_.lease / 4 - (executor_.now() - begin);
     if (!stopped_) co_await sleep_for(executor_, std::max(left, kMillisecond));
   }
 }
 
-Task<void> Beats::beat_now() {
+Task<bool> Beats::beat_now() {
   // The one under way may have read what has changed since.
   while (busy_) co_await sleep_for(executor_, kMillisecond);
-  co_await round();
+  co_return co_await round();
 }
 
-Task<void> Beats::round() {
-  if (busy_ || stopped_) co_return;
+Task<bool> Beats::round() {
+  if (busy_ || stopped_) co_return false;
   busy_ = true;
   Nanos begin = options_.clock();
   KILL_POINT("cluster.beat.before");
@@ -57,6 +59,7 @@ Task<void> Beats::round() {
     if (seen && looked) looked();
   }
   busy_ = false;
+  co_return renewed.has_value();
 }
 
 void Beats::lose(const std::string& why) {
@@ -199,16 +202,33 @@ const NodeRecord* Beats::node_of(RankId rank) const {
   return it == nodes_.end() ? nullptr : &it->second;
 }
 
-OwnOptions Beats::take_from(const TableRank& line) const {
+Task<Result<OwnOptions>> Beats::take_from(RankId rank) const {
+  const TableRank* line = table_.find(rank);
+  if (!line) co_return fail(ESTALE, fmt::format("rank {} was removed", rank));
   OwnOptions options;
   options.node = me_.id;
-  options.from = line.epoch;
-  if (line.node == 0) return options;
+  options.from = line->epoch;
+  NodeId last = line->node;
+  std::string key = fence_key(rank);
+  CO_TRY_ASSIGN(StateValue found, co_await state_.get(key));
+  CO_TRY_ASSIGN(FenceRecord fence, decode_fence(found.value, rank));
+  if (fence.epoch > *options.from) {
+    // Somebody has begun to take it who has not come to the table: it will, or has died of it.
+    MARK("cluster.take.left_half_done");
+    last = fence.node == me_.id ? 0 : fence.node;
+    options.from = fence.epoch;
+    std::string record = node_key(last);
+    CO_TRY_ASSIGN(StateValue lives, co_await state_.get(record));
+    const bool unseen = watch_.last_beat(last) == 0 && !lives.value.empty();
+    if (last != 0 && (watch_.is_alive(last) || unseen))
+      co_return fail(ESTALE, fmt::format("rank {} is being taken by node {:016x}", rank, last));
+  }
+  if (last == 0) co_return options;
   options.mode = OwnMode::take;
   options.lease = watch_.patience();
-  options.beat = node_key(line.node);
-  options.beat_version = watch_.last_beat(line.node);
-  return options;
+  options.beat = node_key(last);
+  options.beat_version = watch_.last_beat(last);
+  co_return options;
 }
 
 }  // namespace graftfs::cluster

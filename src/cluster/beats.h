@@ -31,7 +31,8 @@ class Beats {
   // Beats and looks, every L/4.
   Task<void> run();
   // One round, at once: so that what was changed is known to others.
-  Task<void> beat_now();
+  // True: the fences of all of this node's ranks were its own then.
+  Task<bool> beat_now();
   // No beat any more; removes the record. For an end in good order.
   Task<Result<void>> leave();
 
@@ -58,8 +59,9 @@ class Beats {
   std::vector<Member> living() const;
   // Where a rank can be reached: by the table, while its node is not dead.
   const NodeRecord* node_of(RankId rank) const;
-  // What to give to own_journal() so that the rank is taken from that node.
-  OwnOptions take_from(const TableRank& line) const;
+  // What to give to own_journal() so that the rank is taken from whoever had it last. ESTALE:
+  // somebody who lives has begun to take it.
+  Task<Result<OwnOptions>> take_from(RankId rank) const;
 
   // Called after each round, from the executor.
   std::function<void()> looked;
@@ -68,7 +70,7 @@ class Beats {
   std::function<void(const std::string& why)> lost;
 
  private:
-  Task<void> round();
+  Task<bool> round();
   Task<Result<void>> renew();
   Task<Result<void>> look();
   void lose(const std::string& why);

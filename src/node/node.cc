@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <memory>
 
 #include "base/fault.h"
 #include "net/keys.h"
@@ -74,7 +76,7 @@ Task<Result<void>> Node::start() {
   };
   beats_->lost = [this](const std::string& why) { lose(why); };
   volume_->when_stuck(options_.lease, [this] { end_fenced_processes(); });
-  co_await beats_->beat_now();
+  (void)co_await beats_->beat_now();
   if (!beats_->lease_valid())
     co_return fail(EIO,
                    fmt::format("cannot write the state of the cluster in {}", volume_->name()));
@@ -125,7 +127,7 @@ Task<Result<std::vector<RankId>>> Node::choose_ranks() {
     }
     // A mount that hosts its only rank by itself: there is no cluster to come to.
     if (*rank == RankId{0} && result.error().code == EBUSY) {
-      co_await beats_->beat_now();  // another node may have begun at the same time
+      (void)co_await beats_->beat_now();  // another node may have begun at the same time
       const cluster::TableRank* line = beats_->table().find(*rank);
       if (line && line->epoch == Epoch{} && beats_->living().size() <= 1)
         co_return std::unexpected(std::move(result).error());
@@ -156,7 +158,12 @@ Task<Result<void>> Node::take(RankId rank, OwnOptions own) {
   context.node = id_;
   context.lease_ms = static_cast<uint32_t>(options_.lease / kMillisecond);
   context.secret = options_.secret;
-  context.lease_valid = [beats = beats_.get()] { return beats->lease_valid(); };
+  // The lease is one over the fences that were looked at. This rank's is not yet: until then the
+  // rank says nothing.
+  auto looked_at = std::make_shared<std::atomic<bool>>(false);
+  context.lease_valid = [beats = beats_.get(), looked_at] {
+    return looked_at->load(std::memory_order_relaxed) && beats->lease_valid();
+  };
   context.revoked = [this](std::string_view key) {
     std::lock_guard lock(revoked_mutex_);
     return revoked_.contains(net::name_of_key(key));
@@ -199,7 +206,8 @@ Task<Result<void>> Node::take(RankId rank, OwnOptions own) {
   }
   KILL_POINT("cluster.take.table_set");
   beats_->set_standby(false);
-  co_await beats_->beat_now();
+  while (!co_await beats_->beat_now()) co_await sleep_for(loop_, options_.lease / 4);
+  looked_at->store(true, std::memory_order_relaxed);
   hosts_[rank].serving = true;
   last_take_ = loop_.now() - began;
   say(fmt::format("rank {} is served by this process, in epoch {}, after {:.3f} s", rank, mine,
@@ -295,10 +303,15 @@ void Node::looked() {
       continue;
     cluster::Orphan orphan{rank, vacant_since_.try_emplace(rank, now).first->second};
     if (!cluster::should_take(orphan, id_, beats_->living(), now, options_.lease)) continue;
-    OwnOptions own = beats_->take_from(line);
-    tasks_.spawn(take_orphan(rank, own));
+    tasks_.spawn(take_from_dead(rank));
   }
   publish();
+}
+
+Task<void> Node::take_from_dead(RankId rank) {
+  Result<OwnOptions> own = co_await beats_->take_from(rank);
+  if (own) co_return co_await take_orphan(rank, *own);
+  not_before_[rank] = options_.clock() + options_.lease;
 }
 
 Task<void> Node::take_orphan(RankId rank, OwnOptions own) {

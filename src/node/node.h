@@ -66,6 +66,7 @@ class Node {
     cluster::NodeId from = 0;  // the dead node that it was taken from
   };
   Task<Result<void>> take(RankId rank, OwnOptions own);
+  Task<void> take_from_dead(RankId rank);
   Task<void> take_orphan(RankId rank, OwnOptions own);
   Task<void> retire(RankId rank);
   Task<Result<void>> end_rank(RankId rank);

@@ -69,13 +69,20 @@ class Migrations {
   bool idle() const { return exports_.empty() && imports_.empty(); }
 
  private:
+  // Where the root of an export hangs.
+  struct Cut {
+    bool is_import = false;
+    Ino parent;                // 0: nowhere
+    Ino within;                // the import that it is cut out of; 0: it is one itself
+    bool tell_parent = false;  // the parent is another rank's
+    friend bool operator==(const Cut&, const Cut&) = default;
+  };
   struct Exporting {
     ProtocolId id;
     Ino root;
     RankId to;
     uint32_t moves = 0;  // as it will be
-    Ino parent;          // where the root hangs; 0: nowhere
-    Ino within;          // the import it is cut out of; 0: it is one itself
+    Cut cut;
     migration::ExportState state;
     std::unique_ptr<migration::SubtreeCopy> copy;
     uint32_t parts = 0;
@@ -96,7 +103,9 @@ class Migrations {
     Ino root;
     std::vector<Ino> bounds;
     migration::ImportState state;
-    std::deque<msg::MigratePart> parts;
+    std::deque<msg::MigratePart> parts;  // that have come and were not looked at
+    msg::MigratePart part;               // the one that is
+    std::set<Ino> pins;                  // directories that have one
     std::optional<msg::MigrateFinal> final;
     bool gated = false;  // requests for it park
     std::deque<migration::ImportInput> inputs;
@@ -121,6 +130,8 @@ class Migrations {
   void feed(const ProtocolId& id, const migration::ExportInput& input);
   void carry_out(Exporting& e, migration::ExportStep step);
   void act(Exporting& e, const migration::ExportAction& action);
+  Cut cut_of(Ino root) const;
+  bool is_as_begun(const Exporting& e) const;
   void look(Exporting& e);
   void look_soon(Exporting& e);
   bool is_quiet(const Exporting& e) const;
@@ -129,6 +140,7 @@ class Migrations {
   void send_final(Exporting& e);
   void log_export(Exporting& e);
   void drop(Exporting& e);
+  Task<void> sweep();
   void thaw(Exporting& e);
   void send_bound_moved(Exporting& e);
   void end(const ProtocolId& id);
@@ -143,6 +155,7 @@ class Migrations {
   void feed(const ProtocolId& id, const migration::ImportInput& input);
   void carry_out(Importing& i, migration::ImportStep step);
   void act(Importing& i, const migration::ImportAction& action);
+  void keep_part(Importing& i);
   void log_part(Importing& i, uint32_t number);
   void log_import(Importing& i);
   void absorb(Importing& i);

@@ -25,6 +25,8 @@ namespace {
 constexpr size_t kPartBytes = 256 << 10;
 // While something has to be looked at that nobody reports.
 constexpr Nanos kLookAgain = kMillisecond;
+// Entries of a subtree that has gone which are freed before requests get their turn.
+constexpr size_t kSweepAtOnce = 2048;
 
 Result<void> result_of(const migration::ExportState& state) {
   switch (state.ending) {
@@ -114,26 +116,40 @@ void Migrations::begin(Ino root, RankId to, MoveFn done) {
   e.root = root;
   e.to = to;
   e.done = std::move(done);
-  RankState& state = core_.state();
-  const Dir* dir = core_.cache().find_dir(root);
-  auto import = state.imports.find(root);
-  bool tell_parent = false;
-  if (import == state.imports.end()) {
-    e.within = import_of(state, *dir);
-    e.parent = dir->header.at.parent;
-    e.moves = 1;
-  } else {
-    e.parent = import->second.parent;
-    e.moves = import->second.moves + 1;
-    // Where it hangs in one of ours, the event makes the bound.
-    const Bound* bound = state.find_bound(root, &e.within);
-    if (bound) e.parent = bound->parent;
-    tell_parent = !bound && (e.parent || root == kRootIno);
-  }
+  e.cut = cut_of(root);
+  auto import = core_.state().imports.find(root);
+  e.moves = import == core_.state().imports.end() ? 1 : import->second.moves + 1;
   const size_t part_bytes = std::min<size_t>(kPartBytes, core_.segment_capacity() / 4);
   e.copy = std::make_unique<migration::SubtreeCopy>(core_.cache(), core_.state(), root, part_bytes);
   exports_[e.id] = std::move(giving);
-  carry_out(e, migration::begin_export(tell_parent));
+  carry_out(e, migration::begin_export(e.cut.tell_parent));
+}
+
+Migrations::Cut Migrations::cut_of(Ino root) const {
+  const RankState& state = core_.state();
+  const Dir* dir = core_.cache().find_dir(root);
+  Cut cut;
+  auto import = state.imports.find(root);
+  if (import == state.imports.end()) {
+    cut.within = import_of(state, *dir);
+    cut.parent = dir->header.at.parent;
+    return cut;
+  }
+  cut.is_import = true;
+  cut.parent = import->second.parent;
+  // Where it hangs in one of ours, the event makes the bound.
+  const Bound* bound = state.find_bound(root, &cut.within);
+  if (bound) cut.parent = bound->parent;
+  cut.tell_parent = !bound && (cut.parent || root == kRootIno);
+  return cut;
+}
+
+// Until it is frozen the root may be removed, or renamed.
+bool Migrations::is_as_begun(const Exporting& e) const {
+  const Dir* dir = core_.cache().find_dir(e.root);
+  if (dir && !dir->is_foreign() && dir->inode().nlink > 0 && cut_of(e.root) == e.cut) return true;
+  MARK("migration.export.root_changed");
+  return false;
 }
 
 void Migrations::resume_export(Ino root, const Forward& forward) {
@@ -237,7 +253,7 @@ void Migrations::act(Exporting& e, const ExportAction& a) {
 void Migrations::look(Exporting& e) {
   while (e.inputs.empty() && e.state.phase == ExportPhase::copying &&
          e.state.sent - e.state.taken < migration::kWindow) {
-    if (e.copy->broken()) {
+    if (e.copy->broken() || !is_as_begun(e)) {
       e.inputs.push_back({.kind = ExportInput::cancelled});
       return carry_out(e, step(e.state, e.inputs.front())), e.inputs.pop_front();
     }
@@ -267,6 +283,7 @@ void Migrations::look_soon(Exporting& e) {
     if (e.stepping) return;
     if (e.state.phase == ExportPhase::freezing) {
       e.copy->hold_off(true);
+      if (!is_as_begun(e)) return feed(id, ExportInput{.kind = ExportInput::cancelled});
       if (is_quiet(e)) return feed(id, ExportInput{.kind = ExportInput::quiet});
       return look_soon(e);
     }
@@ -312,7 +329,7 @@ std::vector<msg::BoundItem> Migrations::bounds_of(const Exporting& e) const {
     for (const auto& [ino, bound] : own->second.bounds) add(ino, bound);
     return out;
   }
-  const Import& around = state.imports.at(e.within);
+  const Import& around = state.imports.at(e.cut.within);
   const Dir* root = core_.cache().find_dir(e.root);
   for (Ino ino : bounds_below(core_.cache(), around, *root)) add(ino, around.bounds.at(ino));
   return out;
@@ -323,9 +340,9 @@ std::string Migrations::path_of(const Exporting& e) const {
   auto own = state.imports.find(e.root);
   if (own != state.imports.end()) return own->second.path;
   std::string path;
-  for (const Dir* d = core_.cache().find_dir(e.root); d && d->ino() != e.within; d = d->parent)
+  for (const Dir* d = core_.cache().find_dir(e.root); d && d->ino() != e.cut.within; d = d->parent)
     path = "/" + d->header.at.name + path;
-  const std::string& above = state.imports.at(e.within).path;
+  const std::string& above = state.imports.at(e.cut.within).path;
   return above == "/" ? path : above + path;
 }
 
@@ -334,8 +351,8 @@ std::vector<Ino> Migrations::above(const Exporting& e) const {
   auto own = state.imports.find(e.root);
   if (own != state.imports.end()) return own->second.above;
   std::vector<Ino> out;
-  if (const Dir* parent = core_.cache().find_dir(e.parent)) out = way_up(state, *parent);
-  const std::vector<Ino>& more = state.imports.at(e.within).above;
+  if (const Dir* parent = core_.cache().find_dir(e.cut.parent)) out = way_up(state, *parent);
+  const std::vector<Ino>& more = state.imports.at(e.cut.within).above;
   out.insert(out.end(), more.begin(), more.end());
   return out;
 }
@@ -383,12 +400,13 @@ void Migrations::send_offer(Exporting& e) {
   msg::MigrateOffer offer;
   offer.id = e.id;
   offer.root = e.root;
-  offer.parent = e.parent;
+  offer.parent = e.cut.parent;
   offer.path = path_of(e);
   offer.moves = e.moves;
-  if (auto size = plan(e.root)) {
-    offer.dirs = size->dirs;
-    offer.bytes = size->dirs * sizeof(Dir) + size->entries * sizeof(Dentry);
+  for (const Dir* d :
+       migration::subtree_of(core_.cache(), core_.state(), *core_.cache().find_dir(e.root))) {
+    offer.dirs++;
+    offer.bytes += sizeof(Dir) + d->entries.size() * sizeof(Dentry);
   }
   offer.bounds = bounds_of(e);
   say(e.to, std::move(offer));
@@ -421,7 +439,7 @@ void Migrations::send_final(Exporting& e) {
   final.id = e.id;
   final.parts = e.parts;
   final.root = e.root;
-  final.parent = e.parent;
+  final.parent = e.cut.parent;
   final.path = path_of(e);
   final.moves = e.moves;
   final.above = above(e);
@@ -441,13 +459,16 @@ void Migrations::log_export(Exporting& e) {
       if (found != exports_.end()) log_export(*found->second);
     });
   }
+  // What it hangs in may have become a part of another import.
+  e.cut = cut_of(e.root);
+  e.state.bound_known = !e.cut.tell_parent;
   Export exported;
   exported.root = e.root;
   exported.id = e.id;
   exported.to = e.to;
   exported.moves = e.moves;
-  exported.within = e.within;
-  exported.parent = e.parent;
+  exported.within = e.cut.within;
+  exported.parent = e.cut.parent;
   for (const msg::BoundItem& bound : bounds_of(e)) exported.bounds.push_back(bound.ino);
   // Replay finds what hangs below the root by itself; named are those that it might not, because
   // what they hang in is not in the journal any more. An event has no room for very many.
@@ -477,6 +498,11 @@ void Migrations::drop(Exporting& e) {
     for (SessionId session : e.sessions)
       lines->send(session, msg::SessionMoved{e.root, e.to, std::move(gone[session])});
   thaw(e);
+  core_.tasks().spawn(sweep());
+}
+
+Task<void> Migrations::sweep() {
+  while (!core_.cache().sweep(kSweepAtOnce)) co_await sleep_for(core_.executor(), 0);
 }
 
 void Migrations::send_bound_moved(Exporting& e) {

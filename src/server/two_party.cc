@@ -127,7 +127,7 @@ bool TwoParty::busy_below(const Dir& root) const {
   return marks_.any_ino([&](Ino ino) {
     const Dir* dir = cache.find_dir(ino);
     if (const Dentry* e = dir ? nullptr : cache.find_inode(ino)) dir = e->dir;
-    return Cache::is_below(dir, &root);
+    return !dir || Cache::is_below(dir, &root);  // it was evicted: it may be anywhere
   });
 }
 
@@ -173,15 +173,20 @@ void TwoParty::start(uint64_t number) {
   core_.send(*op.token, std::move(prepare));
 }
 
-// Who is asked: who was found to be the right one, who is said to be, or one after the other.
+// Who is asked: who was found to be the right one, or is said to be. What others say may be old, and
+// may go in a circle, so every other time it is somebody's turn.
 RankId TwoParty::place(Op& op, const Asked& asked) {
-  auto known = homes_.find(key_of(asked.intent));
-  if (known != homes_.end() && known->second != core_.id()) return known->second;
-  if (asked.at != kNobody) return asked.at;
+  const Ino key = key_of(asked.intent);
+  const auto strays = static_cast<size_t>(op.strays[key]);
+  if (strays % 2 == 0) {
+    auto known = homes_.find(key);
+    if (known != homes_.end() && known->second != core_.id()) return known->second;
+    if (asked.at != kNobody) return asked.at;
+  }
   std::vector<RankId> others = core_.peers()->ranks();
   std::erase(others, core_.id());
   if (others.empty()) return kNobody;
-  return others[static_cast<size_t>(op.wrong_homes) % others.size()];
+  return others[strays / 2 % others.size()];
 }
 
 // What this rank's own names of an operation lead to.
@@ -266,8 +271,7 @@ void TwoParty::on_refused(RankId from, const msg::Refused& m) {
   homes_.erase(key);
   if (m.home != kNobody && m.home != from) homes_[key] = m.home;
   const size_t ranks = core_.peers()->ranks().size();
-  if (m.home == kNobody && ++op->wrong_homes > static_cast<int>(kRounds * ranks))
-    return refuse(*op, ESTALE);
+  if (++op->strays[key] > static_cast<int>(2 * kRounds * ranks)) return refuse(*op, ESTALE);
   retry(*op);
 }
 
@@ -316,12 +320,12 @@ void TwoParty::climb(Op& op) {
   make_ready(op);
 }
 
-// Who serves it knows what is above it. Where nobody can be named, one after the other is asked; it
-// may be this rank's own, and not cached.
+// Who serves it knows what is above it. Where nobody can be named, and every other time (as in
+// place()), one after the other is asked; it may be this rank's own, and not cached.
 void TwoParty::ask_guide(Op& op) {
-  if (op.guide == core_.id() || op.guide == kNobody) {
+  if (op.guide == core_.id() || op.guide == kNobody || op.hops % 2 == 1) {
     const std::vector<RankId> all = core_.peers()->ranks();
-    op.guide = all[static_cast<size_t>(op.hops) % all.size()];
+    op.guide = all[static_cast<size_t>(op.turns++) % all.size()];
   }
   if (op.guide != core_.id()) return core_.send(op.guide, msg::Ancestry{op.id.number, op.here});
   core_.tasks().spawn([](TwoParty& self, ProtocolId id, Ino here) -> Task<void> {

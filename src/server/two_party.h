@@ -78,13 +78,14 @@ class TwoParty {
     std::set<RankId> asked;                       // were sent Prepare
     std::set<RankId> answered, done;
     int err = 0;
-    int tries = 0, wrong_homes = 0;
+    int tries = 0;
+    std::map<Ino, int> strays;  // how often somebody was asked for it who has it not
     Nanos since = 0;
     // The loop check: each of these must not be above the directory beside it.
     std::vector<std::pair<Ino, Ino>> climbs;
     Ino here;
     RankId guide;  // who is asked next
-    int hops = 0;
+    int hops = 0, turns = 0;
   };
   // What this rank does for another one's.
   struct Part {

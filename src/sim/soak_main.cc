@@ -169,6 +169,7 @@ int soak_cluster(const Options& options) {
     all.takeovers += result.takeovers;
     all.stalls += result.stalls;
     all.fenced += result.fenced;
+    all.cached += result.cached;
     if (result.ok) continue;
     ++failed;
     fmt::print(
@@ -176,9 +177,9 @@ int soak_cluster(const Options& options) {
         sim::describe(config), GRAFTFS_COMMIT, result.digest, result.failure, seed);
   }
   fmt::print(
-      "{} clusters in {:.1f} s, {} requests, {} messages of clients, {} redirects, {} crashes, "
+      "{} clusters in {:.1f} s, {} requests, {} answers from caches, {} messages of clients, {} redirects, {} crashes, "
       "{} takeovers, {} stalls, {} requests of the fenced, {} moves, {} across ranks, {} failed\n",
-      runs, elapsed(), all.executions, all.messages, all.redirects, all.crashes, all.takeovers,
+      runs, elapsed(), all.executions, all.cached, all.messages, all.redirects, all.crashes, all.takeovers,
       all.stalls, all.fenced, all.moves, all.across, failed);
   return failed > 0 ? 1 : 0;
 }

@@ -95,12 +95,17 @@ struct TestNode {
       Orphan orphan{rank, beats->watch().dead_since(line.node)};
       if (!should_take(orphan, beats->me().id, beats->living(), clock(), kLease)) continue;
       taking = true;
-      tasks.spawn(take(rank, beats->take_from(line)));
+      tasks.spawn(take(rank));
       return;
     }
   }
-  Task<void> take(RankId rank, OwnOptions options) {
-    auto owned = co_await store.own_journal(rank, options);
+  Task<void> take(RankId rank) {
+    auto options = co_await beats->take_from(rank);
+    if (!options) {
+      taking = false;
+      co_return;
+    }
+    auto owned = co_await store.own_journal(rank, *options);
     if (owned) {
       Epoch any;
       auto epoch = co_await store.raise_epoch(rank, any);
@@ -153,9 +158,8 @@ class BeatsTest : public ::testing::Test {
       return table.add().has_value();
     };
     ASSERT_TRUE(run(first.beats->change_table(add)));
-    OwnOptions options;
     first.taking = true;
-    first.tasks.spawn(first.take(kRank, options));
+    first.tasks.spawn(first.take(kRank));
     world_.run_for(kSecond);
     ASSERT_TRUE(first.speaks());
   }
@@ -199,6 +203,28 @@ TEST_F(BeatsTest, AStoppedOwnerIsReplacedAndKnowsItWhenItWakesUp) {
   EXPECT_THAT(a.last_loss, HasSubstr("taken by node 0000000000000002"));
   EXPECT_EQ(b.losses, 0);
   EXPECT_EQ(b.beats->table().find(kRank)->node, 2u);
+}
+
+// The table says that the first one has it, the fence that the second one does, which has died of it.
+TEST_F(BeatsTest, WhoDiesWhileTakingIsFollowedByAnother) {
+  TestNode &a = node(1), &b = node(2);
+  one_rank(a);
+  a.stop();
+  b.takes = false;
+  Nanos stopped = world_.now;
+  world_.run_for(3 * kLease);
+  OwnOptions own = *run(b.beats->take_from(kRank));
+  ASSERT_TRUE(run(b.store.own_journal(kRank, own)));
+  TestNode& c = node(3);
+  c.takes = false;
+  world_.run_for(kLease);
+  auto taken = run(c.beats->take_from(kRank));
+  ASSERT_FALSE(taken);  // b lives, and is about to say so
+  EXPECT_EQ(taken.error().code, ESTALE);
+  b.stop();
+  c.takes = true;
+  while (!c.speaks() && world_.now < stopped + 30 * kLease) world_.run_for(10 * kMillisecond);
+  EXPECT_TRUE(c.speaks());
 }
 
 TEST_F(BeatsTest, AStopThatNobodyMindsIsForgotten) {

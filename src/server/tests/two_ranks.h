@@ -211,13 +211,18 @@ class Ranks {
     const uint64_t life = nodes_[to.v]->life;
     const uint64_t sender = nodes_[from.v]->life;
     if (cut_.contains(std::minmax<size_t>(from.v, to.v))) return;
-    executor.post([this, from, to, life, sender, m = std::move(message)]() mutable {
+    // As over a connection: what does not survive its encoding is not there.
+    std::string bytes;
+    encode_message(message, bytes);
+    executor.post([this, from, to, life, sender, bytes = std::move(bytes)] {
       Node& node = *nodes_[to.v];
       // What was on its way when either side died is lost with the connection.
       if (!node.rank || node.life != life || nodes_[from.v]->life != sender) return;
       if (cut_.contains(std::minmax<size_t>(from.v, to.v))) return;
-      delivered.push_back(m);
-      node.rank->receive(from, std::move(m));
+      Result<Message> message = decode_message(bytes, Sender::node_to_node);
+      ASSERT_TRUE(message) << describe(message.error());
+      delivered.push_back(*message);
+      node.rank->receive(from, std::move(*message));
     });
   }
   static Task<void> keep(Task<Result<void>> task, std::optional<Result<void>>& result) {

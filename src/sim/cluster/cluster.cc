@@ -17,7 +17,7 @@ Cluster::Cluster(ClusterConfig config)
       queue_(config.seed),
       random_(config.seed ^ 0xbeef),
       disk_random_(config.seed ^ 0xd15c),
-      net_(queue_, random_, {config.latency_max, kNotice}),
+      net_(queue_, random_, {config.latency_max, kNotice, config.print}),
       oracle_(queue_, config.durability),
       disk_(std::make_shared<MemoryDisk>()),
       world_node_(queue_.add_node()),
@@ -236,6 +236,7 @@ ClusterResult Cluster::run() {
   result.executions = oracle_.executions();
   result.across = oracle_.across();
   result.fenced = oracle_.void_executions();
+  result.cached = oracle_.cached();
   result.crashes = crashes_;
   result.moves = moves_;
   result.stalls = stalls_;

@@ -22,6 +22,7 @@ struct ClusterResult {
   uint64_t takeovers = 0;  // of ranks by another process
   uint64_t stalls = 0;     // of processes
   uint64_t fenced = 0;     // requests that a process has run that had lost its rank
+  uint64_t cached = 0;     // answers of clients that asked nobody
 };
 
 // Lives for one run, in one thread. Deterministic: everything follows from the config.

@@ -17,11 +17,14 @@ void ClusterOracle::fail(std::string what) {
 // loop is known to several ranks together only, and each one's own reasons come first.
 std::string ClusterOracle::apply(Model& model, const Done& d, Expected& expected) {
   const bool refused = std::holds_alternative<RenameArgs>(d.request.args) && d.reply.err != 0;
-  std::string wrong = judge(model, d, expected);
-  if (wrong.empty() || !refused) return wrong;
-  model.check_loops_last(true);
-  if (judge(model, d, expected).empty()) wrong.clear();
-  model.check_loops_last(false);
+  if (!refused) return judge(model, d, expected);
+  // What was refused has changed nothing, also where the model would have carried it out.
+  Model same = model;
+  std::string wrong = judge(same, d, expected);
+  if (wrong.empty()) return wrong;
+  same = model;
+  same.check_loops_last(true);
+  if (judge(same, d, expected).empty()) wrong.clear();
   return wrong;
 }
 
@@ -163,6 +166,24 @@ void ClusterOracle::answered(int32_t number, int err) {
     durable_[call.rank] = std::max(durable_[call.rank], call.lsn);
   Lsn& told = told_[call.session][call.rank];
   told = std::max(told, call.lsn);
+}
+
+// Whoever changes something has it recalled first, from everybody else; and what this client changes
+// itself it does not answer until that is answered. So there is no moment but this one.
+void ClusterOracle::from_cache(const Request& request, const Reply& reply) {
+  if (!failure_.empty()) return;
+  // What it was answered, and a machine has lost, is so for this client: it sends it again.
+  for (const auto& [call, session] : owed_)
+    if (session == request.session) return;
+  ++cached_;
+  Expected expected;
+  Done done;
+  done.request = request;
+  done.reply = reply;
+  std::string wrong = judge(now_, done, expected);
+  if (!wrong.empty())
+    fail(fmt::format("{} was answered from the cache of session {:x}: {}",
+                     describe_request(request), request.session.v, wrong));
 }
 
 void ClusterOracle::recovered(Owner owner, Lsn last) {

@@ -46,6 +46,8 @@ class ClusterOracle {
   void asked(int32_t call, SessionId session, bool sync);
   void executed(Owner owner, const graftfs::Executed& executed);
   void answered(int32_t call, int err);
+  // A client has answered it from what it was leased, asking nobody: it must be so at this moment.
+  void from_cache(const Request& request, const Reply& reply);
   // Nobody will send again what this client was answered.
   void client_died(SessionId session) { dead_.insert(session); }
   // What the rank has written and not synced may be gone.
@@ -63,6 +65,7 @@ class ClusterOracle {
   uint64_t executions() const { return executions_; }
   uint64_t across() const { return across_; }  // that several ranks have carried out
   uint64_t void_executions() const { return void_; }
+  uint64_t cached() const { return cached_; }  // answers of clients that asked nobody
 
  private:
   struct Done {
@@ -113,7 +116,7 @@ class ClusterOracle {
   std::set<RankId> cut_;
   std::set<SessionId> dead_;
   std::map<int32_t, SessionId> owed_;  // answered, and lost with a machine
-  uint64_t executions_ = 0, across_ = 0, void_ = 0;
+  uint64_t executions_ = 0, across_ = 0, void_ = 0, cached_ = 0;
 };
 
 }  // namespace graftfs::sim

@@ -28,6 +28,11 @@ void Cluster::start_client(ClientNode& c) {
     c.transport->connect(address, std::move(identity), std::move(done));
   };
   c.router = std::make_unique<Router>(c.executor, std::move(dial), [this] { return rank_map(); });
+  c.router->answered_from_cache = [this, &c](const Request& request, const Reply& reply) {
+    Request whose = request;
+    whose.session = c.session;
+    oracle_.from_cache(whose, reply);
+  };
   c.router->open_session(c.session);
 }
 

@@ -54,7 +54,7 @@ Task<Result<Epoch>> Host::bring_up(OwnOptions own) {
     std::string to = where.addresses.empty() ? "nowhere" : where.addresses[0];
     transport->connect(address_of(to), std::move(me), std::move(done));
   };
-  auto lease = [this] { return process.lease_valid(); };
+  auto lease = [this] { return looked_at && process.lease_valid(); };
   peers = std::make_unique<node::PeerLines>(executor, id, dial, lease, events);
   const ClusterConfig& c = room.config;
   RankOptions o;
@@ -225,7 +225,7 @@ std::vector<Host*> Process::hosts() {
 
 Task<void> Process::run(bool add) {
   do {
-    co_await beats_->beat_now();
+    (void)co_await beats_->beat_now();
   } while (!beats_->lease_valid());
   std::set<RankId> tried;
   while (hosts_.empty()) {
@@ -294,7 +294,8 @@ Task<Result<void>> Process::take(RankId rank, OwnOptions own) {
   };
   CO_TRY(co_await beats_->change_table(taken));
   beats_->set_standby(false);
-  co_await beats_->beat_now();
+  while (!co_await beats_->beat_now()) co_await sleep_for(executor_, beats_->lease() / 4);
+  hosts_[rank]->looked_at = true;
   publish();
   co_return Result<void>{};
 }
@@ -323,8 +324,7 @@ void Process::looked() {
       continue;
     cluster::Orphan orphan{rank, vacant_since_.try_emplace(rank, now).first->second};
     if (!cluster::should_take(orphan, id(), beats_->living(), now, beats_->lease())) continue;
-    OwnOptions own = beats_->take_from(line);
-    tasks_->spawn(take_orphan(rank, own));
+    tasks_->spawn(take_from_dead(rank));
   }
   publish();
 }
@@ -334,6 +334,12 @@ Task<void> Process::set_root(RankId rank) {
     return std::exchange(t.root, rank) != rank;
   };
   (void)co_await beats_->change_table(root);
+}
+
+Task<void> Process::take_from_dead(RankId rank) {
+  Result<OwnOptions> own = co_await beats_->take_from(rank);
+  if (own) co_return co_await take_orphan(rank, *own);
+  not_before_[rank] = executor_.now() + beats_->lease();
 }
 
 Task<void> Process::take_orphan(RankId rank, OwnOptions own) {

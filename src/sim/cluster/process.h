@@ -55,6 +55,7 @@ struct Host {
   const RankId id;
   uint64_t number = 0;
   bool serving = false;
+  bool looked_at = false;  // its fence was this process's, when the lease was renewed
   std::unique_ptr<MemoryStore> store;
   std::unique_ptr<SimTransport> transport;
   std::unique_ptr<node::PeerLines> peers;
@@ -98,6 +99,7 @@ class Process {
  private:
   Task<void> run(bool add);
   Task<Result<void>> take(RankId rank, OwnOptions own);
+  Task<void> take_from_dead(RankId rank);
   Task<void> take_orphan(RankId rank, OwnOptions own);
   Task<Result<RankId>> add_rank();
   Task<void> set_root(RankId rank);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "sim/describe.h"
 
 namespace graftfs::sim {
 
@@ -104,6 +105,9 @@ void SimNet::pass(const std::shared_ptr<Wire>& wire, int to, const std::string& 
   Result<Message> message = decode_message(frame, wire->says[1 - to]);
   CHECK(message.has_value(), "a message does not survive its encoding: {}",
         message ? std::string() : graftfs::describe(message.error()));
+  if (options_.print)
+    if (std::string what = describe_message(*message); !what.empty())
+      fmt::print("{:>7} {}\n", queue_.steps(), what);
   if (end.events) end.events->received(std::move(*message));
 }
 

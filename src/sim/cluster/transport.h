@@ -16,6 +16,7 @@ namespace graftfs::sim {
 struct SimNetOptions {
   Nanos latency_max = 200 * kMicrosecond;
   Nanos break_after = 5 * kMillisecond;  // until the other side of a dead node notices
+  bool print = false;                    // what ranks say to each other, as it arrives
 };
 
 // The wires. Owned by the world, outlives every transport; the world's thread. Every message is
