@@ -26,12 +26,8 @@ void print_problems(const tools::FsckReport& report, const char* did) {
 }
 
 json report_json(const tools::FsckReport& report) {
-  json out = {{"clean", report.clean()},
-              {"ranks", report.ranks},
-              {"dirs", report.dirs},
-              {"files", report.files},
-              {"names", report.names},
-              {"problems", json::array()}};
+  json out = {{"clean", report.clean()}, {"ranks", report.ranks}, {"dirs", report.dirs},
+              {"files", report.files},   {"names", report.names}, {"problems", json::array()}};
   for (const auto& p : report.problems) out["problems"].push_back(tools::to_json(p));
   return out;
 }

@@ -240,11 +240,11 @@ class Checker {
 
 const char* name_of(ProblemKind kind) {
   static constexpr const char* names[] = {
-      "unreadable",       "damaged-dir", "missing-root", "missing-dir", "dir-named-twice",
-      "lost-dir",         "backpointer", "entry-count",  "dir-links",   "missing-file",
-      "file-named-twice", "ino-twice",   "file-links",   "lost-file",   "orphan",
-      "location",         "free-ino",    "lost-data", "two-authorities", "no-authority",
-      "lost-subtree", "bound", "ino-range", "unfinished"};
+      "unreadable",       "damaged-dir", "missing-root", "missing-dir",     "dir-named-twice",
+      "lost-dir",         "backpointer", "entry-count",  "dir-links",       "missing-file",
+      "file-named-twice", "ino-twice",   "file-links",   "lost-file",       "orphan",
+      "location",         "free-ino",    "lost-data",    "two-authorities", "no-authority",
+      "lost-subtree",     "bound",       "ino-range",    "unfinished"};
   static_assert(std::size(names) == static_cast<size_t>(ProblemKind::unfinished) + 1);
   return names[static_cast<size_t>(kind)];
 }

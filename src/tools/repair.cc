@@ -89,11 +89,7 @@ class Repairer {
  public:
   Repairer(Executor& executor, Store& store, const FsckModel& model,
            const std::map<RankId, RankState*>& states)
-      : executor_(executor),
-        store_(store),
-        model_(model),
-        states_(states),
-        editor_(store.dirs()) {}
+      : executor_(executor), store_(store), model_(model), states_(states), editor_(store.dirs()) {}
 
   Task<Result<void>> run(std::vector<Problem> problems) {
     for (const Problem& p : problems) {

@@ -45,9 +45,10 @@ Result<void> settle_imports(VolumeView& view, const cluster::Table& table,
       // As the rank itself would, once it is told.
       ReplayContext context{journal->cache, journal->state, {}};
       if (!kImportEndEvent.replay(context, journal->view.last, payload))
-        return damaged(fmt::format("what rank {} of {} was sent of a subtree makes no sense; "
-                                   "'graftfs journal inspect {} --rank {}' shows it",
-                                   rank, volume, volume, rank));
+        return damaged(
+            fmt::format("what rank {} of {} was sent of a subtree makes no sense; "
+                        "'graftfs journal inspect {} --rank {}' shows it",
+                        rank, volume, volume, rank));
     }
     journal->state.staged.clear();  // of migrations that never came to an Import
     journal->cache.attach_all();

@@ -64,7 +64,7 @@ class FsckRanks : public ::testing::Test {
   }
   void start_all() {
     for (size_t i : {0, 1}) ranks_.start(i);
-    ranks_.settle(kSecond);
+    ranks_.settle();
   }
   // Logged at a rank, durable, and everybody dead after it.
   void log(size_t rank, EventType type, const std::string& payload) {
@@ -86,8 +86,7 @@ class FsckRanks : public ::testing::Test {
     result = co_await task;
   }
   JournalSource source(Store& store) {
-    return {
-        .executor = &ranks_.executor, .store = &store, .volume = 1, .volume_name = "test"};
+    return {.executor = &ranks_.executor, .store = &store, .volume = 1, .volume_name = "test"};
   }
   FsckReport check() {
     MemoryStore store(ranks_.executor, ranks_.disk, nullptr);
@@ -100,8 +99,7 @@ class FsckRanks : public ::testing::Test {
   }
   void expect_clean(const std::string& when) {
     const FsckReport report = check();
-    for (const Problem& p : report.problems)
-      EXPECT_TRUE(p.note) << when << ": " << p.sentence;
+    for (const Problem& p : report.problems) EXPECT_TRUE(p.note) << when << ": " << p.sentence;
   }
   // Repairs; then nothing is wrong, and the ranks serve.
   void repair() {
@@ -151,11 +149,10 @@ TEST_F(FsckRanks, AfterADeathOfAllAtAnyPointOfAMigration) {
     {
       KillAt kill(name);
       std::optional<Result<void>> result;
-      ranks_.rank(0).migrations().start(tree, RankId{1},
-                                        [&result](Result<void> r) { result = std::move(r); });
       try {
-        ranks_.executor.run_until(
-            [&] { return result && ranks_.rank(1).migrations().idle(); });
+        ranks_.rank(0).migrations().start(tree, RankId{1},
+                                          [&result](Result<void> r) { result = std::move(r); });
+        ranks_.executor.run_until([&] { return result && ranks_.rank(1).migrations().idle(); });
       } catch (const fault::Killed&) {
       }
       reached += kill.reached;
@@ -259,7 +256,7 @@ TEST_F(FsckRanks, ADirectoryOfNoRankBecomesAPartOfWhatItHangsIn) {
 
 TEST_F(FsckRanks, ASubtreeThatIsNotThereIsForgotten) {
   Import import;
-  import.root = Ino{0x7777};
+  import.root = Ino{0x7777'7777};
   import.parent = here_;
   std::string payload;
   ByteWriter w(payload);
