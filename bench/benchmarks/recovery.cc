@@ -218,8 +218,8 @@ Report run_recovery(const Context& context) {
     throw BenchmarkError("only GraftFS has a journal to recover; leave out --subject");
   }
   GraftFsTarget target(context, "subject");
-  // Write-back would keep the journal at a quarter of its cap; here it begins just below the cap.
-  target.set_mount_options({"--write-back-from", "95"});
+  // Write-back would keep the journal shorter; here it begins just below the cap.
+  target.set_mount_options({"--write-back-from", "95", "--write-back-after", "1h"});
   target.start();
   Rounds rounds;
   int count = context.rounds_or(5);

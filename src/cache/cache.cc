@@ -49,7 +49,7 @@ Dir* Cache::find_dir(Ino ino) const {
 }
 
 Dentry* Cache::find_inode(Ino ino) const {
-  Dentry* e = inodes_.find(ino);
+  Dentry* e = inodes_.get(ino);
   if (!e || e->dir->discarded) return nullptr;
   e->referenced = true;
   return e;
@@ -120,7 +120,7 @@ Dentry* Cache::new_dentry(Dir& dir, NameHash hash, std::string_view name) {
 
 void Cache::drop_dentry(Dentry& e) {
   if (e.dirty()) unlink_dirty(e);
-  if (e.kind == EntryKind::primary && inodes_.find(e.ino) == &e) inodes_.erase(e.ino);
+  if (e.kind == EntryKind::primary && inodes_.get(e.ino) == &e) inodes_.set(e.ino, nullptr);
   EntryIndex& entries = e.dir->entries;
   Dentry* first = entries.first(e.hash);
   CHECK(first, "dentry '{}' is not in its directory", e.name);
@@ -140,9 +140,9 @@ void Cache::drop_dentry(Dentry& e) {
 void Cache::set_value(Dentry& e, const EntryValue& value) {
   bool known = false;  // as the place where this inode is
   if (e.kind == EntryKind::primary) {
-    known = inodes_.find(e.ino) == &e;
+    known = inodes_.get(e.ino) == &e;
     if (known && (value.kind != EntryKind::primary || value.inode.ino != e.ino)) {
-      inodes_.erase(e.ino);
+      inodes_.set(e.ino, nullptr);
       known = false;
     }
   }

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "cache/dentry.h"
-#include "cache/ino_index.h"
 #include "store/store.h"
+#include "types/ino_table.h"
 
 namespace graftfs {
 
@@ -123,7 +123,7 @@ class Cache {
   void merge_dir(const Dir& dir);
 
   absl::flat_hash_map<uint64_t, Dir*> dirs_;
-  InoIndex<Dentry> inodes_;
+  InoTable<Dentry*> inodes_;
   DirtyItem dirty_;              // list head
   Dir ring_;                     // list head of all directories
   Dir* hand_;                    // of the eviction clock

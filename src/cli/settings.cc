@@ -66,6 +66,15 @@ constexpr Setting kSettings[] = {
        s.write_back_from = percent / 100.0;
        return {};
      }},
+    {"write-back-after", "TIME", "how long changes wait at most before that happens (5s)", false,
+     [](Settings& s, std::string_view text) -> Result<void> {
+       TRY_ASSIGN(Nanos time, parse_duration(text));
+       if (time < kMillisecond || time > 24 * 3600 * kSecond)
+         return fail(EINVAL,
+                     fmt::format("it must lie between 1ms and 1d, so '{}' will not do", text));
+       s.write_back_after = time;
+       return {};
+     }},
     {"accept-loss", nullptr, "mount although the journal is damaged, without what is lost", false,
      [](Settings& s, std::string_view text) { return set_switch(s.accept_loss, text); }},
     {"allow-other", nullptr, "let other users in (default of root's mounts)", false,

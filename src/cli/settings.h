@@ -26,6 +26,7 @@ struct Settings {
   Nanos recovery_target = kSecond;
   uint64_t journal_cap = 0;      // bytes; 0: from recovery_target
   double write_back_from = 0.5;  // of the journal's cap
+  Nanos write_back_after = 5 * kSecond;
   uint64_t segment_size = uint64_t{1} << 20;
   TracePolicy trace = TracePolicy::chunked;
   double kernel_cache = 86400;  // seconds for which the kernel may answer by itself

@@ -34,6 +34,7 @@ RankOptions rank_options(const Settings& s, const local::VolumeFile& file,
   o.recovery_target = s.recovery_target;
   o.journal_cap = s.journal_cap;
   o.write_back_from = s.write_back_from;
+  o.write_back_after = s.write_back_after;
   return o;
 }
 

@@ -5,31 +5,28 @@
 namespace graftfs::fuse {
 
 bool KernelRefs::forget(Ino ino, uint64_t count) {
-  auto at = refs_.find(ino);
-  if (at == refs_.end()) return false;
-  Refs& r = at->second;
+  Refs r = refs_.get(ino);
+  if (!r.count) return false;
   r.count -= std::min<uint64_t>(count, r.count);
-  if (r.count) return false;
-  bool release = r.orphan;
-  refs_.erase(at);
-  return release;
+  refs_.set(ino, r.count ? r : Refs{});
+  return !r.count && r.orphan;
 }
 
 bool KernelRefs::orphaned(Ino ino) {
-  auto at = refs_.find(ino);
-  if (at == refs_.end()) return true;
-  at->second.orphan = 1;
+  Refs r = refs_.get(ino);
+  if (!r.count) return true;
+  r.orphan = 1;
+  refs_.set(ino, r);
   return false;
 }
 
-bool KernelRefs::privileged(Ino ino) const {
-  auto at = refs_.find(ino);
-  return at != refs_.end() && at->second.privileged;
-}
+bool KernelRefs::privileged(Ino ino) const { return refs_.get(ino).privileged; }
 
 void KernelRefs::set_privileged(Ino ino, bool value) {
-  auto at = refs_.find(ino);
-  if (at != refs_.end()) at->second.privileged = value;
+  Refs r = refs_.get(ino);
+  if (!r.count) return;
+  r.privileged = value;
+  refs_.set(ino, r);
 }
 
 }  // namespace graftfs::fuse

@@ -1,11 +1,10 @@
 #pragma once
 // Which inodes the kernel knows.
 
-#include <absl/container/flat_hash_map.h>
-
 #include <cstdint>
 
 #include "base/ids.h"
+#include "types/ino_table.h"
 
 namespace graftfs::fuse {
 
@@ -17,9 +16,10 @@ namespace graftfs::fuse {
 class KernelRefs {
  public:
   void add(Ino ino, bool privileged) {
-    auto& r = refs_[ino];
+    Refs r = refs_.get(ino);
     ++r.count;
     r.privileged |= privileged;
+    refs_.set(ino, r);
   }
   // Takes `count` back. True: it was the last, and the rank is to be told that an inode without
   // a name is not held any more.
@@ -36,8 +36,9 @@ class KernelRefs {
     uint64_t count : 62 = 0;
     uint64_t orphan : 1 = 0;
     uint64_t privileged : 1 = 0;
+    friend bool operator==(const Refs&, const Refs&) = default;
   };
-  absl::flat_hash_map<Ino, Refs> refs_;
+  InoTable<Refs> refs_;
 };
 
 }  // namespace graftfs::fuse

@@ -62,7 +62,7 @@ void forget(fuse_req_t r, fuse_ino_t ino, uint64_t count) {
 
 void forget_multi(fuse_req_t r, size_t count, fuse_forget_data* forgets) {
   State& state = state_of(r);
-  for (size_t i = 0; i < count; ++i) state.forget(ino_of(forgets[i].ino), forgets[i].nlookup);
+  state.forget_later(forgets, count);
   fuse_reply_none(r);
 }
 

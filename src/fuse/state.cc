@@ -23,6 +23,7 @@ namespace graftfs::fuse {
 namespace {
 
 constexpr int kRequestsPerTurn = 64;  // then the rank flushes, and others get their turn
+constexpr size_t kForgetsPerTurn = 2048;
 constexpr size_t kMaxWrite = 1 << 20;
 constexpr size_t kBufferSize = kMaxWrite + FUSE_MIN_READ_BUFFER;  // a request's
 constexpr size_t kSmallBuffer = 64 << 10;  // below, malloc() is quicker than a big buffer's pages
@@ -372,6 +373,25 @@ void State::fill_entry(fuse_entry_param& e, const Stat& stat) {
 
 void State::forget(Ino ino, uint64_t count) {
   if (refs_.forget(ino, count)) client_.call({}, ReleaseArgs{ino}, nullptr);
+}
+
+void State::forget_later(const fuse_forget_data* forgets, size_t count) {
+  if (count == 0) return;
+  forgotten_.emplace_back(forgets, forgets + count);
+  if (forgotten_.size() == 1) forget_some();
+}
+
+void State::forget_some() {
+  std::vector<fuse_forget_data>& front = forgotten_.front();
+  for (size_t n = 0; n < kForgetsPerTurn && !front.empty(); ++n) {
+    forget(ino_of(front.back().ino), front.back().nlookup);
+    front.pop_back();
+  }
+  if (front.empty()) forgotten_.pop_front();
+  if (forgotten_.empty()) return;
+  loop_.post([weak = weak_from_this()] {
+    if (auto self = weak.lock(); self && !self->ended_) self->forget_some();
+  });
 }
 
 void State::lost_last_name(const Reply& reply) {

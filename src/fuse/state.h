@@ -3,6 +3,7 @@
 
 #include <fuse_lowlevel.h>
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -122,6 +123,9 @@ class State : public std::enable_shared_from_this<State> {
   void fill_entry(fuse_entry_param& e, const Stat& stat);
   void count_entry(const Stat& stat);
   void forget(Ino ino, uint64_t count);
+  // The kernel forgets up to 65,000 inodes in one request, and sends 16 of those before it lets
+  // anybody else's through: they are gone through in slices.
+  void forget_later(const fuse_forget_data* forgets, size_t count);
   // After an answer that says that an inode lost its last name.
   void lost_last_name(const Reply& reply);
   // A write cleared bits that the kernel still shows.
@@ -149,6 +153,7 @@ class State : public std::enable_shared_from_this<State> {
   void resume();
   void announce_end();
   bool refuse_after_shutdown();
+  void forget_some();
   void free_buffer(char* mem, size_t charged, bool big);
 
   EventLoop& loop_;
@@ -156,6 +161,7 @@ class State : public std::enable_shared_from_this<State> {
   MountOptions options_;
   InitPatch init_patch_;
   KernelRefs refs_;
+  std::deque<std::vector<fuse_forget_data>> forgotten_;  // the front one from its end
   ProcGroups groups_;
   fuse_session* session_ = nullptr;
   int device_ = -1;
