@@ -1,15 +1,17 @@
 #include "tools/fsck.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <unistd.h>
 
+#include <chrono>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "cli/command.h"
 #include "cli/status_socket.h"
 #include "cli/volume.h"
+#include "store/local/alone.h"
+#include "store/rados/name.h"
 
 namespace graftfs::cli {
 namespace {
@@ -25,11 +27,8 @@ void print_problems(const tools::FsckReport& report, const char* did) {
 }
 
 json report_json(const tools::FsckReport& report) {
-  json out = {{"clean", report.clean()},
-              {"dirs", report.dirs},
-              {"files", report.files},
-              {"names", report.names},
-              {"problems", json::array()}};
+  json out = {{"clean", report.clean()}, {"ranks", report.ranks}, {"dirs", report.dirs},
+              {"files", report.files},   {"names", report.names}, {"problems", json::array()}};
   for (const auto& p : report.problems) out["problems"].push_back(tools::to_json(p));
   return out;
 }
@@ -73,25 +72,56 @@ Result<int> repair(OpenVolume& volume, const tools::JournalSource& source, bool 
   return result.before.problems.empty() ? 0 : kExitRepaired;
 }
 
-// Keeps others from mounting while only looking: shared with the lock that a rank takes.
-struct ReadLock {
-  explicit ReadLock(const std::string& volume)
-      : fd(::open((volume + "/journal/rank-0/lock").c_str(), O_RDONLY | O_CLOEXEC)) {}
-  ReadLock(const ReadLock&) = delete;
-  ReadLock& operator=(const ReadLock&) = delete;
-  ~ReadLock() {
-    if (fd >= 0) ::close(fd);
+// Commands that only look have the volume open for a moment.
+constexpr std::chrono::seconds kPatience(2);
+constexpr std::chrono::milliseconds kPause(50);
+constexpr char kSomebody[] = "in use by another process; wait until it is done";
+
+std::string who_uses(const std::string& volume) {
+  if (auto served = ask_daemon(volume))
+    return fmt::format("mounted by process {}; unmount it first with 'graftfs umount {}'",
+                       served->pid, volume);
+  std::string mounts, servers;
+  std::error_code none;
+  for (const auto& file :
+       std::filesystem::directory_iterator(std::filesystem::path(volume) / kSocketsDir, none)) {
+    const std::string name = file.path().filename();
+    const bool mount = name.starts_with("mount-");
+    if (!mount && !name.ends_with(".status")) continue;
+    auto served = ask_daemon(volume, fmt::format("{}/{}", kSocketsDir, name));
+    if (!served) continue;
+    std::string& list = mount ? mounts : servers;
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", served->pid);
   }
-  bool taken() const { return fd < 0 || ::flock(fd, LOCK_SH | LOCK_NB) == 0; }
-  int fd;
-};
+  if (!mounts.empty())
+    return fmt::format("mounted by process {}{}; unmount it{} first", mounts,
+                       servers.empty() ? "" : " and served by process " + servers,
+                       servers.empty() ? "" : ", stop what serves it, and wait for both");
+  if (!servers.empty())
+    return fmt::format("served by process {}; stop that first (SIGTERM), and wait until it is done",
+                       servers);
+  return kSomebody;
+}
+
+Result<std::unique_ptr<local::Alone>> take_alone(const std::string& volume) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + kPatience;
+  for (;;) {
+    auto alone = local::Alone::take(volume);
+    if (alone || alone.error().code != EBUSY) return alone;
+    const std::string who = who_uses(volume);
+    if (who != kSomebody || Clock::now() >= end)
+      return fail(EBUSY, fmt::format("{} is {}", volume, who));
+    std::this_thread::sleep_for(kPause);
+  }
+}
 
 Result<int> fsck_command(const std::string& text, bool repair_it, bool as_json) {
   const std::string name = volume_name(text);
-  if (auto served = ask_daemon(run_dir(name)))
-    return fail(EBUSY, fmt::format("{} is mounted by process {}; unmount it first with 'graftfs "
-                                   "umount {}'",
-                                   name, served->pid, name));
+  std::unique_ptr<local::Alone> alone;
+  if (!rados::is_rados(name)) {
+    TRY_ASSIGN(alone, take_alone(name));
+  }
   // A repair takes what can be read of damaged pages: each record has a checksum of its own.
   TRY_ASSIGN(auto volume, OpenVolume::open(name, {}, repair_it));
   TRY_ASSIGN(auto user, volume->volume().in_use());
@@ -103,13 +133,7 @@ Result<int> fsck_command(const std::string& text, bool repair_it, bool as_json) 
   source.volume = volume->number();
   source.must_exist = formatted.version > 0;
   source.volume_name = name;
-  auto device = volume->wait(volume->store().read_journal(source.rank));
-  if (!device) return std::unexpected(device.error());
-  if (repair_it) return repair(*volume, source, as_json);
-  ReadLock lock(name);
-  if (!lock.taken())
-    return fail(EBUSY, fmt::format("{} is in use by another process; wait until it is done", name));
-  return check(*volume, source, as_json);
+  return repair_it ? repair(*volume, source, as_json) : check(*volume, source, as_json);
 }
 
 }  // namespace
@@ -121,7 +145,7 @@ void add_fsck(CLI::App& app) {
   };
   auto args = std::make_shared<Args>();
   CLI::App* command = add_command(
-      app, "fsck", "Check a volume that is not mounted, and repair it",
+      app, "fsck", "Check a volume that nobody serves or mounts, and repair it",
       "  graftfs fsck /srv/v               # looks only\n"
       "  graftfs fsck /srv/v --repair      # what has no place goes to /lost+found\n"
       "\nExit codes: 0 clean, 1 repaired, 2 usage, 4 problems are left, 8 it could not be "

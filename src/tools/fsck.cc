@@ -5,28 +5,41 @@
 #include <nlohmann/json.hpp>
 
 #include "events/event.h"
+#include "tools/subtree_map.h"
 
 namespace graftfs::tools {
 namespace {
 
 class Checker {
  public:
-  Checker(const FsckModel& model, const RankState& state) : model_(model), state_(state) {}
+  Checker(const FsckModel& model, const std::map<RankId, RankState*>& states,
+          const std::set<Ino>& unsettled)
+      : model_(model), states_(states), unsettled_(unsettled) {}
 
   std::vector<Problem> run() {
     for (const std::string& text : model_.unreadable)
       add(ProblemKind::unreadable, Ino{}, "", text,
           "what can be read of the directory is written anew");
-    for (Ino ino : {kRootIno, linked_dir_ino(RankId{0}), orphans_dir_ino(RankId{0})})
-      check_root(ino);
+    for (Ino ino : roots()) check_root(ino);
     reach();
     for (const auto& [ino, dir] : model_.dirs) check_dir(ino, dir);
     for (const auto& [ino, file] : model_.files) check_file(ino, file);
     check_data();
+    check_ranges();
+    for (Problem& p : problems_) p.note = p.note || unsettled_.contains(p.ino);
     return std::move(problems_);
   }
 
  private:
+  // What must be there. A rank that never came to serve has perhaps not made its own.
+  std::set<Ino> roots() const {
+    std::set<Ino> all{kRootIno, linked_dir_ino(RankId{0}), orphans_dir_ino(RankId{0})};
+    for (const auto& [rank, state] : states_)
+      for (const auto& [root, import] : state->imports)
+        if (is_hidden_dir(root) && state->is_root(orphans_dir_ino(rank))) all.insert(root);
+    return all;
+  }
+
   Problem& add(ProblemKind kind, Ino ino, std::string path, std::string sentence,
                std::string repair) {
     problems_.push_back({kind, ino, std::move(path), std::move(sentence), std::move(repair)});
@@ -175,12 +188,32 @@ class Checker {
   }
 
   void check_ino(Ino ino, const std::string& path) {
-    for (const InoRange& range : state_.inos)
-      if (ino.v >= range.next && ino.v < range.end)
-        add(ProblemKind::free_ino, ino, path,
-            fmt::format("{} has inode number {}, which would be given to a new file, too", path,
-                        ino.v),
-            "the number is taken out of those that are free");
+    for (const auto& [rank, state] : states_)
+      for (const InoRange& range : state->inos)
+        if (ino.v >= range.next && ino.v < range.end)
+          add(ProblemKind::free_ino, ino, path,
+              fmt::format("{} has inode number {}, which rank {} would give to a new file, too",
+                          path, ino.v, rank),
+              "the number is taken out of those that are free");
+  }
+
+  void check_ranges() {
+    std::map<uint64_t, std::pair<uint64_t, RankId>> free;  // by first number
+    for (const auto& [rank, state] : states_) {
+      for (const InoRange& range : state->inos) {
+        if (range.next >= range.end) continue;
+        auto behind = free.lower_bound(range.end);
+        if (behind != free.begin() && std::prev(behind)->second.first > range.next)
+          add(ProblemKind::ino_range, Ino{range.next}, "",
+              fmt::format("ranks {} and {} would both give numbers from {} to {} to new files",
+                          std::prev(behind)->second.second, rank,
+                          std::max(range.next, std::prev(behind)->first),
+                          std::min(range.end, std::prev(behind)->second.first) - 1),
+              "only the first of the two may");
+        else
+          free[range.next] = {range.end, rank};
+      }
+    }
   }
 
   void check_data() {
@@ -197,7 +230,8 @@ class Checker {
   }
 
   const FsckModel& model_;
-  const RankState& state_;
+  const std::map<RankId, RankState*>& states_;
+  const std::set<Ino>& unsettled_;
   std::set<Ino> reached_;
   std::vector<Problem> problems_;
 };
@@ -206,11 +240,12 @@ class Checker {
 
 const char* name_of(ProblemKind kind) {
   static constexpr const char* names[] = {
-      "unreadable",       "damaged-dir", "missing-root", "missing-dir", "dir-named-twice",
-      "lost-dir",         "backpointer", "entry-count",  "dir-links",   "missing-file",
-      "file-named-twice", "ino-twice",   "file-links",   "lost-file",   "orphan",
-      "location",         "free-ino",    "lost-data"};
-  static_assert(std::size(names) == static_cast<size_t>(ProblemKind::lost_data) + 1);
+      "unreadable",       "damaged-dir", "missing-root", "missing-dir",     "dir-named-twice",
+      "lost-dir",         "backpointer", "entry-count",  "dir-links",       "missing-file",
+      "file-named-twice", "ino-twice",   "file-links",   "lost-file",       "orphan",
+      "location",         "free-ino",    "lost-data",    "two-authorities", "no-authority",
+      "lost-subtree",     "bound",       "ino-range",    "unfinished"};
+  static_assert(std::size(names) == static_cast<size_t>(ProblemKind::unfinished) + 1);
   return names[static_cast<size_t>(kind)];
 }
 
@@ -219,8 +254,11 @@ nlohmann::json to_json(const Problem& p) {
           {"problem", p.sentence},   {"repair", p.repair}, {"note", p.note}};
 }
 
-std::vector<Problem> check_model(const FsckModel& model, const RankState& state) {
-  return Checker(model, state).run();
+std::vector<Problem> check_model(const FsckModel& model, const std::map<RankId, RankState*>& states,
+                                 const std::set<Ino>& unsettled) {
+  std::vector<Problem> out = Checker(model, states, unsettled).run();
+  for (Problem& p : SubtreeMap(model, states, unsettled).check()) out.push_back(std::move(p));
+  return out;
 }
 
 Task<Result<std::vector<Problem>>> check_locations(const FsckModel& model, DirStore& store) {
@@ -244,12 +282,25 @@ Task<Result<std::vector<Problem>>> check_locations(const FsckModel& model, DirSt
 }
 
 Task<Result<FsckReport>> check_volume(JournalSource source) {
-  CO_TRY_ASSIGN(auto journal, co_await replay_journal(source, false, false));
-  CO_TRY_ASSIGN(FsckModel model, co_await read_model(*source.store, &journal->cache));
+  CO_TRY_ASSIGN(VolumeView view, co_await replay_volume(source));
+  KnownDirs known = view.known_dirs();
+  CO_TRY_ASSIGN(FsckModel model, co_await read_model(*source.store, known));
   FsckReport report;
-  report.problems = check_model(model, journal->state);
+  report.problems = check_model(model, view.states(), view.unsettled);
   CO_TRY_ASSIGN(auto located, co_await check_locations(model, source.store->dirs()));
   for (Problem& p : located) report.problems.push_back(std::move(p));
+  if (view.unfinished > 0) {
+    Problem p;
+    p.kind = ProblemKind::unfinished;
+    p.note = true;
+    p.sentence = fmt::format(
+        "{} operations between ranks are not finished (normal after a crash); what looks wrong "
+        "about the {} files and directories that they concern is only noted",
+        view.unfinished, view.unsettled.size());
+    p.repair = fmt::format("the ranks do it as soon as {} is served", source.volume_name);
+    report.problems.push_back(std::move(p));
+  }
+  report.ranks = view.journals.size();
   report.dirs = model.dirs.size();
   report.files = model.files.size();
   for (const auto& [ino, dir] : model.dirs) report.names += dir.entries;

@@ -7,6 +7,7 @@
 
 #include "tools/fsck_model.h"
 #include "tools/journal_view.h"
+#include "tools/volume_view.h"
 
 namespace graftfs::tools {
 
@@ -29,6 +30,12 @@ enum class ProblemKind : uint8_t {
   location,          // the index leads elsewhere
   free_ino,          // the number would be given to a new file, too
   lost_data,         // data that no file claims
+  two_authorities,   // a directory belongs to two ranks
+  no_authority,      // a directory belongs to no rank
+  lost_subtree,      // a rank's subtree begins at a directory that is not there
+  bound,             // a rank's subtree ends where it does not lead to
+  ino_range,         // two ranks would give the same numbers to new files
+  unfinished,        // operations between ranks that the next start finishes
 };
 
 struct Problem {
@@ -37,7 +44,7 @@ struct Problem {
   std::string path;
   std::string sentence;  // what is wrong
   std::string repair;    // what --repair does about it
-  bool note = false;     // normal after a power cut; nothing is wrong
+  bool note = false;     // normal after a crash; nothing is wrong
   NameRef name;          // the entry concerned, where there is one
 };
 const char* name_of(ProblemKind kind);
@@ -45,7 +52,7 @@ nlohmann::json to_json(const Problem& problem);
 
 struct FsckReport {
   std::vector<Problem> problems;
-  uint64_t dirs = 0, files = 0, names = 0;
+  uint64_t ranks = 0, dirs = 0, files = 0, names = 0;
   bool clean() const {
     for (const Problem& p : problems)
       if (!p.note) return false;
@@ -53,16 +60,20 @@ struct FsckReport {
   }
 };
 
-// Looks only. `state`: of the replayed journal.
-std::vector<Problem> check_model(const FsckModel& model, const RankState& state);
+// Looks only. `states`: of the replayed journals. `unsettled`: what is about these inos is only
+// noted, because an operation between ranks that concerns them is not finished.
+std::vector<Problem> check_model(const FsckModel& model, const std::map<RankId, RankState*>& states,
+                                 const std::set<Ino>& unsettled);
 // The index of a store against what it indexes; of entries that the journal still holds nothing
 // is expected.
 Task<Result<std::vector<Problem>>> check_locations(const FsckModel& model, DirStore& store);
+// Of the volume, with the journals of all its ranks: `source.rank` is not looked at.
 Task<Result<FsckReport>> check_volume(JournalSource source);
 
-// Owns the journal, writes everything it holds to the store, repairs, and begins the journal
-// anew. Nothing that has data is dropped: what has no place is named in /lost+found. A crash in
-// the middle leaves a volume that can be mounted as before or repaired again.
+// Owns the journals of all ranks, writes everything they hold to the store, repairs, and begins
+// the journals anew. Nothing that has data is dropped: what has no place is named in /lost+found. A
+// crash in the middle leaves a volume that can be mounted as before or repaired again. EBUSY while
+// operations between ranks are not finished.
 struct RepairResult {
   FsckReport before, after;
 };

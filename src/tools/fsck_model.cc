@@ -84,13 +84,13 @@ Task<Result<std::vector<Ino>>> list_dirs(DirStore& store, FsckModel& model) {
 
 class Reader {
  public:
-  Reader(Store& store, const Cache* cache, FsckModel& model)
-      : store_(store), cache_(cache), model_(model) {}
+  Reader(Store& store, const KnownDirs& known, FsckModel& model)
+      : store_(store), known_(known), model_(model) {}
 
   Task<Result<void>> read() {
     CO_TRY_ASSIGN(auto inos, co_await list_dirs(store_.dirs(), model_));
     std::set<Ino> all(inos.begin(), inos.end());
-    if (cache_) cache_->for_each_dir([&](Dir& dir) { all.insert(dir.ino()); });
+    for (const auto& [ino, known] : known_) all.insert(ino);
     for (Ino ino : all) CO_TRY(co_await read_dir(ino));
     // A directory whose header cannot be read does not show in the list.
     std::vector<Ino> named;
@@ -117,7 +117,8 @@ class Reader {
     std::string damage;
     CO_TRY_ASSIGN(auto entries, co_await read_all_entries(store_.dirs(), ino, damage));
     if (!damage.empty()) note_damage(ino, damage);
-    const Dir* cached = cache_ ? cache_->find_dir(ino) : nullptr;
+    const KnownDir at = known(ino);
+    const Dir* cached = at.dir;
     std::set<const Dentry*> older;  // the store has a newer one
     for (const DirEntryBytes& bytes : entries) {
       auto split = split_entry_key(bytes.key);
@@ -128,7 +129,7 @@ class Reader {
         continue;
       }
       const Dentry* known =
-          cached ? cache_->find_entry(*cached, split->hash, split->name) : nullptr;
+          cached ? at.cache->find_entry(*cached, split->hash, split->name) : nullptr;
       auto value = decode_entry_value(ino, bytes.key, bytes.value);
       if (!value) {
         if (known) continue;  // is written anew
@@ -149,7 +150,7 @@ class Reader {
 
   Task<Result<void>> read_header(Ino ino) {
     DirNode& node = model_.dirs[ino];
-    const Dir* cached = cache_ ? cache_->find_dir(ino) : nullptr;
+    const Dir* cached = known(ino).dir;
     auto bytes = co_await store_.dirs().read_header(ino);
     Result<DirHeader> stored = fail(ENOENT);
     if (!bytes) {
@@ -168,6 +169,11 @@ class Reader {
       note_damage(ino, describe(stored.error()));
     }
     co_return Result<void>{};
+  }
+
+  KnownDir known(Ino ino) const {
+    auto it = known_.find(ino);
+    return it == known_.end() ? KnownDir{} : it->second;
   }
 
   void note_damage(Ino ino, const std::string& what) {
@@ -203,7 +209,7 @@ class Reader {
   }
 
   Store& store_;
-  const Cache* cache_;
+  const KnownDirs& known_;
   FsckModel& model_;
 };
 
@@ -238,9 +244,9 @@ Task<Result<std::vector<DirEntryBytes>>> read_all_entries(DirStore& store, Ino d
   }
 }
 
-Task<Result<FsckModel>> read_model(Store& store, const Cache* cache) {
+Task<Result<FsckModel>> read_model(Store& store, const KnownDirs& known) {
   FsckModel model;
-  Reader reader(store, cache, model);
+  Reader reader(store, known, model);
   CO_TRY(co_await reader.read());
   co_return model;
 }

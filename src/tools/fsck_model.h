@@ -52,9 +52,16 @@ struct FsckModel {
   std::string path_of(const NameRef& name) const;
 };
 
-// Reads all of a store, with the newer state of `cache` (the replayed journal; may be null) over
-// it. Damaged values are left out and noted; fails only where the medium does.
-Task<Result<FsckModel>> read_model(Store& store, const Cache* cache);
+// What replayed journals know of directories: each in the cache of the rank that has it.
+struct KnownDir {
+  const Cache* cache = nullptr;
+  const Dir* dir = nullptr;
+};
+using KnownDirs = std::map<Ino, KnownDir>;
+
+// Reads all of a store, with the newer state of the journals over it. Damaged values are left out
+// and noted; fails only where the medium does.
+Task<Result<FsckModel>> read_model(Store& store, const KnownDirs& known);
 
 // Every readable entry of a directory, in key order. `damage`: what was said of others.
 Task<Result<std::vector<DirEntryBytes>>> read_all_entries(DirStore& store, Ino dir,

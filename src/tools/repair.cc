@@ -1,4 +1,4 @@
-// fsck --repair: the journal's state goes to the store, the store is repaired, the journal begins
+// fsck --repair: the journals' state goes to the store, the store is repaired, the journals begin
 // anew from there.
 #include <fmt/format.h>
 
@@ -10,6 +10,7 @@
 #include "recovery/recover.h"
 #include "tools/fsck.h"
 #include "tools/store_editor.h"
+#include "tools/subtree_map.h"
 
 namespace graftfs::tools {
 namespace {
@@ -33,12 +34,15 @@ class Checkpoint final : public JournalHooks {
   const RankState& state_;
 };
 
-Task<Result<void>> write_back(DirStore& store, const Cache& cache) {
+// What is dirty of the directories that are this cache's.
+Task<Result<void>> write_back(DirStore& store, const Cache& cache, const KnownDirs& known) {
   std::vector<DirUpdate> updates;
   std::map<Ino, size_t> index;
   size_t count = 0;
   for (DirtyItem* item = cache.oldest_dirty(); item; item = cache.next_dirty(item)) {
     const Dir& dir = item->is_header ? static_cast<Dir&>(*item) : *static_cast<Dentry&>(*item).dir;
+    auto at = known.find(dir.ino());
+    if (at == known.end() || at->second.dir != &dir) continue;
     auto [it, fresh] = index.try_emplace(dir.ino(), updates.size());
     if (fresh) {
       updates.emplace_back();
@@ -83,8 +87,9 @@ Task<Result<void>> write_back(DirStore& store, const Cache& cache) {
 // One round of repairs over what the store holds.
 class Repairer {
  public:
-  Repairer(Executor& executor, Store& store, const FsckModel& model, RankState& state)
-      : executor_(executor), store_(store), model_(model), state_(state), editor_(store.dirs()) {}
+  Repairer(Executor& executor, Store& store, const FsckModel& model,
+           const std::map<RankId, RankState*>& states)
+      : executor_(executor), store_(store), model_(model), states_(states), editor_(store.dirs()) {}
 
   Task<Result<void>> run(std::vector<Problem> problems) {
     for (const Problem& p : problems) {
@@ -92,6 +97,7 @@ class Repairer {
       CO_TRY(co_await remake_dir(p.ino));
     }
     for (const Problem& p : problems) CO_TRY(co_await repair(p));
+    if (map_is_wrong_) SubtreeMap(model_, states_, {}).repair();
     co_return co_await editor_.commit();
   }
 
@@ -165,12 +171,40 @@ class Repairer {
         editor_.locate(p.ino, p.name.dir, p.name.name);
         co_return Result<void>{};
       case ProblemKind::free_ino:
-        state_.note_ino(p.ino);
+        note_ino(p.ino);
         co_return Result<void>{};
       case ProblemKind::lost_data:
         co_return co_await adopt_data(p.ino);
+      case ProblemKind::two_authorities:
+      case ProblemKind::no_authority:
+      case ProblemKind::lost_subtree:
+      case ProblemKind::bound:
+        map_is_wrong_ = true;
+        co_return Result<void>{};
+      case ProblemKind::ino_range:
+        separate_ranges();
+        co_return Result<void>{};
+      case ProblemKind::unfinished:
+        co_return Result<void>{};
     }
     co_return Result<void>{};
+  }
+
+  void note_ino(Ino ino) {
+    for (const auto& [rank, state] : states_) state->note_ino(ino);
+  }
+
+  // Who comes first keeps a range that two have.
+  void separate_ranges() {
+    std::vector<InoRange> taken;
+    for (const auto& [rank, state] : states_) {
+      std::erase_if(state->inos, [&](const InoRange& range) {
+        return std::any_of(taken.begin(), taken.end(), [&](const InoRange& t) {
+          return range.next < t.end && t.next < range.end;
+        });
+      });
+      taken.insert(taken.end(), state->inos.begin(), state->inos.end());
+    }
   }
 
   // Sizes and link counts of directories are set right in the next round, by count_again().
@@ -301,7 +335,7 @@ class Repairer {
     value.inode.blocks = (end + 511) / 512;
     Timespec now = executor_.wall_now();
     value.inode.atime = value.inode.mtime = value.inode.ctime = value.inode.btime = now;
-    state_.note_ino(ino);
+    note_ino(ino);
     co_return co_await editor_.put(home, fmt::format("#{}", ino.v), std::move(value));
   }
 
@@ -316,10 +350,9 @@ class Repairer {
     }
     if (there.kind != EntryKind::null)
       co_return fail(EEXIST, "/lost+found is not a directory; rename it and repair again");
-    for (InoRange& range : state_.inos) {
-      if (range.next >= range.end) continue;
-      lost_found_ = Ino{range.next++};
-      break;
+    for (const auto& [rank, state] : states_) {
+      for (InoRange& range : state->inos)
+        if (!lost_found_ && range.next < range.end) lost_found_ = Ino{range.next++};
     }
     if (!lost_found_)
       co_return fail(ENOSPC,
@@ -339,62 +372,90 @@ class Repairer {
   Executor& executor_;
   Store& store_;
   const FsckModel& model_;
-  RankState& state_;
+  const std::map<RankId, RankState*>& states_;
   StoreEditor editor_;
   Ino lost_found_;
+  bool map_is_wrong_ = false;
 };
 
-Task<Result<FsckReport>> check_store(Store& store, const RankState& state, FsckModel& model) {
-  CO_TRY_ASSIGN(model, co_await read_model(store, nullptr));
+Task<Result<FsckReport>> check_store(Store& store, const std::map<RankId, RankState*>& states,
+                                     FsckModel& model) {
+  KnownDirs nothing;
+  CO_TRY_ASSIGN(model, co_await read_model(store, nothing));
   FsckReport report;
-  report.problems = check_model(model, state);
+  report.problems = check_model(model, states, {});
   CO_TRY_ASSIGN(auto located, co_await check_locations(model, store.dirs()));
   for (Problem& p : located) report.problems.push_back(std::move(p));
+  report.ranks = states.size();
   report.dirs = model.dirs.size();
   report.files = model.files.size();
   for (const auto& [ino, dir] : model.dirs) report.names += dir.entries;
   co_return report;
 }
 
+// What the old journal says is older than the repairs now: it begins anew.
+Task<Result<void>> begin_anew(JournalSource source, JournalDevice& device, ReplayedJournal& old) {
+  Checkpoint checkpoint(old.state);
+  JournalOptions options;
+  options.volume = source.volume;
+  options.rank = source.rank;
+  CO_TRY_ASSIGN(options.epoch,
+                co_await source.store->raise_epoch(source.rank, old.view.scan.epoch.next()));
+  options.durability = Durability::strict;
+  Journal fresh(*source.executor, device, source.store->data(), checkpoint, options, old.view.last,
+                old.view.scan.newest.next(), live_segments(old.view.scan));
+  CO_TRY(co_await fresh.start());
+  SegmentId current = fresh.current_segment();
+  CO_TRY(co_await fresh.trim(current));
+  CO_TRY(co_await fresh.close());
+  co_return co_await source.store->disown_journal(source.rank);
+}
+
 }  // namespace
 
 Task<Result<RepairResult>> repair_volume(JournalSource source) {
   RepairResult result;
-  CO_TRY_ASSIGN(JournalDevice * device, co_await source.store->own_journal(source.rank));
-  CO_TRY_ASSIGN(auto journal, co_await replay_journal(source, false, false));
-  CO_TRY_ASSIGN(FsckModel before, co_await read_model(*source.store, &journal->cache));
-  result.before.problems = check_model(before, journal->state);
-  CO_TRY(co_await write_back(source.store->dirs(), journal->cache));
+  CO_TRY_ASSIGN(std::set<RankId> ranks, co_await ranks_of(*source.store));
+  std::map<RankId, JournalDevice*> devices;
+  for (RankId rank : ranks) {
+    CO_TRY_ASSIGN(devices[rank], co_await source.store->own_journal(rank));
+  }
+  CO_TRY_ASSIGN(VolumeView view, co_await replay_volume(source));
+  if (view.unfinished > 0)
+    co_return fail(EBUSY,
+                   fmt::format("{0} operations between ranks of {1} are not finished; serve it, so "
+                               "that they are ('graftfs serve {1}'), stop that, and repair then",
+                               view.unfinished, source.volume_name));
+  const std::map<RankId, RankState*> states = view.states();
+  {
+    KnownDirs known = view.known_dirs();
+    CO_TRY_ASSIGN(FsckModel before, co_await read_model(*source.store, known));
+    result.before.problems = check_model(before, states, {});
+    for (const auto& [rank, journal] : view.journals)
+      CO_TRY(co_await write_back(source.store->dirs(), journal->cache, known));
+  }
   KILL_POINT("fsck.written_back");
-  RankState state = journal->state;
   FsckModel model;
-  CO_TRY_ASSIGN(result.after, co_await check_store(*source.store, state, model));
+  CO_TRY_ASSIGN(result.after, co_await check_store(*source.store, states, model));
   std::set<std::pair<ProblemKind, Ino>> told;
   for (const Problem& p : result.before.problems) told.insert({p.kind, p.ino});
   for (int round = 0; round < kMaxRounds && !result.after.problems.empty(); ++round) {
     for (const Problem& p : result.after.problems)
       if (told.insert({p.kind, p.ino}).second) result.before.problems.push_back(p);
-    Repairer repairer(*source.executor, *source.store, model, state);
+    Repairer repairer(*source.executor, *source.store, model, states);
     CO_TRY(co_await repairer.run(result.after.problems));
     KILL_POINT("fsck.repaired");
-    CO_TRY_ASSIGN(result.after, co_await check_store(*source.store, state, model));
+    CO_TRY_ASSIGN(result.after, co_await check_store(*source.store, states, model));
   }
-  // What the old journal says is older than the repairs now: it begins anew.
-  Checkpoint checkpoint(state);
-  JournalOptions options;
-  options.volume = source.volume;
-  options.rank = source.rank;
-  CO_TRY_ASSIGN(options.epoch,
-                co_await source.store->raise_epoch(source.rank, journal->view.scan.epoch.next()));
-  options.durability = Durability::strict;
-  Journal fresh(*source.executor, *device, source.store->data(), checkpoint, options,
-                journal->view.last, journal->view.scan.newest.next(),
-                live_segments(journal->view.scan));
-  CO_TRY(co_await fresh.start());
-  SegmentId current = fresh.current_segment();
-  CO_TRY(co_await fresh.trim(current));
-  CO_TRY(co_await fresh.close());
-  CO_TRY(co_await source.store->disown_journal(source.rank));
+  for (auto& [rank, journal] : view.journals) {
+    source.rank = rank;
+    // One that never began goes on to be new.
+    if (journal->view.scan.segments.empty() && rank != RankId{0}) {
+      CO_TRY(co_await source.store->disown_journal(rank));
+      continue;
+    }
+    CO_TRY(co_await begin_anew(source, *devices.at(rank), *journal));
+  }
   co_return result;
 }
 

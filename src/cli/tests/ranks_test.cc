@@ -95,6 +95,53 @@ TEST_F(RanksOf, SubtreesMoveByCommandAndAreShownWhereTheyHang) {
   expect_clean();
 }
 
+// Not while anybody has the volume, in whatever state he is; and then what all ranks have in their
+// journals counts.
+TEST_F(RanksOf, FsckWaitsForNobodyAndReadsTheJournalsOfAll) {
+  auto refused = [&](const std::string& why) {
+    auto checked = run("fsck " + volume_);
+    EXPECT_EQ(checked.code, 8) << checked.text;
+    EXPECT_THAT(checked.text, HasSubstr(why));
+    EXPECT_EQ(std::count(checked.text.begin(), checked.text.end(), '\n'), 1) << checked.text;
+  };
+  Serving server(volume_, "--ranks 2", log_, kLease);
+  ASSERT_TRUE(until([&] { return server_of(0) == server.pid() && server_of(1) == server.pid(); }));
+  refused(fmt::format("is served by process {}; stop that first", server.pid()));
+  mount("/a");
+  const std::string a = dir_ + "/a";
+  fs::create_directory(a + "/dir");
+  ASSERT_TRUE(write(a + "/here", "text"));
+  auto moved = run("subtree move " + a + "/dir 1");
+  ASSERT_EQ(moved.code, 0) << moved.text;
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(write(fmt::format("{}/dir/f{}", a, i), "text"));
+  fs::create_hard_link(a + "/dir/f0", a + "/link");
+  fs::rename(a + "/dir/f1", a + "/renamed");
+  refused(fmt::format("and served by process {}; unmount it, stop what serves it", server.pid()));
+  server.signal(SIGKILL);
+  server.wait();
+  refused("is mounted by process");
+  // A client that waits for a rank cannot write anything back: it dies, too.
+  const std::string text = run("fsck " + volume_).text;
+  const size_t at = text.find("process ");
+  ASSERT_NE(at, std::string::npos) << text;
+  const pid_t client = std::stoi(text.substr(at + 8));
+  ::kill(client, SIGKILL);
+  ASSERT_TRUE(until([&] { return ::kill(client, 0) != 0; }));
+  ::umount2(a.c_str(), MNT_DETACH);
+  auto checked = run("fsck --json " + volume_);
+  EXPECT_EQ(checked.code, 0) << checked.text;
+  const json report = json::parse(checked.text);
+  EXPECT_EQ(report.at("ranks"), 2);
+  EXPECT_EQ(report.at("files"), 21) << "most of them only in the journal of rank 1";
+  checked = run("fsck --repair " + volume_);
+  EXPECT_EQ(checked.code, 0) << checked.text;
+  Serving next(volume_, "--ranks 2", log_, kLease);
+  ASSERT_TRUE(until([&] { return server_of(0) == next.pid() && server_of(1) == next.pid(); }));
+  mount("/a");
+  EXPECT_EQ(read(a + "/dir/f19"), "text");
+  EXPECT_EQ(rank_of("/dir"), 1);
+}
+
 TEST_F(RanksOf, WhatCannotBeMovedIsRefusedInOneSentence) {
   expect_refused("subtree list " + volume_, "no process serves");
   expect_refused("subtree move " + volume_ + ":/x 1", "no process serves");

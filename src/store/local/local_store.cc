@@ -9,6 +9,7 @@
 
 #include "base/fault.h"
 #include "store/fence.h"
+#include "store/local/alone.h"
 #include "store/points.h"
 
 namespace graftfs {
@@ -32,7 +33,7 @@ Result<std::shared_ptr<LocalVolume>> LocalVolume::open(const std::string& path,
   volume.space.open(volume.fd.get());
   TRY(volume.register_open());
   TRY_ASSIGN(v->lock_, local::open_at(volume.fd.get(), "lock", O_RDWR | O_CREAT, path + "/lock"));
-  if (::flock(v->lock_.get(), LOCK_SH | LOCK_NB) != 0) {
+  if (!local::Alone::holds(v->lock_) && ::flock(v->lock_.get(), LOCK_SH | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return os_fail(errno, "lock", path + "/lock");
     return fail(EBUSY, path + " is in exclusive use by another process; wait until it is done");
   }
