@@ -62,7 +62,6 @@ SourceTree::SourceTree(std::string dir, int packages, int files, uint64_t seed)
     : dir_(dir + "/tree"), built_(dir + "/built"), archive_(dir + "/tree.tar") {
   std::mt19937_64 random(seed);
   fs::create_directories(dir_ + "/src");
-  std::string names;
   for (int p = 0; p < packages; ++p) {
     const std::string package = fmt::format("src/p{}/deep", p);
     fs::create_directories(dir_ + "/" + package);
