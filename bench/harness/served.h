@@ -11,6 +11,7 @@
 
 #include "base/blocking_pool.h"
 #include "base/event_loop.h"
+#include "client/client.h"
 #include "client/router.h"
 #include "harness/benchmark.h"
 #include "harness/statistics.h"
@@ -52,6 +53,8 @@ class LibraryClients {
 
   EventLoop& loop() { return loop_; }
   size_t size() const { return clients_.size(); }
+  // One with the data path, and a session of its own.
+  Client& data_client();
   void submit(size_t client, Args args, ReplyFn done);
   // One request, and its answer.
   Reply call(size_t client, Args args);
@@ -73,6 +76,9 @@ class LibraryClients {
   std::unique_ptr<LocalStore> store_;
   std::unique_ptr<node::Finder> finder_;
   std::vector<One> clients_;
+  SystemRandom random_;
+  std::unique_ptr<Router> data_router_;
+  std::unique_ptr<Client> data_client_;
 };
 
 // How long requests took, in seconds.
