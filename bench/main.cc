@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "harness/benchmark.h"
+#include "harness/mdtest.h"
 #include "harness/process.h"
 
 // graftfs-bench: runs all benchmarks or those that are named. Exit status: 0
@@ -48,6 +49,8 @@ std::string list_of_benchmarks() {
   for (const Benchmark& benchmark : registry()) {
     list += fmt::format("  {:<14} {}\n", benchmark.name, benchmark.summary);
   }
+  list +=
+      fmt::format("  {:<14} {}\n", "mdtest", "mdtest itself, on any directory: see mdtest --help");
   return list + "Example:\n  graftfs-bench fuse recovery --json\n";
 }
 
@@ -166,6 +169,8 @@ int run_all(const Context& base, const std::vector<std::string>& names, const fs
 }
 
 int main_of(int argc, char** argv) {
+  // A program of its own, with flags of its own.
+  if (argc > 1 && std::string_view(argv[1]) == "mdtest") return mdtest_main(argc - 1, argv + 1);
   CLI::App app("Measures GraftFS and its references in turns and says which bars hold.");
   app.footer(list_of_benchmarks());
   Context context;

@@ -99,7 +99,23 @@ LibraryClients::LibraryClients(const std::string& volume, size_t count) {
   }
 }
 
+Client& LibraryClients::data_client() {
+  if (data_client_) return *data_client_;
+  data_router_ = std::make_unique<Router>(
+      loop_,
+      [this](RankId rank, net::ConnectFn done) {
+        finder_->dial(rank, data_client_->session(), std::move(done));
+      },
+      [this] { return finder_->map(); });
+  data_client_ = std::make_unique<Client>(loop_, *data_router_, store_->data(), random_,
+                                          ClientOptions{.locks = data_router_.get()});
+  data_router_->wanted_back = [this](Ino ino) { data_client_->give_back(ino); };
+  return *data_client_;
+}
+
 LibraryClients::~LibraryClients() {
+  data_client_.reset();
+  data_router_.reset();
   for (One& one : clients_) one.router->close_session(one.session);
   clients_.clear();
   finder_.reset();

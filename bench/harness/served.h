@@ -11,6 +11,7 @@
 
 #include "base/blocking_pool.h"
 #include "base/event_loop.h"
+#include "client/client.h"
 #include "client/router.h"
 #include "harness/benchmark.h"
 #include "harness/statistics.h"
@@ -53,6 +54,8 @@ class LibraryClients {
 
   EventLoop& loop() { return loop_; }
   size_t size() const { return clients_.size(); }
+  // One with the data path, and a session of its own.
+  Client& data_client();
   void submit(size_t client, Args args, ReplyFn done);
   // One request, and its answer.
   Reply call(size_t client, Args args);
@@ -75,6 +78,9 @@ class LibraryClients {
   std::unique_ptr<Store> store_;
   std::unique_ptr<node::Finder> finder_;
   std::vector<One> clients_;
+  SystemRandom random_;
+  std::unique_ptr<Router> data_router_;
+  std::unique_ptr<Client> data_client_;
 };
 
 // How long requests took, in seconds.
