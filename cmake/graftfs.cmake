@@ -77,6 +77,7 @@ function(graftfs_program name)
     target_link_options(${name} PRIVATE LINKER:--no-as-needed)
     target_link_libraries(${name} PRIVATE PkgConfig::TCMALLOC)
     target_compile_definitions(${name} PRIVATE GRAFTFS_TCMALLOC)
+    target_sources(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src/base/program/huge_pages.cc)
   endif()
 endfunction()
 

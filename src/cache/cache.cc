@@ -6,8 +6,9 @@
 namespace graftfs {
 namespace {
 
-// What one item costs: the struct, the allocator's header, the btree slot and the index slot.
-constexpr size_t kDentryBytes = sizeof(Dentry) + 16 + 24 + 32;
+// What one item costs: the struct, what the allocator rounds it up by, its slots in the B-tree and
+// in the index of inodes.
+constexpr size_t kDentryBytes = sizeof(Dentry) + 8 + 28 + 10;
 constexpr size_t kDirBytes = sizeof(Dir) + 16 + 32;
 
 size_t extra_bytes(const Inode& inode) {
@@ -37,6 +38,7 @@ Cache::~Cache() {
     delete d;
     d = next;
   }
+  sweep(SIZE_MAX);
 }
 
 Dir* Cache::find_dir(Ino ino) const {
@@ -47,10 +49,10 @@ Dir* Cache::find_dir(Ino ino) const {
 }
 
 Dentry* Cache::find_inode(Ino ino) const {
-  auto it = inodes_.find(ino.v);
-  if (it == inodes_.end()) return nullptr;
-  it->second->referenced = true;
-  return it->second;
+  Dentry* e = inodes_.find(ino);
+  if (!e || e->dir->discarded) return nullptr;
+  e->referenced = true;
+  return e;
 }
 
 Dentry* Cache::find_entry(const Dir& dir, NameHash hash, std::string_view name) const {
@@ -118,10 +120,7 @@ Dentry* Cache::new_dentry(Dir& dir, NameHash hash, std::string_view name) {
 
 void Cache::drop_dentry(Dentry& e) {
   if (e.dirty()) unlink_dirty(e);
-  if (e.kind == EntryKind::primary) {
-    auto it = inodes_.find(e.ino.v);
-    if (it != inodes_.end() && it->second == &e) inodes_.erase(it);
-  }
+  if (e.kind == EntryKind::primary && inodes_.find(e.ino) == &e) inodes_.erase(e.ino);
   EntryIndex& entries = e.dir->entries;
   Dentry* first = entries.first(e.hash);
   CHECK(first, "dentry '{}' is not in its directory", e.name);
@@ -141,10 +140,9 @@ void Cache::drop_dentry(Dentry& e) {
 void Cache::set_value(Dentry& e, const EntryValue& value) {
   bool known = false;  // as the place where this inode is
   if (e.kind == EntryKind::primary) {
-    auto it = inodes_.find(e.ino.v);
-    known = it != inodes_.end() && it->second == &e;
+    known = inodes_.find(e.ino) == &e;
     if (known && (value.kind != EntryKind::primary || value.inode.ino != e.ino)) {
-      inodes_.erase(it);
+      inodes_.erase(e.ino);
       known = false;
     }
   }
@@ -153,7 +151,7 @@ void Cache::set_value(Dentry& e, const EntryValue& value) {
   e.version = value.version;
   e.type = value.type;
   if (value.kind == EntryKind::primary) {
-    if (!known) inodes_[value.inode.ino.v] = &e;
+    if (!known) inodes_.set(value.inode.ino, &e);
     e.inode = value.inode;
     e.ino = value.inode.ino;
     e.type = value.inode.mode & S_IFMT;
@@ -251,6 +249,7 @@ bool Cache::apply_entry(Lsn lsn, bool dirty, Ino dir, std::string_view name,
   if (!e) e = new_dentry(d, hash, name);
   set_value(*e, value);
   if (dirty) mark_dirty(*e, lsn);
+  if (d.changes) d.changes->push_back(hash);
   return true;
 }
 
@@ -282,6 +281,100 @@ void Cache::discard_dir(Ino ino) {
       if (d->parent == &dir) set_parent(*d, nullptr);
   }
   drop_dir(dir);
+}
+
+void Cache::discard_dirs(const std::vector<Ino>& inos) {
+  const size_t before = discarded_.size();
+  for (Ino ino : inos) {
+    auto it = dirs_.find(ino.v);
+    if (it == dirs_.end()) continue;
+    it->second->discarded = true;
+    discarded_.push_back(it->second);
+    dirs_.erase(it);
+  }
+  if (discarded_.size() == before) return;
+  for (Dir* d = ring_.ring_next; d != &ring_; d = d->ring_next)
+    if (d->parent && d->parent->discarded) set_parent(*d, nullptr);
+  for (DirtyItem* item = dirty_.next; item != &dirty_;) {
+    DirtyItem* next = item->next;
+    const Dir* dir = item->is_header ? static_cast<Dir*>(item) : static_cast<Dentry*>(item)->dir;
+    if (dir->discarded) unlink_dirty(*item);
+    item = next;
+  }
+  for (size_t i = before; i < discarded_.size(); ++i) {
+    Dir& dir = *discarded_[i];
+    set_parent(dir, nullptr);
+    take_from_ring(dir);
+    usage_.dirs--;
+    usage_.bytes -= kDirBytes + extra_bytes(dir.header.inode);
+  }
+}
+
+bool Cache::sweep(size_t steps) {
+  for (; !discarded_.empty(); discarded_.pop_back()) {
+    Dir* dir = discarded_.back();
+    for (; !dir->entries.empty(); --steps) {
+      if (steps == 0) return false;
+      drop_dentry(*dir->entries.begin()->second);
+    }
+    delete dir;
+  }
+  return true;
+}
+
+void Cache::join(Cache& aside) {
+  std::vector<Dir*> arriving, known;
+  for (Dir* d = aside.ring_.ring_next; d != &aside.ring_; d = d->ring_next) {
+    drop_stub(d->ino());
+    (dirs_.contains(d->ino().v) ? known : arriving).push_back(d);
+  }
+  for (Dir* d : known) {
+    MARK("cache.join.known_here");
+    merge_dir(*d);
+    aside.discard_dir(d->ino());
+  }
+  for (Dir* d : arriving) dirs_[d->ino().v] = d;
+  for (Dir* d : arriving)
+    if (!d->parent) attach(*d);
+  if (!arriving.empty()) {
+    Dir* first = aside.ring_.ring_next;
+    Dir* last = aside.ring_.ring_prev;
+    first->ring_prev = hand_->ring_prev;
+    last->ring_next = hand_;
+    first->ring_prev->ring_next = first;
+    hand_->ring_prev = last;
+  }
+  aside.ring_.ring_next = aside.ring_.ring_prev = aside.hand_ = &aside.ring_;
+  inodes_.join(aside.inodes_);
+  // Both lists are in the order of `since`.
+  DirtyItem* before = &dirty_;
+  for (DirtyItem* item = aside.dirty_.prev; item != &aside.dirty_;) {
+    DirtyItem* next = item->prev;
+    while (before->prev != &dirty_ && before->prev->since > item->since) before = before->prev;
+    item->prev = before->prev;
+    item->next = before;
+    item->prev->next = item->next->prev = item;
+    before = item;
+    item = next;
+  }
+  aside.dirty_.prev = aside.dirty_.next = &aside.dirty_;
+  aside.dirs_.clear();
+  usage_.dirs += aside.usage_.dirs;
+  usage_.entries += aside.usage_.entries;
+  usage_.dirty += aside.usage_.dirty;
+  usage_.bytes += aside.usage_.bytes;
+  aside.usage_ = {};
+}
+
+// A directory of another cache that this one has, too: item by item.
+void Cache::merge_dir(const Dir& dir) {
+  apply_header(dir.since, dir.dirty(), dir.header);
+  for (const auto& [hash, first] : dir.entries)
+    for (const Dentry* e = first; e; e = e->same_hash)
+      apply_entry(e->since, e->dirty(), dir.ino(), e->name,
+                  EntryValue{e->kind, e->version, e->ino, e->type, e->inode});
+  if (dir.known_from < dir.known_to)
+    merge_known(*dirs_.at(dir.ino().v), dir.known_from, dir.known_to);
 }
 
 // -- subtrees of other ranks --------------------------------------------------------------------
@@ -385,13 +478,17 @@ void Cache::drop_dir(Dir& dir) {
   while (!dir.entries.empty()) drop_dentry(*dir.entries.begin()->second);
   if (dir.dirty()) unlink_dirty(dir);
   set_parent(dir, nullptr);
-  if (hand_ == &dir) hand_ = dir.ring_next;
-  dir.ring_prev->ring_next = dir.ring_next;
-  dir.ring_next->ring_prev = dir.ring_prev;
+  take_from_ring(dir);
   dirs_.erase(dir.ino().v);
   usage_.dirs--;
   usage_.bytes -= kDirBytes + extra_bytes(dir.header.inode);
   delete &dir;
+}
+
+void Cache::take_from_ring(Dir& dir) {
+  if (hand_ == &dir) hand_ = dir.ring_next;
+  dir.ring_prev->ring_next = dir.ring_next;
+  dir.ring_next->ring_prev = dir.ring_prev;
 }
 
 // -- memory -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cache/dentry.h"
+#include "cache/ino_index.h"
 #include "store/store.h"
 
 namespace graftfs {
@@ -60,6 +61,15 @@ class Cache {
   // A directory left this rank (Export) or was purged (InoRelease): it and all its entries are
   // dropped, dirty or not. Its cached children dangle.
   void discard_dir(Ino dir);
+  // The same for several, at the price of a walk over the dirty items and the directories: entries
+  // are not visible any more, and are freed by sweep().
+  void discard_dirs(const std::vector<Ino>& dirs);
+  // Frees up to `steps` entries of what was discarded. False: there is more.
+  bool sweep(size_t steps);
+  // All that is in `aside`, a cache which nobody else looks at, is in this one from now on, and
+  // `aside` is empty. Of what both know the newer version counts. The price grows with the number
+  // of directories and of dirty items, not of entries: a subtree arrives in one go.
+  void join(Cache& aside);
   // Where it hangs, once its parent is cached.
   void attach(Dir& dir);
   void attach_all();
@@ -109,12 +119,15 @@ class Cache {
   void set_parent(Dir& dir, Dir* parent);
   void drop_dir(Dir& dir);
   bool evict_entries(Dir& dir, size_t bytes, size_t& steps);
+  void take_from_ring(Dir& dir);
+  void merge_dir(const Dir& dir);
 
   absl::flat_hash_map<uint64_t, Dir*> dirs_;
-  absl::flat_hash_map<uint64_t, Dentry*> inodes_;
-  DirtyItem dirty_;  // list head
-  Dir ring_;         // list head of all directories
-  Dir* hand_;        // of the eviction clock
+  InoIndex<Dentry> inodes_;
+  DirtyItem dirty_;              // list head
+  Dir ring_;                     // list head of all directories
+  Dir* hand_;                    // of the eviction clock
+  std::vector<Dir*> discarded_;  // neither in dirs_ nor in the ring; to be freed
   CacheUsage usage_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/ids.h"
 #include "cache/entry_index.h"
@@ -53,6 +54,7 @@ struct Dir : DirtyItem {
   bool referenced = false;
   bool fetched = false;    // the store's header has been seen (or there surely is none)
   bool damaged = false;    // what the store has of it cannot be read: its items stay in the journal
+  bool discarded = false;  // it is not here any more, and only waits to be freed
   bool frozen = false;     // write-back must wait (it is being migrated); its items are re-logged
   RankId foreign = kOurs;  // a stub: a subtree of this rank begins here (Cache::put_stub)
   EntryIndex entries;
@@ -70,6 +72,9 @@ struct Dir : DirtyItem {
   Lsn last_lsn;            // newest event that touched it
   SessionId last_session;  // by whom
   Lsn other_lsn;           // newest event by anybody else
+
+  // Where the hashes of entries that change are noted, while a copy is made of it; null: nowhere.
+  std::vector<NameHash>* changes = nullptr;
 
   SegmentId traced;         // the newest journal segment that names it
   uint32_t trace_uses = 0;  // events of that segment that needed it named

@@ -74,11 +74,12 @@ void Session::send(uint64_t index) {
   Request copy = s.request;
   uint64_t key = index << 16 | generation_;
   // The slot may move or be reused inside submit().
-  service_->submit(std::move(copy),
-                   [self = Ref(this), key](Reply reply) { self->answered(key, std::move(reply)); });
+  service_->submit(std::move(copy), [self = Ref(this), key](Reply&& reply) {
+    self->answered(key, std::move(reply));
+  });
 }
 
-void Session::answered(uint64_t key, Reply reply) {
+void Session::answered(uint64_t key, Reply&& reply) {
   uint64_t index = key >> 16;
   if (closed_ || static_cast<uint16_t>(key) != generation_ || index < begin_) {
     MARK("client.late_answer");

@@ -63,7 +63,7 @@ class Session {
   Slot& slot(uint64_t index) { return ring_[index & (ring_.size() - 1)]; }
   void grow();
   void send(uint64_t index);
-  void answered(uint64_t key, Reply reply);
+  void answered(uint64_t key, Reply&& reply);
 
   SessionId id_;
   MetadataService* service_;

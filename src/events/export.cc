@@ -75,10 +75,8 @@ const EventKind kExportEvent = {EventType::export_, "Export",
                                     }
                                   });
                                   e.dirs.insert(e.dirs.end(), below.begin(), below.end());
-                                  for (Ino dir : e.dirs) {
-                                    MARK("events.export.discard");
-                                    context.cache.discard_dir(dir);
-                                  }
+                                  if (!e.dirs.empty()) MARK("events.export.discard");
+                                  context.cache.discard_dirs(e.dirs);
                                   cut_out(context.state, e);
                                   return true;
                                 },

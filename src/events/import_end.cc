@@ -50,7 +50,8 @@ const EventKind kImportEndEvent = {
         state.dissolve(root);
         for (Ino ino : within) state.dissolve(ino);
       }
-      return apply_staged(context, id);
+      if (auto staged = state.staged.extract(id)) context.cache.join(*staged.mapped().cache);
+      return true;
     },
     [](std::string_view payload, nlohmann::json& out) {
       ProtocolId id;

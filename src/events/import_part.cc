@@ -13,35 +13,29 @@ void encode_import_part(ByteWriter& w, const ProtocolId& id, std::string_view it
   w.raw(items);
 }
 
-bool check_items(std::string_view items) {
-  ByteReader r(items);
-  TreeEvent event;
-  return decode_traces(r, [](const DirHeader&) {}) && decode_tree_event(r, event);
-}
-
-bool apply_staged(ReplayContext& context, const ProtocolId& id) {
-  auto node = context.state.staged.extract(id);
-  if (node.empty()) return true;
-  std::vector<Ino> gone;
-  for (const StagedPart& part : node.mapped()) {
-    if (!replay_tree(context, EventType::inode, part.lsn, part.items)) return false;
-    for (const DirItem& item : context.scratch.dirs)
-      if (is_tombstone(item.header)) gone.push_back(item.header.inode.ino);
-  }
-  for (Ino ino : gone) {
-    MARK("events.import.left");
-    context.cache.discard_dir(ino);
-  }
-  return true;
-}
-
 namespace {
 
 bool decode(std::string_view payload, ProtocolId& id, std::string_view& items) {
   ByteReader r(payload);
   id = decode_id(r);
   items = r.raw(r.remaining());
-  return r.done() && check_items(items);
+  return r.ok();
+}
+
+// Applied to the cache of what is on its way, each item waiting from this event on.
+bool stage(ReplayContext& context, const ProtocolId& id, Lsn lsn, std::string_view items) {
+  Staged& staged = context.state.staged[id];
+  if (staged.last >= lsn) return true;
+  if (!staged.first) staged.first = lsn;
+  staged.last = lsn;
+  ReplayContext aside{*staged.cache, context.state, {}};
+  if (!replay_tree(aside, EventType::inode, lsn, items)) return false;
+  for (const DirItem& item : aside.scratch.dirs) {
+    if (!is_tombstone(item.header)) continue;
+    MARK("events.import.left");
+    staged.cache->discard_dir(item.header.inode.ino);
+  }
+  return true;
 }
 
 }  // namespace
@@ -51,10 +45,7 @@ const EventKind kImportPartEvent = {EventType::import_part, "ImportPart",
                                       ProtocolId id;
                                       std::string_view items;
                                       if (!decode(payload, id, items)) return false;
-                                      std::vector<StagedPart>& parts = context.state.staged[id];
-                                      if (parts.empty() || parts.back().lsn < lsn)
-                                        parts.push_back({lsn, std::string(items)});
-                                      return true;
+                                      return stage(context, id, lsn, items);
                                     },
                                     [](std::string_view payload, nlohmann::json& out) {
                                       ProtocolId id;

@@ -16,14 +16,9 @@ void encode_import_end(ByteWriter& w, const ProtocolId& id, bool settled);
 // Everybody knows where the exported subtree is now.
 void encode_export_end(ByteWriter& w, const ProtocolId& id);
 
-// Checks the items of a part. False: they make no sense.
-bool check_items(std::string_view items);
 // The last word about a directory that left the subtree while it was copied, and was sent: it hangs
 // nowhere, and nothing is linked to it.
 inline bool is_tombstone(const DirHeader& header) {
   return header.inode.nlink == 0 && !header.at.parent;
 }
-// What ImportEnd does with the parts: they join the cache, each waiting from its own event on.
-bool apply_staged(ReplayContext& context, const ProtocolId& id);
-
 }  // namespace graftfs

@@ -4,12 +4,14 @@
 
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/bytes.h"
 #include "base/ids.h"
+#include "cache/cache.h"
 #include "events/event.h"
 #include "types/wire.h"
 
@@ -58,10 +60,11 @@ struct CommittedOp {
   friend bool operator==(const CommittedOp&, const CommittedOp&) = default;
 };
 
-// Dirty items of a subtree that is on its way here: an ImportPart, as it lies in the journal.
-struct StagedPart {
-  Lsn lsn;
-  std::string items;  // traces and a tree event
+// A subtree that is on its way here. Nobody sees what of it has come, until ImportEnd puts it into
+// the cache in one go.
+struct Staged {
+  Lsn first, last;  // of its ImportParts, which are nowhere else; 0: there are none
+  std::shared_ptr<Cache> cache = std::make_shared<Cache>();
 };
 
 struct InoRange {
@@ -90,7 +93,7 @@ struct RankState {
   std::map<ProtocolId, PreparedOp> prepared;
   std::map<ProtocolId, CommittedOp> committed;
   // Not in the checkpoint: the events stay in the journal until the migration has ended.
-  std::map<ProtocolId, std::vector<StagedPart>> staged;
+  std::map<ProtocolId, Staged> staged;
 
   // The session's request was carried out.
   void note_request(const TreeEvent& event);

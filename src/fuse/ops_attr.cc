@@ -69,8 +69,8 @@ void statfs(fuse_req_t r, fuse_ino_t) {
   State& state = req.state();
   Credentials cred = req.cred();
   state.client().call(std::move(cred), StatfsArgs{}, [req = std::move(req)](Reply reply) mutable {
-    if (reply.err) return req.err(reply.err);
-    req.statfs(reply.statfs);
+    if (reply.err || !reply.statfs) return req.err(reply.err ? reply.err : EIO);
+    req.statfs(*reply.statfs);
   });
 }
 

@@ -50,10 +50,15 @@ SubtreeCopy::SubtreeCopy(Cache& cache, const RankState& state, Ino root, size_t 
 void SubtreeCopy::release() {
   hold_off(false);
   for (auto& [ino, sent] : sent_) {
-    Dir* dir = sent.pinned ? cache_.find_dir(Ino{ino}) : nullptr;
-    if (dir) dir->pins--;
+    if (Dir* dir = cache_.find_dir(Ino{ino})) unpin(*dir, sent);
     sent.pinned = false;
   }
+}
+
+void SubtreeCopy::unpin(Dir& dir, Sent& sent) {
+  if (!sent.pinned) return;
+  dir.pins--;
+  dir.changes = nullptr;
 }
 
 void SubtreeCopy::look() {
@@ -81,13 +86,13 @@ void SubtreeCopy::look() {
 }
 
 // A directory that was sent has left the subtree, or is no more.
-void SubtreeCopy::bury(Ino ino, const Sent& sent, msg::MigratePart& part) {
+void SubtreeCopy::bury(Ino ino, Sent& sent, msg::MigratePart& part) {
   MARK("migration.copy.left");
   msg::PartDir& gone = part.dirs.emplace_back();
   gone.dirty = true;
   Dir* dir = cache_.find_dir(ino);
   gone.header = tombstone(ino, dir ? std::max(dir->header.version, sent.version) : sent.version);
-  if (dir && sent.pinned) dir->pins--;
+  if (dir) unpin(*dir, sent);
   gone_.insert(ino.v);
 }
 
@@ -125,23 +130,30 @@ void SubtreeCopy::visit(Dir& dir, msg::MigratePart& part, size_t& bytes) {
   Sent& sent = known->second;
   if (!sent.pinned) {
     dir.pins++;
+    dir.changes = sent.changes.get();
     sent.pinned = true;
   }
-  if (cursor_ == 0) pass_ = dir.header.version;
-  const bool first = !complete_.contains(ino);
   msg::PartDir& out = part.dirs.emplace_back();
   out.header = dir.header;
   out.dirty = dir.dirty() || !fresh;
   bytes += size_of(dir.header);
+  if (complete_.contains(ino))
+    send_changes(dir, sent, out, bytes);
+  else
+    send_first(dir, sent, out, bytes);
+}
+
+void SubtreeCopy::send_first(Dir& dir, Sent& sent, msg::PartDir& out, size_t& bytes) {
+  if (cursor_ == 0) pass_ = dir.header.version;
   const NameHash from = cursor_;
   auto it = dir.entries.lower_bound(from);
   for (; it != dir.entries.end() && bytes < part_bytes_; ++it) {
     for (const Dentry* e = it->second; e; e = e->same_hash) {
       const bool null = e->kind == EntryKind::null;
-      if (first ? null && !e->dirty() : e->version <= sent.version) continue;
-      // A name that is gone, or that the importer may have logged as it was: for its journal, too.
+      if (null && !e->dirty()) continue;
+      // A name that is gone: for the importer's journal, too.
       msg::PartEntry& entry = out.entries.emplace_back();
-      entry.dirty = e->dirty() || null || !first;
+      entry.dirty = e->dirty() || null;
       entry.name = e->name;
       entry.value = {e->kind, e->version, e->ino, e->type, e->inode};
       bytes += size_of(*e);
@@ -149,18 +161,36 @@ void SubtreeCopy::visit(Dir& dir, msg::MigratePart& part, size_t& bytes) {
   }
   const bool end = it == dir.entries.end();
   const NameHash to = end ? Dir::kEndHash : it->first;
-  if (first) {
-    // What was sent of a range that is known here is all that there is.
-    out.known_from = std::max(from, dir.known_from);
-    out.known_to = std::min(to, dir.known_to);
-    if (out.known_from >= out.known_to) out.known_from = out.known_to = 0;
-  }
+  // What was sent of a range that is known here is all that there is.
+  out.known_from = std::max(from, dir.known_from);
+  out.known_to = std::min(to, dir.known_to);
+  if (out.known_from >= out.known_to) out.known_from = out.known_to = 0;
   cursor_ = to;
   if (!end) return;
   sent.version = pass_;
-  complete_.insert(ino);
+  complete_.insert(dir.ino().v);
   at_++;
   cursor_ = 0;
+}
+
+// The importer may have logged them as they were: dirty, whatever the store has by now.
+void SubtreeCopy::send_changes(Dir& dir, Sent& sent, msg::PartDir& out, size_t& bytes) {
+  std::vector<NameHash>& changes = *sent.changes;
+  std::sort(changes.begin(), changes.end());
+  changes.erase(std::unique(changes.begin(), changes.end()), changes.end());
+  while (!changes.empty() && bytes < part_bytes_) {
+    for (const Dentry* e = dir.entries.first(changes.back()); e; e = e->same_hash) {
+      msg::PartEntry& entry = out.entries.emplace_back();
+      entry.dirty = true;
+      entry.name = e->name;
+      entry.value = {e->kind, e->version, e->ino, e->type, e->inode};
+      bytes += size_of(*e);
+    }
+    changes.pop_back();
+  }
+  if (!changes.empty()) return;
+  sent.version = dir.header.version;
+  at_++;
 }
 
 uint64_t SubtreeCopy::unsent(uint64_t enough) {
@@ -175,12 +205,7 @@ uint64_t SubtreeCopy::unsent(uint64_t enough) {
       count += 1 + dir->entries.size();
     } else {
       seen++;
-      if (dir->header.version > sent->second.version) {
-        count++;
-        for (const auto& [hash, first] : dir->entries)
-          for (const Dentry* e = first; e; e = e->same_hash)
-            if (e->version > sent->second.version) count++;
-      }
+      if (dir->header.version > sent->second.version) count += 1 + sent->second.changes->size();
     }
     if (count >= enough) return enough;
   }

@@ -4,6 +4,7 @@
 #include <absl/container/flat_hash_map.h>
 #include <absl/container/flat_hash_set.h>
 
+#include <memory>
 #include <set>
 #include <vector>
 
@@ -21,10 +22,10 @@ std::vector<Dir*> subtree_of(const Cache& cache, const RankState& state, const D
 // sent it pins, so that names which go away leave their null entries behind until the importer
 // knows, too. Destroying it unpins and lets write-back go on.
 //
-// Goes through the subtree again and again, sending what has changed since it last came by: an item
-// whose version is newer than its directory's was then. What is sent a second time is always sent
-// as dirty, also where the store has it by now: the importer's journal must not keep the older one
-// as the newest.
+// Goes through the subtree once, and then again and again through the entries that have changed
+// since (which directories note), so that a round costs what has changed. What is sent a second
+// time is always sent as dirty, also where the store has it by now: the importer's journal must not
+// keep the older one as the newest.
 class SubtreeCopy {
  public:
   // `part_bytes`: a part is about as large as that.
@@ -52,26 +53,31 @@ class SubtreeCopy {
 
  private:
   struct Sent {
-    Version version;  // what is newer was not sent
+    Version version;  // of the directory, when it was last gone through
     bool pinned = false;
+    // Entries that have changed since it was first come to, by their hashes (Dir::changes).
+    std::unique_ptr<std::vector<NameHash>> changes = std::make_unique<std::vector<NameHash>>();
   };
   void look();  // what has to be gone through
   void visit(Dir& dir, msg::MigratePart& part, size_t& bytes);
-  void bury(Ino ino, const Sent& sent, msg::MigratePart& part);
+  void send_first(Dir& dir, Sent& sent, msg::PartDir& out, size_t& bytes);
+  void send_changes(Dir& dir, Sent& sent, msg::PartDir& out, size_t& bytes);
+  void unpin(Dir& dir, Sent& sent);
+  void bury(Ino ino, Sent& sent, msg::MigratePart& part);
 
   Cache& cache_;
   const RankState& state_;
   Ino root_;
   size_t part_bytes_;
   absl::flat_hash_map<uint64_t, Sent> sent_;  // gone through at least once, or being so
-  absl::flat_hash_set<uint64_t> complete_;    // of these, once at least
+  absl::flat_hash_set<uint64_t> complete_;    // of these, once from end to end
   absl::flat_hash_set<uint64_t> gone_;        // sent, and not in the subtree any more
   std::set<Ino> held_;                        // from write-back, and pinned for that
   std::vector<Ino> todo_;
   std::vector<Ino> left_;  // to be buried
   size_t at_ = 0;
-  NameHash cursor_ = 0;  // within todo_[at_]
-  Version pass_;         // of that directory, when this pass over it began
+  NameHash cursor_ = 0;  // within todo_[at_], the first time
+  Version pass_;         // of that directory, when it was come to for the first time
   uint32_t rounds_ = 0;
   bool broken_ = false;
 };

@@ -14,7 +14,7 @@ DirHeader tombstone(Ino ino, Version last);
 
 // The dirty items of a part as ImportPart holds them; "": there are none.
 std::string dirty_items(const msg::MigratePart& part);
-// The rest of it: what the store has as well.
+// The rest of it, what the store has as well, into the cache of what is on its way.
 void merge_clean(Cache& cache, const msg::MigratePart& part);
 
 }  // namespace graftfs::migration

@@ -103,7 +103,9 @@ class Migrations {
     Ino root;
     std::vector<Ino> bounds;
     migration::ImportState state;
-    std::deque<msg::MigratePart> parts;
+    std::deque<msg::MigratePart> parts;  // that have come and were not looked at
+    msg::MigratePart part;               // the one that is
+    std::set<Ino> pins;                  // directories that have one
     std::optional<msg::MigrateFinal> final;
     bool gated = false;  // requests for it park
     std::deque<migration::ImportInput> inputs;
@@ -139,6 +141,7 @@ class Migrations {
   void send_final(Exporting& e);
   void log_export(Exporting& e);
   void drop(Exporting& e);
+  Task<void> sweep();
   void thaw(Exporting& e);
   void send_bound_moved(Exporting& e);
   void end(const ProtocolId& id);
@@ -153,6 +156,7 @@ class Migrations {
   void feed(const ProtocolId& id, const migration::ImportInput& input);
   void carry_out(Importing& i, migration::ImportStep step);
   void act(Importing& i, const migration::ImportAction& action);
+  void keep_part(Importing& i);
   void log_part(Importing& i, uint32_t number);
   void log_import(Importing& i);
   void absorb(Importing& i);

@@ -25,6 +25,8 @@ namespace {
 constexpr size_t kPartBytes = 256 << 10;
 // While something has to be looked at that nobody reports.
 constexpr Nanos kLookAgain = kMillisecond;
+// Entries of a subtree that has gone which are freed before requests get their turn.
+constexpr size_t kSweepAtOnce = 2048;
 
 Result<void> result_of(const migration::ExportState& state) {
   switch (state.ending) {
@@ -411,9 +413,10 @@ void Migrations::send_offer(Exporting& e) {
   offer.parent = e.cut.parent;
   offer.path = path_of(e);
   offer.moves = e.moves;
-  if (auto size = plan(e.root)) {
-    offer.dirs = size->dirs;
-    offer.bytes = size->dirs * sizeof(Dir) + size->entries * sizeof(Dentry);
+  for (const Dir* d :
+       migration::subtree_of(core_.cache(), core_.state(), *core_.cache().find_dir(e.root))) {
+    offer.dirs++;
+    offer.bytes += sizeof(Dir) + d->entries.size() * sizeof(Dentry);
   }
   offer.bounds = bounds_of(e);
   say(e.to, std::move(offer));
@@ -505,6 +508,11 @@ void Migrations::drop(Exporting& e) {
     for (SessionId session : e.sessions)
       lines->send(session, msg::SessionMoved{e.root, e.to, std::move(gone[session])});
   thaw(e);
+  core_.tasks().spawn(sweep());
+}
+
+Task<void> Migrations::sweep() {
+  while (!core_.cache().sweep(kSweepAtOnce)) co_await sleep_for(core_.executor(), 0);
 }
 
 void Migrations::send_bound_moved(Exporting& e) {

@@ -68,7 +68,7 @@ void Migrations::act(Importing& i, const ImportAction& a) {
     case ImportAction::send_accept:
       return say(i.from, msg::MigrateAccept{i.id});
     case ImportAction::keep_part:
-      return;  // receive() has
+      return keep_part(i);
     case ImportAction::log_part:
       return log_part(i, a.number);
     case ImportAction::send_part_done:
@@ -82,7 +82,8 @@ void Migrations::act(Importing& i, const ImportAction& a) {
     case ImportAction::log_end:
       return log_end(i, a.settled);
     case ImportAction::discard:
-      return i.parts.clear();
+      core_.state().staged.erase(i.id);
+      return;
     case ImportAction::send_finished:
       return say(i.from, msg::MigrateFinished{i.id});
     case ImportAction::send_abort:
@@ -105,10 +106,19 @@ void Migrations::act(Importing& i, const ImportAction& a) {
   }
 }
 
+// What is clean in it stands aside, too, without an event: the store has it.
+void Migrations::keep_part(Importing& i) {
+  i.part = std::move(i.parts.front());
+  i.parts.pop_front();
+  migration::merge_clean(*core_.state().staged[i.id].cache, i.part);
+  for (const msg::PartDir& dir : i.part.dirs)
+    if (dir.header.inode.extra && pin_of(dir.header.inode)) i.pins.insert(dir.header.inode.ino);
+}
+
 void Migrations::log_part(Importing& i, uint32_t number) {
   std::string payload;
   ByteWriter w(payload);
-  encode_import_part(w, i.id, migration::dirty_items(i.parts.back()));
+  encode_import_part(w, i.id, migration::dirty_items(i.part));
   Lsn lsn = core_.log_event(EventType::import_part, payload);
   core_.say_when(lsn, [this, id = i.id, number] {
     feed(id, ImportInput{.kind = ImportInput::part_durable, .number = number});
@@ -141,17 +151,10 @@ void Migrations::log_import(Importing& i) {
                [this, id = i.id] { feed(id, ImportInput{.kind = ImportInput::import_durable}); });
 }
 
-// It is this rank's: what was sent joins the cache in one go.
+// It is this rank's: what stood aside joins the cache.
 void Migrations::absorb(Importing& i) {
   Cache& cache = core_.cache();
   cache.drop_stub(i.root);
-  std::set<Ino> pins;
-  for (const msg::MigratePart& part : i.parts) {
-    migration::merge_clean(cache, part);
-    for (const msg::PartDir& dir : part.dirs)
-      if (dir.header.inode.extra && pin_of(dir.header.inode)) pins.insert(dir.header.inode.ino);
-  }
-  i.parts.clear();
   std::string payload;
   ByteWriter w(payload);
   encode_import_end(w, i.id, true);
@@ -173,7 +176,7 @@ void Migrations::absorb(Importing& i) {
     }
   open_gate(i);
   if (is_orphans_dir(i.root)) core_.rank().adopt_orphans(i.root);
-  for (Ino dir : pins) pinned(dir);
+  for (Ino dir : i.pins) pinned(dir);
 }
 
 void Migrations::log_end(Importing& i, bool settled) {

@@ -66,6 +66,7 @@ Task<Result<void>> Rank::start() {
   CO_TRY_ASSIGN(recovered_, co_await recover(executor_, *device_, store_.dirs(), cache_, state_,
                                              std::move(recovery)));
   for (const std::string& message : recovered_.messages) say(message);
+  cache_.sweep(SIZE_MAX);  // what the journal says has gone elsewhere
   commits_ = recovered_.commits;
   CO_TRY(co_await choose_cap());
   if (!options_.read_only) CO_TRY(co_await drop_data_of_lost_files());

@@ -171,7 +171,7 @@ class Rank final : public MetadataService, private JournalHooks {
   void wake(const Need& need);
   Outcome dispatch(OpContext& context, const Args& args);
   Outcome answer_again(OpContext& context, const CompletedRequest& completed, bool hold);
-  void answer(Lsn written, Lsn durable, Reply reply, ReplyFn done);
+  void answer(Lsn written, Lsn durable, Reply&& reply, ReplyFn&& done);
   void answered() {
     running_--;
     quieter_.ring();

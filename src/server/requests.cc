@@ -274,7 +274,7 @@ Outcome Rank::answer_again(OpContext& cx, const CompletedRequest& completed, boo
 
 // -- replies ------------------------------------------------------------------------------------
 
-void Rank::answer(Lsn written, Lsn durable, Reply reply, ReplyFn done) {
+void Rank::answer(Lsn written, Lsn durable, Reply&& reply, ReplyFn&& done) {
   if (durable > journal_->durable()) {
     wait_durable_.push_back({written, durable, std::move(reply), std::move(done)});
     if (options_.durability == Durability::posix) journal_->want_sync();
@@ -355,8 +355,8 @@ Task<void> Rank::statfs_request(ReplyFn done) {
   auto usage = co_await store_.usage();
   Reply reply;
   if (usage) {
-    reply.statfs = {usage->block_size,       usage->blocks, usage->blocks_free,
-                    usage->blocks_available, usage->files,  usage->files_free};
+    reply.statfs = StatfsReply{usage->block_size,       usage->blocks, usage->blocks_free,
+                               usage->blocks_available, usage->files,  usage->files_free};
   } else {
     reply.err = usage.error().code;
   }

@@ -224,18 +224,30 @@ Task<Result<size_t>> Rank::write_back_batch() {
     co_return std::unexpected(done.error());
   }
   if (counts) journal_->set_commits(commits);
-  // Marking a null entry clean drops it, unless its directory is pinned by somebody else.
-  unpin();
+  std::vector<Taken> gone;
   std::vector<DirtyItem*> changed;
-  for (const Taken& t : taken) {
-    if (!t.item->dirty()) continue;  // a fetch has found the store to be newer
+  auto mark = [&](const Taken& t) {
+    if (!t.item->dirty()) return;  // a fetch has found the store to be newer
     if (version_of(*t.item) == t.version) {
       cache_.mark_clean(*t.item);
     } else {
       MARK("write_back.changed_meanwhile");
       changed.push_back(t.item);
     }
+  };
+  for (size_t n = 0; n < taken.size(); ++n) {
+    if (n % kSlice == kSlice - 1) co_await next_turn(executor_);
+    DirtyItem* item = taken[n].item;
+    const bool null = !item->is_header && static_cast<Dentry*>(item)->kind == EntryKind::null;
+    if (null)
+      gone.push_back(taken[n]);
+    else
+      mark(taken[n]);
   }
+  // Marking a null entry clean drops it, unless its directory is pinned by somebody else.
+  unpin();
+  for (const Taken& t : gone) mark(t);
+  std::erase_if(changed, [](const DirtyItem* item) { return !item->dirty(); });
   cache_.wait_from(changed, taken_at.next());
   stats_.write_backs++;
   stats_.written_back_items += taken.size();
@@ -271,8 +283,8 @@ Task<Result<void>> Rank::trim() {
   std::optional<Lsn> needed;
   if (DirtyItem* oldest = cache_.oldest_dirty()) needed = oldest->since;
   // Parts of subtrees that are on their way here are nowhere else.
-  for (const auto& [id, parts] : state_.staged)
-    if (!parts.empty()) needed = std::min(needed.value_or(parts.front().lsn), parts.front().lsn);
+  for (const auto& [id, staged] : state_.staged)
+    if (staged.first) needed = std::min(needed.value_or(staged.first), staged.first);
   if (needed) {
     for (const SegmentState& segment : journal_->segments()) {
       if (segment.first > *needed) break;

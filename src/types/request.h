@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "types/boxed.h"
 #include "types/credentials.h"
 #include "types/entry.h"
 #include "types/inode.h"
@@ -220,17 +221,17 @@ struct Reply {
   // Release.
   bool created = false;
   bool orphaned = false;
-  StatfsReply statfs;
-  std::optional<LockRange> lock;  // that stands against the one that was asked about
-  RankId home;                    // the authority for the inode that `stat` is about
-  bool partial = false;  // it is another rank than the one that answers: of stat only ino and
-                         // mode's type are set
-  Lsn lsn;               // the event that carried it out; 0: it changed nothing
+  Boxed<StatfsReply> statfs;
+  Boxed<LockRange> lock;  // that stands against the one that was asked about
+  RankId home;            // the authority for the inode that `stat` is about
+  bool partial = false;   // it is another rank than the one that answers: of stat only ino and
+                          // mode's type are set
+  Lsn lsn;                // the event that carried it out; 0: it changed nothing
   // What may be kept, and for how long: docs/protocols/leases.md.
-  Ino leased;               // `stat`, as long as this directory is leased; 0: it may not
-  bool named = false;       // what the request's directory and name (or the listing) lead to
-  std::optional<Stat> dir;  // of the directory that was changed, as long as it is leased itself
-  uint64_t order = 0;       // of this rank's answers and recalls; 0: nothing may be kept
+  Ino leased;          // `stat`, as long as this directory is leased; 0: it may not
+  bool named = false;  // what the request's directory and name (or the listing) lead to
+  Boxed<Stat> dir;     // of the directory that was changed, as long as it is leased itself
+  uint64_t order = 0;  // of this rank's answers and recalls; 0: nothing may be kept
 };
 
 const char* op_name(const Args& args);

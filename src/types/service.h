@@ -8,7 +8,7 @@
 
 namespace graftfs {
 
-using ReplyFn = std::move_only_function<void(Reply)>;
+using ReplyFn = std::move_only_function<void(Reply&&)>;
 
 class MetadataService {
  public:

@@ -98,7 +98,7 @@ void put_reply(wire::Put& a, ByteWriter& w, const Reply& r) {
   if (r.end) has |= kEnd;
   if (r.created) has |= kCreated;
   if (r.orphaned) has |= kOrphaned;
-  if (r.statfs != StatfsReply{}) has |= kStatfs;
+  if (r.statfs) has |= kStatfs;
   if (r.home != RankId{}) has |= kHome;
   if (r.partial) has |= kPartial;
   if (r.leased) has |= kLeased;
@@ -112,7 +112,7 @@ void put_reply(wire::Put& a, ByteWriter& w, const Reply& r) {
   if (has & kStat) a(r.stat);
   if (has & kData) a(r.data);
   if (has & kEntries) a(r.entries);
-  if (has & kStatfs) a(r.statfs);
+  if (has & kStatfs) a(*r.statfs);
   if (has & kHome) a(r.home);
   if (has & kLeased) a(r.leased);
   if (has & kLsn) a(r.lsn);
@@ -129,7 +129,7 @@ void get_reply(wire::Get& a, ByteReader& r, Reply& v) {
   if (has & kStat) a(v.stat);
   if (has & kData) a(v.data);
   if (has & kEntries) a(v.entries);
-  if (has & kStatfs) a(v.statfs);
+  if (has & kStatfs) a(v.statfs.emplace());
   if (has & kHome) a(v.home);
   if (has & kLeased) a(v.leased);
   if (has & kLsn) a(v.lsn);

@@ -127,7 +127,7 @@ TEST(Wire, AnAnswerArrivesAsItWasGiven) {
   r.data = std::string("a\0b\0", 4);
   r.entries = {{"one", 17, Ino{9}, S_IFREG, a_stat()}, {"two", 18, Ino{10}, S_IFDIR, std::nullopt}};
   r.end = r.created = r.orphaned = r.partial = true;
-  r.statfs = {1, 2, 3, 4, 5, 6};
+  r.statfs = StatfsReply{1, 2, 3, 4, 5, 6};
   r.home = RankId{12};
   r.entries[0].here = true;
   r.leased = Ino{1};
