@@ -53,7 +53,10 @@ void Remote::on_connected(Result<std::unique_ptr<net::Connection>> connection) {
   state_ = attaching;
   msg::Attach attach;
   attach.known = known_;
-  for (auto [ino, count] : holds_) attach.holds.push_back({ino, count});
+  for (const auto& [ino, held] : holds_) {
+    if (held.opened) attach.holds.push_back({ino, held.opened});
+    if (held.nameless) attach.holds.push_back({ino, 0});
+  }
   if (claims) attach.locks = claims();
   KILL_POINT("client.reconnect.claimed");
   connection_->send(Message{RankId{}, rank_, std::move(attach)});
@@ -222,16 +225,23 @@ void Remote::note_holds(const Args& args, const Reply& reply) {
   if (auto* release = std::get_if<ReleaseArgs>(&args)) {
     auto it = holds_.find(release->ino);
     if (it == holds_.end() || reply.err) return;
-    if (it->second > release->count)
-      it->second -= release->count;
-    else
-      holds_.erase(it);
+    Held& held = it->second;
+    if (release->count > held.opened) held.nameless = false;
+    held.opened -= std::min(held.opened, release->count);
+    if (held.opened == 0 && !held.nameless) holds_.erase(it);
     return;
   }
   if (reply.err || reply.partial) return;
   const bool opened =
       std::holds_alternative<OpenArgs>(args) || std::holds_alternative<CreateArgs>(args);
-  if (opened || reply.orphaned) holds_[reply.stat.ino]++;
+  if (opened || reply.orphaned) add_hold(reply.stat.ino, {opened, reply.orphaned});
+}
+
+void Remote::add_hold(Ino ino, Held more) {
+  if (!more.opened && !more.nameless) return;
+  Held& held = holds_[ino];
+  held.opened += more.opened;
+  held.nameless |= more.nameless;
 }
 
 void Remote::durable_up_to(Lsn lsn) {
@@ -254,9 +264,9 @@ void Remote::take_leave() {
   if (ended) ended_soon();
 }
 
-uint32_t Remote::take_hold(Ino ino) {
+Remote::Held Remote::take_hold(Ino ino) {
   auto node = holds_.extract(ino);
-  return node.empty() ? 0 : node.mapped();
+  return node.empty() ? Held{} : node.mapped();
 }
 
 // The rank does not know this session any more.

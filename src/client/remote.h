@@ -33,8 +33,12 @@ class Remote final : public net::ConnectionEvents {
   void close();
 
   // Holds that were made at another rank, of what has come to this one.
-  void add_hold(Ino ino, uint32_t count) { holds_[ino] += count; }
-  uint32_t take_hold(Ino ino);
+  struct Held {
+    uint32_t opened = 0;
+    bool nameless = false;  // its last name is gone
+  };
+  void add_hold(Ino ino, Held more);
+  Held take_hold(Ino ino);
 
   RankId rank() const { return rank_; }
   bool is_up() const { return state_ == up; }
@@ -56,8 +60,6 @@ class Remote final : public net::ConnectionEvents {
   std::function<std::vector<LockRange>()> claims;
   // An answer to that: also while it is attaching. Nothing where there is no connection.
   void say(Body body);
-  // The session has said that it refers to the inode, which counts as one that it has opened.
-  void note_hold(Ino ino) { holds_[ino]++; }
 
  private:
   enum State : uint8_t { down, dialing, attaching, up };
@@ -111,7 +113,7 @@ class Remote final : public net::ConnectionEvents {
   bool one_by_one_ = false;
   bool evicted_ = false;  // the session is a new one
   size_t unanswered_ = 0;
-  std::map<Ino, uint32_t> holds_;
+  std::map<Ino, Held> holds_;
   struct Finding {
     Ino ino;
     std::move_only_function<void(RankId)> done;

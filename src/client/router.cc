@@ -86,7 +86,7 @@ void Router::told(Remote& remote, Body body) {
     for (Ino ino : query->inos) {
       if (!refers_to || !refers_to(ino)) continue;
       answer.held.push_back(ino);
-      remote.note_hold(ino);
+      remote.add_hold(ino, {.nameless = true});
     }
     return remote.say(std::move(answer));
   }
@@ -121,7 +121,7 @@ void Router::moved(RankId from, const msg::SessionMoved& m) {
   Remote& here = remote(from);
   for (const HoldCount& hold : m.holds) {
     note_home(hold.ino, m.to);
-    if (uint32_t count = here.take_hold(hold.ino)) there.add_hold(hold.ino, count);
+    there.add_hold(hold.ino, here.take_hold(hold.ino));
   }
 }
 
@@ -270,6 +270,8 @@ void Router::search(Ino ino, std::move_only_function<void(RankId)> done) {
 void Router::complete(PendingPtr pending, Reply reply) {
   const Ino ino = reply.stat.ino;
   note_home(ino, reply.home);
+  // It is held where it lives; there it has to be claimed.
+  if (reply.orphaned && reply.home != kNobody) remote(reply.home).add_hold(ino, {.nameless = true});
   auto more = std::make_shared<Pending>();
   more->cred = pending->cred;
   auto* create = std::get_if<CreateArgs>(&pending->args);
@@ -301,6 +303,10 @@ void Router::completed(PendingPtr pending, Reply first, Reply whole) {
     first = Reply{};
     first.err = whole.err;
   } else if (!whole.err) {
+    if (first.orphaned && first.home != whole.home) {
+      if (first.home != kNobody) (void)remote(first.home).take_hold(first.stat.ino);
+      remote(whole.home).add_hold(first.stat.ino, {.nameless = true});
+    }
     first.stat = whole.stat;
     first.home = whole.home;
   }

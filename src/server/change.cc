@@ -166,9 +166,8 @@ Lsn Change::commit_part(const ProtocolId& op) {
   Lsn lsn = cx_.rank_.log(event_, &commit);
   if (!orphan_) return lsn;
   // Whoever has no session here cannot have it open.
-  cx_.rank_.add_hold(orphan_, cx_.session(), 1);
-  if (!cx_.rank_.state_.sessions.contains(cx_.session()))
-    cx_.rank_.drop_hold(orphan_, cx_.session(), 1);
+  cx_.rank_.add_hold(orphan_, cx_.session(), 0);
+  purge_unheld();
   return lsn;
 }
 
@@ -178,7 +177,7 @@ Outcome Change::commit(Ino result) {
   if (orphan_) {
     event_.result = orphan_;
     event_.result_flags |= kResultOrphaned;
-    cx_.rank_.add_hold(orphan_, cx_.session(), 1);
+    cx_.hold(orphan_, 0);
   }
   if (cx_.reply().created) event_.result_flags |= kResultCreated;
   if (cx_.reply().orphaned) event_.result_flags |= kResultOrphaned;
@@ -189,7 +188,13 @@ Outcome Change::commit(Ino result) {
   cx_.show_written_ = std::max(cx_.show_written_, lsn);
   if (cx_.rank_.options_.durability == Durability::strict)
     cx_.show_durable_ = std::max(cx_.show_durable_, lsn);
+  if (orphan_) purge_unheld();
   return {};
+}
+
+// The session may have ended, or have released it already before a machine lost the event.
+void Change::purge_unheld() {
+  if (!cx_.rank_.holds_.contains(orphan_.v)) cx_.rank_.want_purge(orphan_);
 }
 
 }  // namespace graftfs

@@ -147,7 +147,12 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
     rank_.core().set_holds(line.session, attach.holds);
     rank_.locks().claim(line.session, attach.locks);
   }
-  answer.kept = same_life ? rank_.journal().appended() : rank_.recovered().last;
+  // The numbers of events that an owner has lost are the next one's: to who does not come from the
+  // owner before this one, they say nothing. It sends all again, and what was kept is answered from
+  // the results.
+  const bool from_last = attach.known == rank_.recovered().epoch;
+  answer.kept = same_life ? rank_.journal().appended() : Lsn{};
+  if (!same_life && from_last) answer.kept = rank_.recovered().last;
   answer.window = window_;
   const SessionId session = line.session;
   rank_.leases().receive(session, Message{{}, rank_.id(), std::move(attach)});

@@ -54,7 +54,7 @@ void HoldQueries::receive(SessionId session, const msg::HoldAnswer& answer) {
     // Only what was asked for: others it holds by opening them.
     if (std::find(asked_.begin(), asked_.end(), ino) == asked_.end()) continue;
     MARK("purge.still_referred_to");
-    core_.add_hold(ino, session, 1);
+    core_.add_hold(session, {.ino = ino, .count = 0});
   }
   if (waiting_.empty()) answered_.ring();
 }

@@ -131,6 +131,7 @@ class Migrations {
   void carry_out(Exporting& e, migration::ExportStep step);
   void act(Exporting& e, const migration::ExportAction& action);
   Cut cut_of(Ino root) const;
+  const Dir* parent_here(Ino root) const;
   bool is_as_begun(const Exporting& e) const;
   void look(Exporting& e);
   void look_soon(Exporting& e);

@@ -299,7 +299,17 @@ bool Migrations::is_quiet(const Exporting& e) const {
   if (e.copy->in_use()) return false;
   const Dir* root = core_.cache().find_dir(e.root);
   if (!root) return false;
+  // What is on its way here, and hangs in it, would go along without anybody knowing.
+  for (const auto& [id, i] : imports_)
+    if (const Dir* parent = parent_here(i->root); parent && Cache::is_below(parent, root))
+      return false;
   return !core_.two_party().busy_below(*root);
+}
+
+// The directory of this rank in which another rank's subtree hangs; null: it hangs in none.
+const Dir* Migrations::parent_here(Ino root) const {
+  const Bound* bound = core_.state().find_bound(root);
+  return bound ? core_.cache().find_dir(bound->parent) : nullptr;
 }
 
 void Migrations::thaw(Exporting& e) {
@@ -379,10 +389,10 @@ std::vector<msg::SessionItem> Migrations::sessions_of(Exporting& e) const {
   }
   for (Ino ino : core_.held()) {
     if (!goes(ino)) continue;
-    for (const auto& [session, count] : core_.holds(ino)) {
+    for (const auto& [session, hold] : core_.holds(ino)) {
       auto item = items.find(session);
       if (item == items.end()) continue;
-      item->second.holds.push_back({ino, count});
+      item->second.holds.push_back(hold);
       e.handed_over.emplace_back(ino, session);
     }
   }
@@ -489,8 +499,8 @@ void Migrations::log_export(Exporting& e) {
 void Migrations::drop(Exporting& e) {
   std::map<SessionId, std::vector<HoldCount>> gone;
   for (const auto& [ino, session] : e.handed_over) {
-    for (const auto& [holder, count] : core_.holds(ino))
-      if (holder == session) gone[session].push_back({ino, count});
+    for (const auto& [holder, hold] : core_.holds(ino))
+      if (holder == session) gone[session].push_back(hold);
     core_.drop_hold(ino, session, UINT32_MAX);
   }
   for (Ino ino : e.locked) core_.locks().forget(ino);

@@ -28,6 +28,8 @@ void Migrations::offered(RankId from, const msg::MigrateOffer& offer) {
   const auto& state = core_.state();
   willingness.overlaps = overlaps(offer.root, offer.bounds) ||
                          state.forwards.contains(offer.root) || state.is_root(offer.root);
+  // What it hangs in is about to be another rank's.
+  if (const Dir* parent = parent_here(offer.root)) willingness.overlaps |= gives_away(*parent);
   if (const char* why = migration::why_not(willingness))
     return say(from, msg::MigrateRefuse{offer.id, why});
   auto taking = std::make_unique<Importing>();
@@ -169,7 +171,7 @@ void Migrations::absorb(Importing& i) {
   }
   if (i.final)
     for (const msg::SessionItem& item : i.final->sessions) {
-      for (const HoldCount& hold : item.holds) core_.add_hold(hold.ino, item.session, hold.count);
+      for (const HoldCount& hold : item.holds) core_.add_hold(item.session, hold);
       for (const LockRange& lock : item.locks) core_.locks().add(item.session, lock);
     }
   open_gate(i);

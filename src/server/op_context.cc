@@ -193,7 +193,10 @@ Found<Ino> OpContext::new_ino() {
 Found<Dir*> OpContext::linked_dir() { return any_dir(linked_dir_ino(rank_.options_.rank)); }
 Found<Dir*> OpContext::orphans_dir() { return any_dir(orphans_dir_ino(rank_.options_.rank)); }
 
-void OpContext::hold(Ino ino, uint32_t count) { rank_.add_hold(ino, session(), count); }
+void OpContext::hold(Ino ino, uint32_t count) {
+  if (request_.redo) return;  // the session has been told before, and has claimed it
+  rank_.add_hold(ino, session(), count);
+}
 void OpContext::release(Ino ino, uint32_t count) { rank_.drop_hold(ino, session(), count); }
 bool OpContext::holds(Ino ino) const { return rank_.is_held_by(ino, session()); }
 

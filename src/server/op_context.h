@@ -156,8 +156,9 @@ class OpContext {
   // The directory has been given a place where it is to be.
   void pinned(Ino dir);
 
-  // The client now holds the inode (open): it is not purged before as many Release.
-  void hold(Ino ino, uint32_t count = 1);
+  // The client now holds the inode, which it has opened; 0: whose last name is gone. It is not
+  // purged before as many Release.
+  void hold(Ino ino, uint32_t count);
   void release(Ino ino, uint32_t count);
   bool holds(Ino ino) const;
 
@@ -234,6 +235,7 @@ class Change {
   uint32_t dir_index(Dir& dir);
   EntryItem& entry_item(Dir& dir, std::string_view name);
   void orphan(Inode inode, Dir& orphans);
+  void purge_unheld();
 
   OpContext& cx_;
   TreeEvent& event_;

@@ -56,15 +56,36 @@ class Rank::Purge {
   std::vector<Dir*> dirs_;
 };
 
+Rank::Hold* Rank::find_hold(Ino ino, SessionId session) {
+  auto it = holds_.find(ino.v);
+  if (it == holds_.end()) return nullptr;
+  for (Hold& hold : it->second)
+    if (hold.session == session) return &hold;
+  return nullptr;
+}
+
 void Rank::add_hold(Ino ino, SessionId session, uint32_t count) {
-  auto& holds = holds_[ino.v];
-  for (Hold& hold : holds) {
-    if (hold.session == session) {
-      hold.count += count;
-      return;
-    }
-  }
-  holds.push_back({session, count});
+  if (!state_.sessions.contains(session)) return;
+  Hold* hold = find_hold(ino, session);
+  if (!hold) hold = &holds_[ino.v].emplace_back(Hold{.session = session});
+  hold->count += count;
+  hold->nameless |= count == 0;
+}
+
+// What a session says that it has opened counts. That an inode has lost its last name it may not
+// have heard yet.
+void Rank::claim_holds(SessionId session, const std::vector<HoldCount>& claimed) {
+  held_for_.erase(session);
+  std::vector<Ino> held;
+  for (auto& [ino, holds] : holds_)
+    for (Hold& hold : holds)
+      if (hold.session == session) {
+        hold.count = 0;
+        held.push_back(Ino{ino});
+      }
+  for (const HoldCount& claim : claimed) add_hold(claim.ino, session, claim.count);
+  std::sort(held.begin(), held.end());
+  for (Ino ino : held) drop_hold(ino, session, 0);
 }
 
 bool Rank::note_held(const Request& request) {
@@ -81,20 +102,16 @@ bool Rank::is_held_by(Ino ino, SessionId session) const {
 }
 
 void Rank::drop_hold(Ino ino, SessionId session, uint32_t count) {
-  auto it = holds_.find(ino.v);
-  if (it == holds_.end()) return;
-  auto& holds = it->second;
-  for (size_t i = 0; i < holds.size(); ++i) {
-    if (holds[i].session != session) continue;
-    if (holds[i].count > count) {
-      holds[i].count -= count;
-      return;
-    }
-    holds.erase(holds.begin() + static_cast<ptrdiff_t>(i));
-    break;
+  Hold* hold = find_hold(ino, session);
+  if (!hold) return;
+  if (count <= hold->count) {
+    hold->count -= count;
+    if (hold->count > 0 || hold->nameless) return;
   }
+  auto& holds = holds_[ino.v];
+  holds.erase(holds.begin() + (hold - holds.data()));
   if (!holds.empty()) return;
-  holds_.erase(it);
+  holds_.erase(ino.v);
   want_purge(ino);
 }
 

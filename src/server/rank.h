@@ -237,6 +237,12 @@ class Rank final : public MetadataService, private JournalHooks {
   bool only_damaged_dirty() const;
 
   // purge.cc
+  struct Hold {
+    SessionId session;
+    uint32_t count = 0;
+    bool nameless = false;
+  };
+  // Count 0: it has lost its last name, which happens once. Not for a session that has ended.
   void add_hold(Ino ino, SessionId session, uint32_t count);
   void drop_hold(Ino ino, SessionId session, uint32_t count);
   bool is_held_by(Ino ino, SessionId session) const;
@@ -244,6 +250,8 @@ class Rank final : public MetadataService, private JournalHooks {
   // the connection that it has.
   bool note_held(const Request& request);
   void drop_holds(SessionId session);
+  void claim_holds(SessionId session, const std::vector<HoldCount>& claimed);
+  Hold* find_hold(Ino ino, SessionId session);
   void want_purge(Ino ino);
   Task<void> purge_loop();
   Task<Result<void>> durable_in_time(Lsn lsn);
@@ -287,10 +295,6 @@ class Rank final : public MetadataService, private JournalHooks {
   Bell quieter_;        // a request was answered, or write-back or a purge has ended
   size_t hungry_ = 0;   // while there is one, nothing is evicted
 
-  struct Hold {
-    SessionId session;
-    uint32_t count;
-  };
   absl::flat_hash_map<uint64_t, absl::InlinedVector<Hold, 1>> holds_;
   std::map<SessionId, std::set<uint64_t>> held_for_;  // requests, by their seq
   std::deque<Ino> purge_queue_;

@@ -51,23 +51,25 @@ Task<Result<Place>> RankCore::find_dir(Ino ino) { return rank_.fetch_dir(ino); }
 Task<Result<Place>> RankCore::find_inode(Ino ino) { return rank_.fetch_inode(ino); }
 Task<Result<Place>> RankCore::fetch(Need need) { return rank_.fetch_need(std::move(need)); }
 
-std::vector<std::pair<SessionId, uint32_t>> RankCore::holds(Ino ino) const {
-  std::vector<std::pair<SessionId, uint32_t>> out;
+std::vector<std::pair<SessionId, HoldCount>> RankCore::holds(Ino ino) const {
+  std::vector<std::pair<SessionId, HoldCount>> out;
   auto it = rank_.holds_.find(ino.v);
   if (it == rank_.holds_.end()) return out;
-  for (const Rank::Hold& hold : it->second) out.emplace_back(hold.session, hold.count);
+  for (const Rank::Hold& hold : it->second) {
+    if (hold.count) out.emplace_back(hold.session, HoldCount{ino, hold.count});
+    if (hold.nameless) out.emplace_back(hold.session, HoldCount{ino, 0});
+  }
   return out;
 }
 
-void RankCore::add_hold(Ino ino, SessionId session, uint32_t count) {
-  rank_.add_hold(ino, session, count);
+void RankCore::add_hold(SessionId session, const HoldCount& more) {
+  rank_.add_hold(more.ino, session, more.count);
 }
 void RankCore::drop_hold(Ino ino, SessionId session, uint32_t count) {
   rank_.drop_hold(ino, session, count);
 }
 void RankCore::set_holds(SessionId session, const std::vector<HoldCount>& holds) {
-  rank_.drop_holds(session);
-  for (const HoldCount& hold : holds) rank_.add_hold(hold.ino, session, hold.count);
+  rank_.claim_holds(session, holds);
 }
 std::vector<Ino> RankCore::held() const {
   std::vector<Ino> out;

@@ -61,8 +61,8 @@ class RankCore {
   Task<Result<Place>> fetch(Need need);
   Rank& rank() { return rank_; }
   // Holds of nameless inodes, as they are handed over.
-  std::vector<std::pair<SessionId, uint32_t>> holds(Ino ino) const;
-  void add_hold(Ino ino, SessionId session, uint32_t count);
+  std::vector<std::pair<SessionId, HoldCount>> holds(Ino ino) const;
+  void add_hold(SessionId session, const HoldCount& more);
   void drop_hold(Ino ino, SessionId session, uint32_t count);
   // The session holds these and nothing else.
   void set_holds(SessionId session, const std::vector<HoldCount>& holds);

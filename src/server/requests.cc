@@ -160,16 +160,16 @@ bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, ui
   const CompletedRequest* completed = nullptr;
   if (request.seq != 0) {
     auto session = state_.sessions.find(request.session);
-    if (session != state_.sessions.end()) {
-      completed = session->second.find(request.seq);
-      // It came twice, was answered, and has waited since; what it did is forgotten.
-      if (!completed && request.seq < session->second.oldest) {
-        MARK("rank.request_out_of_date");
-        reply.err = EIO;
-        if (two_party) two_party_->ended(two_party);
-        answer({}, {}, std::move(reply), std::move(done));
-        return true;
-      }
+    const bool ended = session == state_.sessions.end();
+    if (!ended) completed = session->second.find(request.seq);
+    // Its session was evicted while it waited; or it came twice, was answered, and has waited
+    // since: what it did is forgotten, and must not be done again.
+    if (ended || (!completed && request.seq < session->second.oldest)) {
+      MARK("rank.request_out_of_date");
+      reply.err = EIO;
+      if (two_party) two_party_->ended(two_party);
+      answer({}, {}, std::move(reply), std::move(done));
+      return true;
     }
   }
   const bool first = !completed || !held_for_[request.session].contains(request.seq);
@@ -259,8 +259,8 @@ Outcome Rank::answer_again(OpContext& cx, const CompletedRequest& completed, boo
   if (target) {
     reply.stat = target->inode();
     if (!hold) return {};
-    if (std::holds_alternative<CreateArgs>(cx.request().args)) cx.hold(completed.result);
-    if (reply.orphaned) cx.hold(completed.result);
+    if (std::holds_alternative<CreateArgs>(cx.request().args)) cx.hold(completed.result, 1);
+    if (reply.orphaned) cx.hold(completed.result, 0);
     return {};
   }
   if (target.error().need.kind != Need::none) return std::unexpected(target.error());

@@ -179,8 +179,14 @@ void Rank::bound_moved(RankId from, const msg::BoundMoved& moved) {
                           ? own->second.moves > moved.moves
                           : place_of(cache_, state_, moved.root).what == Place::ours;
   if (!bound && !passed) return;  // some other rank's
+  // What it hangs in is changing hands: who has it afterwards is to know. It will be told again.
+  if (bound) {
+    const Dir* parent = cache_.find_dir(bound->parent);
+    if (!state_.imports.at(root).settled || !parent || migrations_->parks(*parent)) return;
+  }
   Lsn lsn;
-  if (bound && bound->moves < moved.moves) {
+  // (Old news of how it once came here, from where it is gone again, change nothing.)
+  if (bound && bound->moves < moved.moves && moved.rank != options_.rank) {
     Import import = state_.imports.at(root);
     import.bounds[moved.root].rank = moved.rank;
     import.bounds[moved.root].moves = moved.moves;

@@ -173,8 +173,8 @@ void TwoParty::start(uint64_t number) {
   core_.send(*op.token, std::move(prepare));
 }
 
-// Who is asked: who was found to be the right one, or is said to be. What others say may be old, and
-// may go in a circle, so every other time it is somebody's turn.
+// Who is asked: who was found to be the right one, or is said to be. What others say may be old,
+// and may go in a circle, so every other time it is somebody's turn.
 RankId TwoParty::place(Op& op, const Asked& asked) {
   const Ino key = key_of(asked.intent);
   const auto strays = static_cast<size_t>(op.strays[key]);
@@ -271,7 +271,7 @@ void TwoParty::on_refused(RankId from, const msg::Refused& m) {
   homes_.erase(key);
   if (m.home != kNobody && m.home != from) homes_[key] = m.home;
   const size_t ranks = core_.peers()->ranks().size();
-  if (++op->strays[key] > static_cast<int>(2 * kRounds * ranks)) return refuse(*op, ESTALE);
+  if (++op->strays[key] > static_cast<int>(kRounds * ranks)) return refuse(*op, ESTALE);
   retry(*op);
 }
 

@@ -28,7 +28,7 @@ constexpr const char* kUsage =
     "  --only WORDS only seeds whose line (--trace) has these words in it, as in 'trouble lies'\n"
     "  --trace      print a line for every seed\n"
     "  --cluster    several ranks; with --seeds, --seed, --first, --minutes, --only\n"
-    "  --plain      with --cluster: as ./dev test runs it\n"
+    "  --plain      with --cluster: only crashes, takeovers and breaks of the network\n"
     "  --matrix     every pair of kill points of migrations and of operations of two ranks;\n"
     "               --only WORDS: only cases whose line has these words in it, which then are\n"
     "               printed in full where it is one\n"
@@ -177,10 +177,11 @@ int soak_cluster(const Options& options) {
         sim::describe(config), GRAFTFS_COMMIT, result.digest, result.failure, seed);
   }
   fmt::print(
-      "{} clusters in {:.1f} s, {} requests, {} answers from caches, {} messages of clients, {} redirects, {} crashes, "
+      "{} clusters in {:.1f} s, {} requests, {} answers from caches, {} messages of clients, {} "
+      "redirects, {} crashes, "
       "{} takeovers, {} stalls, {} requests of the fenced, {} moves, {} across ranks, {} failed\n",
-      runs, elapsed(), all.executions, all.cached, all.messages, all.redirects, all.crashes, all.takeovers,
-      all.stalls, all.fenced, all.moves, all.across, failed);
+      runs, elapsed(), all.executions, all.cached, all.messages, all.redirects, all.crashes,
+      all.takeovers, all.stalls, all.fenced, all.moves, all.across, failed);
   return failed > 0 ? 1 : 0;
 }
 

@@ -27,7 +27,7 @@ struct ProtocolId {
 
 struct HoldCount {
   Ino ino;
-  uint32_t count = 0;
+  uint32_t count = 0;  // 0: not opened; the session was told that its last name is gone
   friend bool operator==(const HoldCount&, const HoldCount&) = default;
 };
 

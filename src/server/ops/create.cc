@@ -27,7 +27,7 @@ Outcome create(OpContext& cx, const CreateArgs& args) {
   change.put(*dir, args.name, std::move(value));
   cx.reply().created = true;
   if (auto done = change.commit(ino); !done) return done;
-  cx.hold(ino);
+  cx.hold(ino, 1);
   return reply_stat(cx, ino);
 }
 

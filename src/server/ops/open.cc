@@ -16,7 +16,7 @@ Outcome open_target(OpContext& cx, const Target& target, uint32_t flags) {
     clear_privileges_on_write(cx.cred(), false, inode);
     if (auto done = change.commit(target.ino()); !done) return done;
   }
-  cx.hold(target.ino());
+  cx.hold(target.ino(), 1);
   return reply_stat(cx, target.inode());
 }
 

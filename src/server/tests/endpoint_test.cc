@@ -66,6 +66,23 @@ struct Endpoints : ::testing::Test {
   void say(Wire& wire, Body body) {
     if (wire.events) wire.events->received(Message{{}, RankId{0}, std::move(body)});
   }
+  // A session comes again, from an owner that it names.
+  std::pair<std::shared_ptr<Wire>, msg::Attached> come_again(uint64_t session, Epoch known,
+                                                             std::vector<HoldCount> holds = {}) {
+    auto wire = std::make_shared<Wire>();
+    wire->peer.id = session;
+    wire->peer.name = "test";
+    endpoint->add(std::make_unique<Connected>(wire, ranks.executor));
+    say(*wire, msg::Attach{known, std::move(holds), {}});
+    ranks.executor.run_until([&] { return wire->closed || !wire->said.empty(); });
+    return {wire, std::get<msg::Attached>(wire->said.at(0).body)};
+  }
+  void take_over() {
+    endpoint.reset();
+    ranks.kill(0);
+    ranks.start(0);
+    serve();
+  }
   Reply ask(Wire& wire, Args args, uint32_t uid = 0) {
     const uint64_t number = ++numbers;
     msg::Call call;
@@ -272,6 +289,54 @@ TEST_F(Endpoints, WhoeverSaysWhatIsNotItsToSayIsDisconnectedAndNobodyElse) {
   EXPECT_TRUE(nobody->closed) << "no session";
   EXPECT_EQ(err(*good, GetattrArgs{kRootIno}), 0);
   EXPECT_FALSE(good->closed);
+}
+
+// The numbers of events that one owner has lost are used again by the next one.
+TEST_F(Endpoints, WhoHasMissedAnOwnerIsNotToldThatAnythingWasKept) {
+  connect(5);
+  const Epoch first = ranks.rank(0).epoch();
+  EXPECT_EQ(come_again(5, first).second.kept, ranks.rank(0).journal().appended());
+  take_over();
+  EXPECT_EQ(come_again(5, first).second.kept, ranks.rank(0).recovered().last);
+  const Epoch second = ranks.rank(0).epoch();
+  take_over();
+  EXPECT_EQ(come_again(5, first).second.kept, Lsn{});
+  EXPECT_EQ(come_again(5, second).second.kept, ranks.rank(0).recovered().last);
+}
+
+TEST_F(Endpoints, ThatALastNameIsGoneIsHeldOnceHoweverOftenItIsSaid) {
+  auto client = connect(5);
+  const Epoch epoch = ranks.rank(0).epoch();
+  const Ino ino = ask(*client, MknodArgs{kRootIno, "file", S_IFREG | 0644, 0, 0}).stat.ino;
+  EXPECT_TRUE(ask(*client, UnlinkArgs{kRootIno, "file"}).orphaned);
+  // It has not heard of that.
+  client = come_again(5, epoch).first;
+  EXPECT_EQ(ranks.rank(0).core().held(), std::vector<Ino>{ino});
+  // Now it has.
+  client = come_again(5, epoch, {{ino, 0}}).first;
+  EXPECT_EQ(ranks.rank(0).core().held(), std::vector<Ino>{ino});
+  EXPECT_EQ(err(*client, ReleaseArgs{ino, 1}), 0);
+  EXPECT_TRUE(ranks.rank(0).core().held().empty());
+}
+
+TEST_F(Endpoints, WhatAClientHasOpenedCountsAsItSays) {
+  auto client = connect(5);
+  const Epoch epoch = ranks.rank(0).epoch();
+  const Ino ino = ranks.create(0, kRootIno, "file");
+  EXPECT_EQ(err(*client, OpenArgs{ino, O_RDWR}), 0);
+  EXPECT_EQ(err(*client, OpenArgs{ino, O_RDWR}), 0);
+  client = come_again(5, epoch, {{ino, 1}}).first;  // one of the answers was lost
+  EXPECT_EQ(err(*client, ReleaseArgs{ino, 1}), 0);
+  EXPECT_TRUE(ranks.rank(0).core().held().empty());
+}
+
+TEST_F(Endpoints, ARequestWhoseSessionHasEndedIsNotCarriedOut) {
+  Request late;
+  late.session = SessionId{999};
+  late.seq = 1;
+  late.args = MkdirArgs{kRootIno, "late", 0755, 0};
+  EXPECT_EQ(ranks.submit(0, std::move(late)).err, EIO);
+  EXPECT_EQ(ranks.call(0, LookupArgs{kRootIno, "late"}).err, ENOENT);
 }
 
 TEST_F(Endpoints, AFencedRankHangsUpInsteadOfAnswering) {

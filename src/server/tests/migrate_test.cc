@@ -208,6 +208,50 @@ TEST_F(Moves, RefusedWithASentence) {
   expect_all();
 }
 
+TEST_F(Moves, ADirectoryThatIsRemovedMeanwhileDoesNotGo) {
+  const Ino victim = ranks.mkdir(0, top, "victim");
+  std::optional<Result<void>> result;
+  begin_move(0, 1, victim, result);
+  ASSERT_EQ(ranks.call(0, RmdirArgs{top, "victim"}).err, 0);
+  wait(result);
+  expect_refused(*result, ECANCELED);
+  ranks.call(0, ReleaseArgs{victim, 1});
+  ranks.settle();
+  expect_all();
+  expect_at_rest();
+}
+
+// A subtree comes to a rank while what it hangs in goes away from there.
+TEST_F(Moves, WhatComesIntoWhatGoesIsNotLost) {
+  grow(1, 3);
+  const Ino dir = subdirs[0];
+  auto bring = [&](Ino what, size_t to) {
+    for (int tries = 0; tries < 20 && owners(what) != std::vector<size_t>{to}; ++tries) {
+      (void)move(owners(what).at(0), to, what);
+      ranks.settle();
+    }
+    ASSERT_EQ(owners(what), std::vector<size_t>{to});
+  };
+  for (int first = 0; first < 12; ++first) {
+    for (bool in_first : {true, false}) {
+      bring(top, 0);
+      bring(dir, 1);
+      std::optional<Result<void>> in, out;
+      if (in_first) begin_move(1, 0, dir, in);
+      ranks.settle(first * 500 * kMicrosecond + 1);
+      begin_move(0, 2, top, out);
+      if (!in_first) ranks.settle(first * 500 * kMicrosecond + 1);
+      if (!in_first) begin_move(1, 0, dir, in);
+      wait(in);
+      wait(out);
+      ranks.settle();
+      expect_all();
+      expect_at_rest();
+      if (HasFailure()) return;
+    }
+  }
+}
+
 TEST_F(Moves, HoldsAndResultsOfRequests) {
   grow(1, 1);
   Ino file = tree[subdirs[0]]["f0"];

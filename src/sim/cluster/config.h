@@ -39,8 +39,8 @@ struct ClusterConfig {
   int64_t forget_after = 3'000'000'000;  // sessions that nobody speaks for
 };
 ClusterConfig random_cluster(uint64_t seed);
-// The same, without what still finds failures now and then (docs/simulator.md, "Open"): this is
-// what has to pass always.
+// The same with crashes, takeovers and breaks of the network alone: where something fails, whether
+// it needs more than that.
 ClusterConfig plain_cluster(uint64_t seed);
 std::string describe(const ClusterConfig& config);
 

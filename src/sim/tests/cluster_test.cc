@@ -11,17 +11,18 @@ constexpr uint64_t kSeeds = 510;
 struct Regression {
   uint64_t seed;
   const char* why;
+  bool plain = false;
 };
 constexpr Regression kRegressions[] = {
 #include "sim/cluster/regressions.inc"
 };
 
-void run_seed(uint64_t seed) {
-  ClusterConfig config = plain_cluster(seed);
+void run_seed(uint64_t seed, bool plain = false) {
+  ClusterConfig config = plain ? plain_cluster(seed) : random_cluster(seed);
   ClusterResult result = run_cluster(config);
   EXPECT_TRUE(result.ok) << describe(config) << "\n"
-                         << result.failure << "\nagain: graftfs-soak --cluster --plain --seed "
-                         << seed;
+                         << result.failure << "\nagain: graftfs-soak --cluster"
+                         << (plain ? " --plain" : "") << " --seed " << seed;
 }
 
 class SimClusterTest : public testing::TestWithParam<int> {};
@@ -32,7 +33,7 @@ TEST_P(SimClusterTest, Seeds) {
 INSTANTIATE_TEST_SUITE_P(Part, SimClusterTest, testing::Range(0, 3));
 
 class SimClusterRegressionTest : public testing::TestWithParam<Regression> {};
-TEST_P(SimClusterRegressionTest, Holds) { run_seed(GetParam().seed); }
+TEST_P(SimClusterRegressionTest, Holds) { run_seed(GetParam().seed, GetParam().plain); }
 INSTANTIATE_TEST_SUITE_P(Seed, SimClusterRegressionTest, testing::ValuesIn(kRegressions),
                          [](const auto& param) { return std::to_string(param.param.seed); });
 
@@ -50,6 +51,7 @@ TEST(SimClusterTest, TheSameSeedDoesTheSame) {
     all.across += a.across;
     all.takeovers += a.takeovers;
     all.stalls += a.stalls;
+    all.cached += a.cached;
   }
   // What is drawn comes about.
   EXPECT_GT(all.crashes, 0u);
@@ -58,6 +60,7 @@ TEST(SimClusterTest, TheSameSeedDoesTheSame) {
   EXPECT_GT(all.across, 0u);
   EXPECT_GT(all.takeovers, 0u);
   EXPECT_GT(all.stalls, 0u);
+  EXPECT_GT(all.cached, 0u);
 }
 
 // An oracle that cannot fail proves nothing.
@@ -166,6 +169,23 @@ TEST_F(ClusterOracleTest, ForgetsWhatNobodyWasToldOf) {
 TEST_F(ClusterOracleTest, NoticesAnAnswerThatIsNotOfThisTree) {
   make_a(one_, 1, 0x100001, 10);
   execute(two_, request_of(0, LookupArgs{kRootIno, "a"}), failed(ENOENT), Lsn{});
+  EXPECT_NE(oracle_.failure(), "");
+}
+
+// It was answered as if it had been done already.
+TEST_F(ClusterOracleTest, NoticesARenameThatIsRefusedForNothing) {
+  make_a(one_, 1, 0x100001, 10);
+  execute(one_, request_of(2, RenameArgs{kRootIno, "a", kRootIno, "b", 0}), failed(ENOENT), Lsn{});
+  EXPECT_NE(oracle_.failure(), "");
+}
+
+TEST_F(ClusterOracleTest, NoticesAnAnswerFromACacheThatIsOld) {
+  oracle_.from_cache(request_of(0, LookupArgs{kRootIno, "a"}), failed(ENOENT));
+  EXPECT_EQ(oracle_.failure(), "");
+  make_a(one_, 1, 0x100001, 10);
+  oracle_.from_cache(request_of(0, GetattrArgs{Ino{0x100001}}), made(Ino{0x100001}));
+  EXPECT_EQ(oracle_.failure(), "");
+  oracle_.from_cache(request_of(0, LookupArgs{kRootIno, "a"}), failed(ENOENT));
   EXPECT_NE(oracle_.failure(), "");
 }
 

@@ -3,8 +3,6 @@
 // graftfs-soak --matrix.
 #include <gtest/gtest.h>
 
-#include <set>
-
 #include "sim/cluster/matrix.h"
 
 namespace graftfs::sim {
@@ -16,10 +14,6 @@ void run_one(const MatrixCase& c, std::map<std::string, uint64_t>& deaths) {
                          << result.failure << "\nagain: graftfs-soak --matrix --only "
                          << describe(c);
 }
-
-// Fails, and nobody knows why yet (docs/simulator.md, "Open"): a release is answered ESTALE after
-// the rank that has the inode has died twice.
-const std::set<std::string> kOpen = {"unlink:abort_sent:decide_received:zombie:again"};
 
 // A point at which nobody has died is a hole in the test.
 void expect_all_reached(const std::string& prefix, size_t at_least,
@@ -53,7 +47,7 @@ TEST(MatrixTest, OperationsOfTwoRanks) {
       turn++;
       c.load = false;
       c.again = turn % 2 == 0;
-      if (!kOpen.contains(describe(c))) run_one(c, deaths);
+      run_one(c, deaths);
     }
   }
   expect_all_reached("two_party.coordinator.", 15, deaths);
