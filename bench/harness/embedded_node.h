@@ -9,6 +9,7 @@
 #include "base/wait.h"
 #include "harness/benchmark.h"
 #include "node/node.h"
+#include "store/local/local_store.h"
 
 namespace graftfs::bench {
 

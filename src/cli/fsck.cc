@@ -121,6 +121,10 @@ Result<int> fsck_command(const std::string& text, bool repair_it, bool as_json) 
   std::unique_ptr<local::Alone> alone;
   if (!rados::is_rados(name)) {
     TRY_ASSIGN(alone, take_alone(name));
+  } else if (auto served = ask_daemon(run_dir(name))) {
+    return fail(EBUSY, fmt::format("{} is mounted by process {}; unmount it first with 'graftfs "
+                                   "umount {}'",
+                                   name, served->pid, name));
   }
   // A repair takes what can be read of damaged pages: each record has a checksum of its own.
   TRY_ASSIGN(auto volume, OpenVolume::open(name, {}, repair_it));
