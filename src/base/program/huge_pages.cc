@@ -15,22 +15,21 @@ namespace {
 // Asked for at once, so that a huge page is not faulted in before all of it is ours. What is not
 // touched costs nothing.
 constexpr size_t kHugePage = 2 << 20;
-constexpr size_t kAtOnce = 2 << 20;
 
 class HugePages : public SysAllocator {
  public:
   explicit HugePages(SysAllocator* below) : below_(below) {}
 
   void* Alloc(size_t size, size_t* actual, size_t alignment) override {
-    void* memory = nullptr;
-    if (size < kAtOnce) {
-      memory = below_->Alloc(kAtOnce, actual, std::max(alignment, kHugePage));
-      if (memory && actual) *actual = std::max(*actual, kAtOnce);
-      size = kAtOnce;
-    }
+    // What is big itself, such as a table that grows, is given back soon: clearing all of it at
+    // once costs more than it saves.
+    if (size >= kHugePage) return below_->Alloc(size, actual, alignment);
+    size_t got = kHugePage;
+    void* memory = below_->Alloc(got, &got, std::max(alignment, kHugePage));
     // A limit (RLIMIT_AS) may leave less.
     if (!memory) return below_->Alloc(size, actual, alignment);
-    ::madvise(memory, size, MADV_HUGEPAGE);
+    ::madvise(memory, got, MADV_HUGEPAGE);
+    if (actual) *actual = got;
     return memory;
   }
 
