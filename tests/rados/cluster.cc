@@ -27,7 +27,8 @@ CephCluster& cluster() {
   auto& one = shared();
   if (!one) {
     one = std::make_unique<CephCluster>();
-    if (one->up()) one->tell("ceph osd pool create p 16");
+    if (!one->up()) std::exit(1);  // it has said why; nothing of this program can run
+    one->tell("ceph osd pool create p 16");
   }
   return *one;
 }
