@@ -21,6 +21,7 @@ Embedded::Embedded(const std::filesystem::path& path, RankOptions options) {
   if (!store) throw BenchmarkError(describe(store.error()));
   store_ = std::move(*store);
   options.volume_name = path;
+  options.log = [](const std::string& line) { progress(line); };
   rank_ = std::make_unique<Rank>(loop_, *store_, std::move(options));
   auto started = wait(rank_->start());
   if (!started) throw BenchmarkError(describe(started.error()));

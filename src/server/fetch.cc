@@ -11,10 +11,8 @@
 namespace graftfs {
 namespace {
 
-// Inos are taken from the store in ranges of this size, and a new range is asked for before the
-// last one is used up.
-constexpr uint64_t kInoRange = 1 << 20;
-constexpr uint64_t kInosLow = 1 << 12;
+// A range of inos is asked for when less than this part of one is left.
+constexpr uint64_t kLowPart = 16;
 constexpr const char* kNextIno = "next-ino";
 constexpr size_t kRangePage = 1024;
 
@@ -327,27 +325,42 @@ Task<Result<bool>> Rank::fetch_range(Ino ino, NameHash from) {
   }
 }
 
-Task<Result<bool>> Rank::fetch_inos() {
+void Rank::note_ino_wanted() {
+  if (inos_left() >= options_.ino_range / kLowPart) return;
+  auto [it, fresh] = fetching_.try_emplace(Need{.kind = Need::inos});
+  if (fresh) tasks_.spawn(fetch_task(it->first));
+}
+
+uint64_t Rank::inos_left() const {
   uint64_t left = 0;
   for (const InoRange& range : state_.inos) left += range.end - range.next;
-  if (left > 0) co_return true;
-  if (options_.read_only) co_return false;
+  return left;
+}
+
+Task<Result<bool>> Rank::fetch_inos() {
+  if (options_.read_only) co_return inos_left() > 0;
+  if (inos_left() > options_.ino_range / kLowPart) co_return true;
   for (;;) {
     std::string key = kNextIno;
     CO_TRY_ASSIGN(StateValue next, co_await store_.state().get(key));
     uint64_t from = kFirstFreeIno;
     if (!next.value.empty()) from = std::strtoull(next.value.c_str(), nullptr, 10);
-    if (from < kFirstFreeIno || from > UINT64_MAX - kInoRange) co_return false;
-    std::string value = std::to_string(from + kInoRange);
+    if (from < kFirstFreeIno || from > UINT64_MAX - options_.ino_range) co_return false;
+    std::string value = std::to_string(from + options_.ino_range);
     auto set = co_await store_.state().set(key, next.version, value);
     if (!set && set.error().code == ESTALE) continue;  // another rank was faster
     if (!set) co_return std::unexpected(set.error());
     KILL_POINT("rank.inos.taken");
     std::string payload;
     ByteWriter w(payload);
-    encode_ino_alloc(w, from, from + kInoRange);
+    encode_ino_alloc(w, from, from + options_.ino_range);
     std::erase_if(state_.inos, [](const InoRange& range) { return range.next == range.end; });
+    // Nothing of it is given out before it is durably known to be ours: of a range that a machine
+    // has lost nobody would look for the data of files that were lost with it.
+    inos_usable_below_ = from;
     log_raw(EventType::ino_alloc, payload);
+    CO_TRY(co_await journal_->sync());
+    inos_usable_below_ = UINT64_MAX;
     co_return true;
   }
 }

@@ -183,8 +183,9 @@ Found<Ino> OpContext::new_ino() {
     if (target.error().need.kind != Need::none) return std::unexpected(target.error());
     return ino;
   }
+  rank_.note_ino_wanted();
   for (const InoRange& range : rank_.state_.inos)
-    if (range.next < range.end) return Ino{range.next};
+    if (range.next < std::min(range.end, rank_.inos_usable_below_)) return Ino{range.next};
   Need need{Need::inos, {}, {}, 0};
   if (absent(need)) return stop(ENOSPC);
   return missing(need);

@@ -69,6 +69,7 @@ struct RankOptions {
   uint32_t segments_per_major = 16;
   Nanos write_back_after = 5 * kSecond;  // dirty items go to the store at the latest after this
   size_t write_back_batch = 131072;      // items
+  uint64_t ino_range = 1 << 20;          // inode numbers taken from the store at once
   Nanos reconnect_window = 0;            // after recovery, for sessions to claim what they hold
   std::function<void(const RecoveryProgress&)> progress;
   std::function<void(const std::string&)> log;  // for the operator, one line each
@@ -222,6 +223,10 @@ class Rank final : public MetadataService, private JournalHooks {
   Task<Result<bool>> fetch_entry(Ino ino, std::string name);
   Task<Result<bool>> fetch_range(Ino ino, NameHash from);
   Task<Result<bool>> fetch_inos();
+  // A number is about to be given out: the next range is fetched before the last one is used up, as
+  // the store may have to finish a large commit first.
+  void note_ino_wanted();
+  uint64_t inos_left() const;
 
   // write_back.cc
   Task<void> write_back_loop();
@@ -287,6 +292,7 @@ class Rank final : public MetadataService, private JournalHooks {
   std::multimap<Lsn, Fn> sayings_;  // wait until it is durable up to there
   bool speaking_later_ = false;
   std::map<Need, std::vector<PendingPtr>> fetching_;
+  uint64_t inos_usable_below_ = UINT64_MAX;
   std::map<Need, std::vector<PendingPtr>> parked_;
   std::set<Ino> stubs_;  // in the cache
   int gates_ = 0;        // reasons to look closer at each directory

@@ -57,6 +57,7 @@ struct SimConfig {
   uint64_t journal_cap = 1;  // below the least: the rank takes the least that works
   size_t memory_limit = 16 << 10;
   size_t write_back_batch = 4;
+  uint64_t ino_range = 1 << 20;  // a small one is used up, and fetched anew, all the time
   Nanos write_back_after = 20 * kMillisecond;
   Nanos latency_max = 200 * kMicrosecond;
   // Write-back that cannot keep up (the journal reaches its cap) or fails for a while.

@@ -97,6 +97,7 @@ RankOptions World::rank_options() {
   o.segments_per_major = config_.segments_per_major;
   o.write_back_after = config_.write_back_after;
   o.write_back_batch = config_.write_back_batch;
+  o.ino_range = config_.ino_range;
   o.reconnect_window = kReconnectWindow;
   if (config_.print)
     o.log = [this](const std::string& line) {

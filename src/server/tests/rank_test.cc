@@ -1,3 +1,5 @@
+#include <set>
+
 #include "server/tests/rank_fixture.h"
 
 namespace graftfs {
@@ -53,6 +55,17 @@ TEST_F(RankTest, WhatWasMadeIsThereAfterACleanStopAndEviction) {
     if (page.end) break;
   }
   EXPECT_EQ(seen, 3000u);
+}
+
+// The store may be busy for a long time with a large commit.
+TEST_F(RankTest, TheNextInodeNumbersAreThereBeforeTheLastIsGivenOut) {
+  stop();
+  options_.ino_range = 64;
+  start();
+  std::set<Ino> given;
+  for (int i = 0; i < 1000; ++i) given.insert(create(kRootIno, "f" + std::to_string(i)));
+  EXPECT_EQ(given.size(), 1000u);
+  EXPECT_EQ(rank_->stats().retries, 0u);  // no request has waited for them
 }
 
 TEST_F(RankTest, ARequestThatIsSentAgainIsNotExecutedTwice) {

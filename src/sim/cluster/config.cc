@@ -32,6 +32,8 @@ ClusterConfig random_cluster(uint64_t seed) {
   c.write_back_batch = 1 + r.below(30);
   c.write_back_after = static_cast<Nanos>((1 + r.below(50)) * kMillisecond);
   c.latency_max = static_cast<Nanos>(r.chance(30) ? 5 * kMillisecond : 200 * kMicrosecond);
+  const uint64_t inos[] = {1 << 20, 1 << 20, 64, 8};
+  c.ino_range = inos[r.below(4)];
   return c;
 }
 

@@ -33,6 +33,7 @@ struct ClusterConfig {
   uint32_t segment_events = 32;
   size_t memory_limit = 64 << 10;
   size_t write_back_batch = 8;
+  uint64_t ino_range = 1 << 20;  // a small one is used up, and fetched anew, all the time
   int64_t write_back_after = 20'000'000;
   int64_t latency_max = 200'000;
   int64_t lease = 200'000'000;

@@ -67,6 +67,7 @@ Task<Result<Epoch>> Host::bring_up(OwnOptions own) {
   o.segment_events = c.segment_events;
   o.write_back_after = c.write_back_after;
   o.write_back_batch = c.write_back_batch;
+  o.ino_range = c.ino_range;
   o.reconnect_window = c.lease;
   o.peers = peers.get();
   o.own = own;
