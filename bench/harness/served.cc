@@ -25,7 +25,10 @@ Served::Served(const Context& context, const std::string& label, std::string dur
 }
 
 Served::~Served() {
-  while (!processes_.empty()) kill(*processes_.begin());
+  const std::set<pid_t> last = processes_;
+  for (pid_t pid : last) kill(pid);
+  for (pid_t pid : last)
+    while (::kill(pid, 0) == 0) usleep(1000);
   std::error_code ignored;
   std::filesystem::remove_all(volume_, ignored);
 }
@@ -56,7 +59,6 @@ pid_t Served::serve(size_t ranks, const std::vector<std::string>& options) {
 void Served::kill(pid_t pid) {
   ::kill(pid, SIGKILL);
   processes_.erase(pid);
-  while (::kill(pid, 0) == 0) usleep(1000);
 }
 
 void Served::stop(pid_t pid) {

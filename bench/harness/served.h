@@ -29,7 +29,7 @@ class Served {
 
   // Starts a process with so many ranks; returns when it serves.
   pid_t serve(size_t ranks, const std::vector<std::string>& options = {});
-  // SIGKILL; returns when it is gone.
+  // SIGKILL, at once: how long it takes to go is not waited for.
   void kill(pid_t pid);
   // In good order.
   void stop(pid_t pid);
