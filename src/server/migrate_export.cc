@@ -518,11 +518,17 @@ Task<void> Migrations::sweep() {
 void Migrations::send_bound_moved(Exporting& e) {
   Peers* peers = core_.peers();
   if (e.root == kRootIno) {
-    // It hangs nowhere: everybody looks for it in the cluster's table.
-    if (peers->root_rank() == e.to) e.inputs.push_back({.kind = ExportInput::bound_known});
-    return;
+    // It hangs nowhere: everybody looks for it in the cluster's table. Who has got it may have
+    // given it on before it stood there, and tells when that does not matter any more.
+    if (peers->root_rank() == e.to) return e.inputs.push_back({.kind = ExportInput::bound_known});
+    return say(e.to, msg::BoundMoved{e.root, e.to, e.moves});
   }
-  // Who has the parent now is not known here for sure; the others say nothing.
+  // The parent may be this rank's by now, and have come with what its rank knew.
+  const Bound* bound = core_.state().find_bound(e.root);
+  if (bound && (bound->rank == e.to || bound->moves >= e.moves))
+    return e.inputs.push_back({.kind = ExportInput::bound_known});
+  // Who has the parent now is not known here for sure; the others say nothing. (Where it is this
+  // rank, e.to tells it what is so.)
   for (RankId rank : peers->ranks())
     if (rank != core_.id()) say(rank, msg::BoundMoved{e.root, e.to, e.moves});
 }

@@ -193,6 +193,15 @@ bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, ui
   }
   reply.lsn = context.logged();
   if (leases_->lines()) leases_->give(request, reply);
+  Lsn written = context.show_written(), durable = context.show_durable();
+  if (completed) {
+    // The answer that waits for its event may be on its way to a connection that is gone, and this
+    // one must wait as that does; and the client must know that a crash may undo what it tells. Of
+    // which event nobody remembers: of none behind this one.
+    reply.lsn = journal_->appended();
+    Lsn& wait = options_.durability == Durability::strict ? durable : written;
+    wait = std::max(wait, reply.lsn);
+  }
   const bool holds = reply.orphaned || std::holds_alternative<CreateArgs>(request.args);
   if (holds && (context.logged() || completed)) note_held(request);
   if (options_.executed && !completed && reply.err != kAskRank)
@@ -203,7 +212,10 @@ bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, ui
                        .asked_others = two_party != 0,
                        .with_others = context.with_others()});
   if (two_party) two_party_->ended(two_party);
-  answer(context.show_written(), context.show_durable(), std::move(reply), std::move(done));
+  // Also where the attributes are another rank's to tell: if a crash takes it back the client has
+  // it done again, at the time that it was told.
+  if (reply.lsn && reply.stat.ctime == Timespec{}) reply.stat.ctime = context.now();
+  answer(written, durable, std::move(reply), std::move(done));
   return true;
 }
 

@@ -8,6 +8,28 @@
 #include "server/two_party.h"
 
 namespace graftfs {
+namespace {
+
+// Whether nobody needs to know any more where the subtree has gone that time.
+bool is_old_news(RankCore& core, const msg::BoundMoved& moved) {
+  const RankState& state = core.state();
+  auto own = state.imports.find(moved.root);
+  if (own != state.imports.end()) {
+    // Where / is the table says, and not the authority of what it hangs in.
+    if (moved.root == kRootIno && moved.rank == core.id() && own->second.settled)
+      return core.peers() && core.peers()->root_rank() == core.id();
+    return own->second.moves > moved.moves;  // it has moved on already
+  }
+  // It has come here, where its parent is, too.
+  if (place_of(core.cache(), state, moved.root).what == Place::ours) return true;
+  // It was this rank's then. By now it is removed, or a part of another subtree, or has moved on,
+  // and everybody who has to knows where to.
+  if (moved.rank != core.id() || state.forwards.contains(moved.root)) return false;
+  MARK("subtrees.old_news");
+  return true;
+}
+
+}  // namespace
 
 bool Rank::is_alone() const { return !peers_ || peers_->ranks().size() <= 1; }
 
@@ -169,24 +191,34 @@ msg::AncestryIs Rank::ancestry(const msg::Ancestry& asked) {
   return is;
 }
 
-// A subtree that hangs in one of ours has a new place; the newest news wins.
+// A subtree that hangs in one of ours has a new place. What others say of it may be old, and how
+// often it had changed hands then says little: the count begins anew where a subtree has become a
+// part of another one, or hangs elsewhere. So who is said to have it is asked, and counts.
 void Rank::bound_moved(RankId from, const msg::BoundMoved& moved) {
+  if (moved.rank == options_.rank && moved.root != kRootIno) {
+    auto own = state_.imports.find(moved.root);
+    if (own != state_.imports.end() && own->second.settled) {
+      const msg::BoundMoved here{moved.root, options_.rank, own->second.moves};
+      say_when({}, [this, from, here] { core_->send(from, here); });
+    }
+  }
   Ino root;
   const Bound* bound = state_.find_bound(moved.root, &root);
-  auto own = state_.imports.find(moved.root);
-  // It has moved on already, or has come here, where its parent is, too.
-  const bool passed = own != state_.imports.end()
-                          ? own->second.moves > moved.moves
-                          : place_of(cache_, state_, moved.root).what == Place::ours;
-  if (!bound && !passed) return;  // some other rank's
+  if (!bound && !is_old_news(*core_, moved)) return;  // some other rank's
   // What it hangs in is changing hands: who has it afterwards is to know. It will be told again.
   if (bound) {
     const Dir* parent = cache_.find_dir(bound->parent);
     if (!state_.imports.at(root).settled || !parent || migrations_->parks(*parent)) return;
   }
   Lsn lsn;
+  const bool says_it_itself = from == moved.rank;
   // (Old news of how it once came here, from where it is gone again, change nothing.)
-  if (bound && bound->moves < moved.moves && moved.rank != options_.rank) {
+  if (bound && !says_it_itself && moved.rank != options_.rank && bound->rank != moved.rank &&
+      bound->moves < moved.moves) {
+    MARK("subtrees.hearsay");
+    return say_when({}, [this, moved] { core_->send(moved.rank, moved); });
+  }
+  if (bound && says_it_itself && (bound->rank != moved.rank || bound->moves < moved.moves)) {
     Import import = state_.imports.at(root);
     import.bounds[moved.root].rank = moved.rank;
     import.bounds[moved.root].moves = moved.moves;

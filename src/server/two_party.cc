@@ -124,6 +124,19 @@ std::optional<Need> TwoParty::busy_names(const Dir& dir, uint64_t self) const {
 
 bool TwoParty::busy_below(const Dir& root) const {
   const Cache& cache = core_.cache();
+  // What has come into it with an operation that its rank has not carried out yet is a bound here,
+  // and there still a part of what it was taken out of. If that rank took this over, it would be
+  // both.
+  for (const auto& [id, op] : core_.state().committed) {
+    for (const auto& [rank, promised] : op.participants) {
+      for (const msg::Intent& intent : promised) {
+        const Dir* dir = intent.kind == IntentKind::hang ? cache.find_dir(intent.dir) : nullptr;
+        if (!dir || !Cache::is_below(dir, &root)) continue;
+        MARK("two_party.coordinator.export_waits");
+        return true;
+      }
+    }
+  }
   return marks_.any_ino([&](Ino ino) {
     const Dir* dir = cache.find_dir(ino);
     if (const Dentry* e = dir ? nullptr : cache.find_inode(ino)) dir = e->dir;

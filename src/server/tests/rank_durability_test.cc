@@ -135,6 +135,35 @@ TEST_F(RankDurabilityTest, StrictAnswersNothingThatIsNotDurable) {
   crash(CrashKind::power_cut);
 }
 
+// A request may be there twice, when a connection broke: the first answer goes nowhere then.
+TEST_F(RankDurabilityTest, WhatIsAnsweredAgainIsNoMoreDurableThanBefore) {
+  for (Durability durability : {Durability::posix, Durability::strict}) {
+    stop();
+    options_.durability = durability;
+    start();
+    ASSERT_EQ(call(MkdirArgs{kRootIno, "d", 0755, 0}).err, 0);
+    stop_syncing();
+    Request request;
+    request.session = kSession;
+    request.seq = request.oldest = ++seq_;
+    request.args = RmdirArgs{kRootIno, "d"};
+    std::optional<Reply> first, again;
+    rank_->submit(Request(request), [&](Reply r) { first = std::move(r); });
+    rank_->submit(Request(request), [&](Reply r) { again = std::move(r); });
+    let_time_pass();
+    if (durability == Durability::strict) {
+      EXPECT_FALSE(first.has_value());
+      EXPECT_FALSE(again.has_value());
+    } else {
+      ASSERT_TRUE(first && again);
+      EXPECT_EQ(again->err, 0);
+      EXPECT_GT(first->lsn, Lsn{}) << "a power cut may take it back";
+      EXPECT_GE(again->lsn, first->lsn) << "and still may";
+    }
+    cut_power();
+  }
+}
+
 TEST_F(RankDurabilityTest, NothingIsWrittenBackThatIsNotDurable) {
   stop();
   options_.write_back_after = 10 * kMillisecond;

@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 
 #include "base/fault.h"
+#include "server/migrate.h"
 #include "server/two_party.h"
 
 namespace graftfs {
@@ -513,6 +514,36 @@ TEST(TwoParty, TheStickyBitCountsAcrossRanks) {
     t.ranks.settle(kSecond);
     t.expect_rest();
   }
+}
+
+// What has come into a subtree is still a part of another one where the other rank has not heard of
+// the decision: the subtree stays until it has.
+TEST(TwoParty, WhatOthersAreStillCarryingOutIsNotGivenAway) {
+  Tree t(3);
+  fault::set_handler(
+      [](void* tree, const fault::Site& site) {
+        if (site.name == std::string(kC) + "commit_logged")
+          static_cast<Tree*>(tree)->ranks.cut(0, 1);
+      },
+      &t);
+  auto reply = t.run(1, t.request(RenameArgs{t.a, "dir", t.c, "dir", 0}));
+  fault::set_handler(nullptr, nullptr);
+  ASSERT_TRUE(reply);
+  ASSERT_EQ(reply->err, 0);
+  EXPECT_TRUE(t.ranks.rank(1).state().imports.at(t.b).bounds.contains(t.dir));
+  EXPECT_FALSE(t.ranks.rank(0).state().is_root(t.dir));
+  auto move = [&] {
+    std::optional<Result<void>> moved;
+    t.ranks.rank(1).migrations().start(t.b, RankId{2}, [&](Result<void> r) { moved = r; });
+    t.ranks.executor.run_until([&] { return moved.has_value(); });
+    return moved && moved->has_value();
+  };
+  EXPECT_FALSE(move());
+  t.ranks.heal(0, 1);
+  t.ranks.settle(2 * kSecond);
+  EXPECT_TRUE(t.ranks.rank(0).state().is_root(t.dir));
+  EXPECT_TRUE(move());
+  EXPECT_EQ(t.ranks.rank(2).state().imports.at(t.b).bounds.at(t.dir).rank, RankId{0});
 }
 
 }  // namespace

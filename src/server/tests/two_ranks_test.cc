@@ -170,23 +170,45 @@ TEST_F(Split, AnOldHeaderDoesNotFoolTheClimb) {
   EXPECT_EQ(ranks.call(1, GetattrArgs{c}).err, 0);
 }
 
-TEST_F(Split, NewsOfABoundAreTakenOnce) {
-  auto tell = [&](RankId rank, uint32_t moves) {
+// How often it has changed hands begins anew where it was a part of another one meanwhile.
+TEST_F(Split, NewsOfABoundAreTakenFromWhoHasIt) {
+  auto bound = [&] { return ranks.rank(0).state().imports.at(kRootIno).bounds.at(b); };
+  auto tell = [&](RankId from, RankId rank, uint32_t moves) {
     ranks.delivered.clear();
-    ranks.rank(0).receive(RankId{1},
-                          Message{RankId{1}, RankId{0}, msg::BoundMoved{b, rank, moves}});
+    ranks.rank(0).receive(from, Message{from, RankId{0}, msg::BoundMoved{b, rank, moves}});
     ranks.settle();
-    return ranks.rank(0).state().imports.at(kRootIno).bounds.at(b);
   };
-  EXPECT_EQ(tell(RankId{5}, 4), (Bound{a, RankId{5}, 4}));
+  const Bound before = bound();
+  tell(RankId{1}, RankId{1}, 3);
+  EXPECT_EQ(bound(), (Bound{a, RankId{1}, 3}));
   ASSERT_EQ(ranks.delivered.size(), 1u);
-  EXPECT_EQ(std::get<msg::BoundMovedDone>(ranks.delivered[0].body).moves, 4u);
-  EXPECT_EQ(tell(RankId{3}, 3), (Bound{a, RankId{5}, 4})) << "older news change nothing";
-  EXPECT_EQ(ranks.delivered.size(), 1u) << "but are answered";
+  EXPECT_EQ(std::get<msg::BoundMovedDone>(ranks.delivered[0].body).moves, 3u);
+  tell(RankId{1}, RankId{5}, 4);
+  EXPECT_EQ(bound(), (Bound{a, RankId{1}, 3})) << "that one does not say so";
+  tell(RankId{5}, RankId{5}, 2);
+  EXPECT_EQ(bound(), (Bound{a, RankId{5}, 2}));
   expect_asks(0, GetattrArgs{b}, RankId{5});
   ranks.kill(0);
   ranks.start(0);
   expect_asks(0, GetattrArgs{b}, RankId{5});
+  tell(RankId{6}, RankId{1}, 4);
+  EXPECT_EQ(bound(), before) << "rank 1 was asked, and has it";
+}
+
+// It was removed, or given on: who gave it to this rank is told that it may forget that.
+TEST_F(Split, WhoWasGivenASubtreeAnswersWhenItIsGone) {
+  auto answers = [&](size_t at, Ino root) {
+    ranks.delivered.clear();
+    const RankId me = Ranks::id(at), other = Ranks::id(1 - at);
+    ranks.rank(at).receive(other, Message{other, me, msg::BoundMoved{root, me, 7}});
+    ranks.settle();
+    return !ranks.delivered.empty() &&
+           std::holds_alternative<msg::BoundMovedDone>(ranks.delivered[0].body);
+  };
+  EXPECT_TRUE(answers(1, Ino{0x7fffffff}));
+  EXPECT_FALSE(answers(1, b)) << "it has it, and the parent's authority is to answer";
+  EXPECT_TRUE(answers(0, kRootIno)) << "the table says that it has it";
+  EXPECT_TRUE(answers(1, kRootIno)) << "the table says that another rank has it";
 }
 
 TEST_F(Split, ARenameAboveABoundIsTold) {

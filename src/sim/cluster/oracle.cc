@@ -82,17 +82,18 @@ void ClusterOracle::executed(Owner owner, const graftfs::Executed& e) {
   Call& call = calls_[request.cred.pid];
   const bool is_void = owner.epoch < epochs_[owner.rank];
   if (print_)
-    fmt::print("{:>7} rank {}{}: {:x}:{} {} -> errno {} ino {:#x} event {}{}\n", queue_.steps(),
-               owner.rank.v, is_void ? " (fenced)" : "", request.session.v & 0xffff, request.seq,
+    fmt::print("{:>7} rank {}{}: call {}, {} -> errno {} ino {:#x} event {}{}\n", queue_.steps(),
+               owner.rank.v, is_void ? " (fenced)" : "", request.cred.pid,
                describe_request(request), e.reply.err, e.reply.stat.ino.v, e.lsn.v,
                e.reply.orphaned ? ", nameless" : "");
   if (is_void) {
     ++void_;
-    call.is_void = true;
+    call.is_void.insert({owner.process, owner.rank});
     return;
   }
   ++executions_;
-  call.is_void = false;
+  call.is_valid = true;
+  call.is_void.erase({owner.process, owner.rank});
   // docs/protocols/two_party.md: exchange with a directory of a third rank.
   const auto* rename = std::get_if<RenameArgs>(&request.args);
   if (e.reply.err == EXDEV && rename && rename->flags == 2) return;
@@ -146,12 +147,15 @@ Lsn ClusterOracle::reveals(const Done& done, const Expected& expected) const {
   return newest;
 }
 
-void ClusterOracle::answered(int32_t number, int err) {
+// What was sent to an owner may be carried out by it after it has lost the rank, and after the one
+// behind it has carried it out, too, and answers: what counts is who answers.
+void ClusterOracle::answered(int32_t number, int err, std::optional<Speaker> by) {
   auto at = calls_.find(number);
   if (at == calls_.end() || !failure_.empty()) return;
   Call& call = at->second;
   // (ESTALE is what the client says by itself, where no rank knows the inode.)
-  if (call.is_void && err != EIO && err != ESTALE)
+  const bool is_void = by ? call.is_void.contains(*by) : !call.is_void.empty() && !call.is_valid;
+  if (is_void && err != EIO && err != ESTALE)
     return fail(fmt::format("a client was answered (errno {}) by who had lost the rank", err));
   call.answered = true;
   if (call.sync && err == 0) {
@@ -168,8 +172,8 @@ void ClusterOracle::answered(int32_t number, int err) {
   told = std::max(told, call.lsn);
 }
 
-// Whoever changes something has it recalled first, from everybody else; and what this client changes
-// itself it does not answer until that is answered. So there is no moment but this one.
+// Whoever changes something has it recalled first, from everybody else; and what this client
+// changes itself it does not answer until that is answered. So there is no moment but this one.
 void ClusterOracle::from_cache(const Request& request, const Reply& reply) {
   if (!failure_.empty()) return;
   // What it was answered, and a machine has lost, is so for this client: it sends it again.

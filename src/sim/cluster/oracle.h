@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/rank.h"
+#include "sim/cluster/transport.h"
 #include "sim/executor.h"
 #include "sim/model.h"
 
@@ -17,6 +18,7 @@ namespace graftfs::sim {
 struct Owner {
   RankId rank;
   Epoch epoch;
+  uint64_t process = 0;  // the life of it that owns it
 };
 
 // Owned by the world; sees each request at the moment a rank carries it out. As the simulated ranks
@@ -45,7 +47,9 @@ class ClusterOracle {
   // A client begins to ask; the number is Credentials::pid of what it sends.
   void asked(int32_t call, SessionId session, bool sync);
   void executed(Owner owner, const graftfs::Executed& executed);
-  void answered(int32_t call, int err);
+  // By that rank in that process; nobody: the client says it by itself, or nobody knows.
+  using Speaker = SimNet::Speaker;
+  void answered(int32_t call, int err, std::optional<Speaker> by = {});
   // A client has answered it from what it was leased, asking nobody: it must be so at this moment.
   void from_cache(const Request& request, const Reply& reply);
   // Nobody will send again what this client was answered.
@@ -81,8 +85,9 @@ class ClusterOracle {
     SessionId session;
     bool sync = false;
     bool answered = false;
-    bool is_void = false;   // carried out by nobody but who has lost the rank
-    uint64_t asked_at = 0;  // order of the newest change then
+    bool is_valid = false;      // carried out by who had the rank
+    std::set<Speaker> is_void;  // carried out by who has lost the rank: these must not answer it
+    uint64_t asked_at = 0;      // order of the newest change then
     RankId rank;
     Lsn lsn, reveals;
     std::map<RankId, Lsn> covers;  // a sync: what it makes durable

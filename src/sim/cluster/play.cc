@@ -80,7 +80,10 @@ Promised<Reply> Cluster::ask(ClientNode& client, Args args) {
   client.router->submit(std::move(request), [this, call = last_call_, answer](Reply reply) {
     if (reply.err == EIO && room_.evictions == 0)
       oracle_.fail(fmt::format("call {} was answered EIO", call));
-    oracle_.answered(call, reply.err);
+    if (config_.print)
+      fmt::print("{:>7} call {} is answered: errno {} ino {:#x}{}\n", queue_.steps(), call,
+                 reply.err, reply.stat.ino.v, reply.orphaned ? ", nameless" : "");
+    oracle_.answered(call, reply.err, net_.speaker());
     answer.set(std::move(reply));
   });
   return answer;

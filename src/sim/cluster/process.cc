@@ -76,7 +76,7 @@ Task<Result<Epoch>> Host::bring_up(OwnOptions own) {
       fmt::print("{:>7} rank {}: {}\n", process.room().queue.steps(), id.v, line);
   };
   o.executed = [this](const Executed& e) {
-    process.room().oracle.executed({id, rank->epoch()}, e);
+    process.room().oracle.executed({id, rank->epoch(), process.id()}, e);
   };
   rank = std::make_unique<Rank>(executor, *store, std::move(o));
   CO_TRY(co_await rank->start());

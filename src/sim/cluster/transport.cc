@@ -13,6 +13,7 @@ namespace graftfs::sim {
 struct SimNet::Wire {
   End ends[2];  // 0: who connected, 1: who listened
   Sender says[2];
+  uint64_t process = 0;              // that listened
   Nanos due[2] = {0, 0};             // when the last thing sent to that end arrives
   std::deque<std::string> held[2];   // arrived while it was not reading
   std::deque<std::string> stuck[2];  // on its way between machines that are parted
@@ -108,7 +109,13 @@ void SimNet::pass(const std::shared_ptr<Wire>& wire, int to, const std::string& 
   if (options_.print)
     if (std::string what = describe_message(*message); !what.empty())
       fmt::print("{:>7} {}\n", queue_.steps(), what);
-  if (end.events) end.events->received(std::move(*message));
+  if (!end.events) return;
+  struct Speaking {
+    std::optional<Speaker>& who;
+    ~Speaking() { who.reset(); }
+  } speaking{speaker_};
+  speaker_ = Speaker{to == 0 ? wire->process : 0, message->from};
+  end.events->received(std::move(*message));
 }
 
 // Behind everything that is on its way to that end.
@@ -219,6 +226,7 @@ void SimTransport::connect(const net::Address& address, net::Identity identity,
     wire->ends[1].node = door.node;
     wire->says[0] = net::sender_of(identity.role);
     wire->says[1] = net::answer_of(identity.role);
+    wire->process = door.doorman.node;
     net->wires_.push_back(wire);
     net::Peer there{.role = net::Role::node,
                     .id = door.doorman.node,

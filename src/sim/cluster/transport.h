@@ -4,6 +4,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -42,6 +43,13 @@ class SimNet {
   Nanos latency();
   EventQueue& queue() { return queue_; }
   uint64_t messages() const { return messages_; }
+  // Who has said what is being delivered at this moment; nobody, outside of that.
+  struct Speaker {
+    uint64_t process = 0;  // that listened; 0: what is said comes from who has connected
+    RankId rank;
+    friend auto operator<=>(const Speaker&, const Speaker&) = default;
+  };
+  const std::optional<Speaker>& speaker() const { return speaker_; }
 
  private:
   friend class SimTransport;
@@ -78,6 +86,7 @@ class SimNet {
   std::map<int, int> machines_;  // by node
   std::set<std::pair<int, int>> parted_;
   uint64_t messages_ = 0;
+  std::optional<Speaker> speaker_;
 };
 
 // One node's way into it. Lives as long as the node's process.
