@@ -70,6 +70,74 @@ double CephCluster::osd_cpu_seconds() {
   return std::stod(tell("cpu osd.0")) + std::stod(tell("cpu osd.1"));
 }
 
+void CephCluster::settle() {
+  constexpr double kStep = 0.5, kIdle = 0.04, kPatience = 300;
+  Stopwatch watch;
+  for (int quiet = 0; quiet < 3 && watch.seconds() < kPatience;) {
+    const double before = osd_cpu_seconds();
+    ::usleep(static_cast<useconds_t>(kStep * 1e6));
+    quiet = osd_cpu_seconds() - before <= kIdle * kStep ? quiet + 1 : 0;
+  }
+}
+
+Json CephCluster::mds_counters(const std::string& section, const std::string& mds) {
+  return Json::parse(tell("ceph daemon mds." + mds + " perf dump " + section)).at(section);
+}
+
+void CephCluster::wait_for_mds(unsigned count) {
+  constexpr double kPatience = 120;
+  const std::string wanted = fmt::format("{}=", count - 1), beyond = fmt::format("{}=", count);
+  Stopwatch watch;
+  for (std::string state; watch.seconds() < kPatience;) {
+    // "cephfs:2 {0=m=up:active,1=n=up:active}"
+    state = tell("ceph mds stat");
+    unsigned active = 0;
+    for (size_t at = 0; (at = state.find("up:active", at)) != std::string::npos; ++at) ++active;
+    if (active == count && state.find(wanted) != std::string::npos &&
+        state.find(beyond) == std::string::npos)
+      return;
+    ::usleep(200'000);
+  }
+  throw BenchmarkError(fmt::format("CephFS does not get {} active metadata servers: {}", count,
+                                   tell("ceph mds stat")));
+}
+
+void CephCluster::kill_and_start_mds() {
+  tell("kill mds");
+  tell("start mds");
+}
+
+// Asked itself: the monitor has the old one as active for a while.
+void CephCluster::new_mds() {
+  constexpr double kPatience = 120;
+  kill_and_start_mds();
+  Stopwatch watch;
+  for (std::string state; state != "up:active"; ::usleep(200'000)) {
+    if (watch.seconds() > kPatience)
+      throw BenchmarkError("the metadata server of CephFS does not get active");
+    try {
+      state = Json::parse(tell("ceph daemon mds.m status")).value("state", "");
+    } catch (const BenchmarkError&) {  // it does not listen yet
+    }
+  }
+}
+
+void CephCluster::set_active_mds(unsigned count) {
+  if (count == 2 && !second_runs_) tell("start mds.n");
+  tell(fmt::format("ceph fs set cephfs max_mds {}", count));
+  wait_for_mds(count);
+  if (count == 1 && second_runs_) tell("kill mds.n");
+  second_runs_ = count == 2;
+}
+
+void CephCluster::set_recommended(bool on) {
+  set_active_mds(on ? 2 : 1);
+  if (on)
+    tell("ceph config set mds mds_cache_memory_limit 8589934592");
+  else
+    tell("ceph config rm mds mds_cache_memory_limit");
+}
+
 std::string CephCluster::fresh_volume(const Context& context) {
   const std::string name = fmt::format("rados:graftfs/v{}?conf={}", ++volumes_, conf_);
   run_or_throw({context.graftfs, "format", name});
@@ -93,6 +161,8 @@ struct CephFsClient::Library {
   int (*unlink)(void* mount, const char* path);
   int (*statx)(void* mount, const char* path, void* out, unsigned want, unsigned flags);
   int (*sync_fs)(void* mount);
+  int (*setxattr)(void* mount, const char* path, const char* name, const void* value, size_t size,
+                  int flags);
 };
 
 const CephFsClient::Library& CephFsClient::library() {
@@ -117,6 +187,7 @@ const CephFsClient::Library& CephFsClient::library() {
     find(l.unlink, "ceph_unlink");
     find(l.statx, "ceph_statx");
     find(l.sync_fs, "ceph_sync_fs");
+    find(l.setxattr, "ceph_setxattr");
     return l;
   }();
   return loaded;
@@ -132,7 +203,8 @@ CephFsClient::CephFsClient(const std::string& conf, bool recommended) {
   must(l.create(&mount_, nullptr), "create", conf);
   must(l.conf_read_file(mount_, conf.c_str()), "read", conf);
   l.conf_set(mount_, "admin_socket", "");
-  if (recommended) l.conf_set(mount_, "client_cache_size", "65536");
+  if (recommended)
+    l.conf_set(mount_, "client_cache_size", std::to_string(kRecommendedCache).c_str());
   must(l.mount(mount_, "/"), "mount", "/");
 }
 
@@ -161,5 +233,16 @@ void CephFsClient::stat(const std::string& path) {
   must(library().statx(mount_, path.c_str(), out, 0x7ff, 0), "stat", path);
 }
 void CephFsClient::sync() { must(library().sync_fs(mount_), "sync", "/"); }
+
+void CephFsClient::set_attribute(const std::string& path, const char* name,
+                                 const std::string& value) {
+  must(library().setxattr(mount_, path.c_str(), name, value.data(), value.size(), 0), name, path);
+}
+void CephFsClient::spread(const std::string& dir) {
+  set_attribute(dir, "ceph.dir.pin.distributed", "1");
+}
+void CephFsClient::pin(const std::string& dir, unsigned rank) {
+  set_attribute(dir, "ceph.dir.pin", std::to_string(rank));
+}
 
 }  // namespace graftfs::bench

@@ -24,22 +24,41 @@ class CephCluster {
   std::string tell(const std::string& line);
   // Seconds of processor time that the OSDs have used.
   double osd_cpu_seconds();
+  // Returns when they have nothing to do any more, or after some minutes.
+  void settle();
+  // A section of the counters of a metadata server of CephFS.
+  Json mds_counters(const std::string& section, const std::string& mds = "m");
+  // The one that is active, ended with SIGKILL or begun anew, which returns when it serves; nothing
+  // is cached in it then.
+  void kill_and_start_mds();
+  void new_mds();
+  // CephFS with two active metadata servers, and as much memory for the cache of each as its
+  // documentation recommends; or with its defaults.
+  void set_recommended(bool on);
+  // Two active ones, or one.
+  void set_active_mds(unsigned count);
   // A volume in a namespace of its own, formatted.
   std::string fresh_volume(const Context& context);
 
  private:
   std::string hear();
+  void wait_for_mds(unsigned count);
+  bool second_runs_ = false;
   int to_ = -1, from_ = -1;
   pid_t pid_ = 0;
   int volumes_ = 0;
   std::string conf_;
 };
 
+// Inodes that a client may keep: the documentation recommends more than its default for those who
+// have many files in use.
+inline constexpr unsigned kRecommendedCache = 65536;
+
 // One client of CephFS, by the library; loaded when the benchmark runs, since it is installed for
 // it alone. Used by one thread. Errors throw BenchmarkError.
 class CephFsClient {
  public:
-  // `write_back_recommended`: what its documentation recommends for speed.
+  // `recommended`: with the larger cache.
   CephFsClient(const std::string& conf, bool recommended);
   ~CephFsClient();
   CephFsClient(const CephFsClient&) = delete;
@@ -50,9 +69,14 @@ class CephFsClient {
   void unlink(const std::string& path);
   void stat(const std::string& path);
   void sync();
+  // The directories in it are spread over the metadata servers.
+  void spread(const std::string& dir);
+  // Everything below it belongs to that metadata server.
+  void pin(const std::string& dir, unsigned rank);
 
  private:
   struct Library;
+  void set_attribute(const std::string& path, const char* name, const std::string& value);
   static const Library& library();
   void must(int code, const char* what, const std::string& path) const;
   void* mount_ = nullptr;

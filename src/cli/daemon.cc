@@ -61,7 +61,9 @@ Result<void> Daemon::open() {
     TRY_ASSIGN(log_, Log::open(path));
   }
   pool_ = std::make_unique<BlockingPool>("graftfs-io", kPoolThreads);
-  TRY_ASSIGN(volume_, open_volume(options_.volume, volume_options(options_.settings)));
+  VolumeOptions volume = volume_options(options_.settings);
+  volume.early_journal = options_.settings.durability == Durability::posix;
+  TRY_ASSIGN(volume_, open_volume(options_.volume, volume));
   TRY_ASSIGN(store_, volume_->use(loop_, *pool_));
   return {};
 }

@@ -43,8 +43,8 @@ class Volume {
 struct VolumeOptions {
   uint64_t segment_capacity = 1 << 20;
   bool new_sums = false;  // see local::DirsOptions
-  // A journal on Ceph completes its writes before they are there: for ranks whose clients keep what
-  // is not durable, and send it again.
+  // A journal on Ceph, and file data that the same store writes, complete before they are there:
+  // the process's death then counts as a power loss (docs/decisions/015-posix-on-ceph.md).
   bool early_journal = false;
 };
 

@@ -291,6 +291,81 @@ TEST_F(Zombie, AnEarlyJournalTellsAtTheSyncWhatHasBecomeOfItsWrites) {
   EXPECT_CODE(run((*journal)->write(SegmentId{1}, 0, "later")), ESTALE);
 }
 
+// File data that is written early.
+class EarlyData : public Zombie {
+ protected:
+  EarlyData() { dynamic_cast<RadosStore&>(*store_).answer_early(); }
+  std::string bytes_of(Store& store, Ino ino, uint64_t size) {
+    std::string bytes(size, '?');
+    EXPECT_OK(run(store.data().read(ino, 0, bytes.data(), bytes.size())));
+    return bytes;
+  }
+};
+
+TEST_F(EarlyData, IsReadAsItWasWrittenAndIsThereAfterTheSync) {
+  TestRandom random(11);
+  std::map<uint64_t, std::string> model;
+  uint64_t early = 0;
+  for (int i = 0; i < 400; ++i) {
+    const uint64_t n = 600 + random.below(4);
+    std::string& file = model[n];
+    const uint64_t what = random.below(10);
+    if (what == 0) {
+      const uint64_t size = random.below(2) ? random.below(9 << 20) : 0;
+      ASSERT_OK(run(store_->data().truncate(Ino{n}, std::min<uint64_t>(size, file.size()))));
+      file.resize(size);
+    } else if (what == 1 && !file.empty()) {
+      ASSERT_EQ(bytes_of(*store_, Ino{n}, file.size()) == file, true) << n;
+    } else {
+      uint64_t offset = random.below(3) ? file.size() : random.below(10 << 20);
+      if (offset > 20 << 20) continue;
+      const std::string piece(1 + random.below(random.below(2) ? 300 : 300'000),
+                              static_cast<char>('a' + i % 26));
+      ASSERT_OK(run(store_->data().write(Ino{n}, offset, piece, file.size())));
+      early += store_->data().has_unsynced();
+      if (file.size() < offset + piece.size()) file.resize(offset + piece.size());
+      file.replace(offset, piece.size(), piece);
+    }
+  }
+  EXPECT_GT(early, 100u) << "they are waited for";
+  ASSERT_OK(run(store_->data().sync_all()));
+  EXPECT_FALSE(store_->data().has_unsynced());
+  auto other = backend_.open(loop_, pool_);
+  for (const auto& [n, file] : model) {
+    EXPECT_TRUE(bytes_of(*other, Ino{n}, file.size()) == file) << n;
+    EXPECT_OK(run(store_->data().remove(Ino{n})));
+  }
+  EXPECT_TRUE(run(store_->data().list(Ino{}, 100))->empty()) << "objects are left behind";
+}
+
+TEST_F(EarlyData, OfANewFileShowsNothingOfWhatWasThere) {
+  auto old = backend_.open(loop_, pool_);
+  const Ino ino{700};
+  ASSERT_OK(run(old->data().write(ino, 100, "old", 0)));
+  ASSERT_OK(run(old->data().write(ino, (5 << 20) + 7, "old", 103)));
+  ASSERT_OK(run(store_->data().write(ino, 0, "new", 0)));
+  ASSERT_OK(run(store_->data().write(ino, 5 << 20, "new", 3)));
+  std::string expected((5 << 20) + 20, '\0');
+  expected.replace(0, 3, "new");
+  expected.replace(5 << 20, 3, "new");
+  EXPECT_TRUE(bytes_of(*store_, ino, expected.size()) == expected);
+  ASSERT_OK(run(store_->data().sync(ino)));
+  EXPECT_TRUE(bytes_of(*backend_.open(loop_, pool_), ino, expected.size()) == expected);
+}
+
+TEST_F(EarlyData, ThatWasLostFailsTheSync) {
+  ASSERT_OK(take());
+  ASSERT_OK(run(store_->data().write(Ino{800}, 0, "kept", 0)));
+  ASSERT_OK(run(store_->data().sync_all()));
+  backend_.take(kRank, [&] {
+    (void)run(store_->data().write(Ino{800}, 0, "lost", 4));
+    EXPECT_CODE(run(store_->data().sync(Ino{800})), ESTALE);
+    EXPECT_CODE(run(store_->data().sync_all()), ESTALE);
+    EXPECT_OK(run(store_->data().sync(Ino{801})));
+    EXPECT_TRUE(store_->data().has_unsynced());
+  });
+}
+
 TEST(RadosVolumeName, SaysWhatIsWrong) {
   auto name = rados::parse_name("rados:p/n?conf=/a/b.conf&id=x");
   ASSERT_OK(name);

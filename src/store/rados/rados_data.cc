@@ -17,6 +17,8 @@ constexpr size_t kMostKnown = 16384;  // files of which something is remembered
 constexpr size_t kRemovesAtOnce = 32;
 constexpr uint64_t kKeysInAnswer = 1024;
 constexpr size_t kCopyPiece = 1 << 20;
+constexpr size_t kMostEarly = 64 << 20;  // bytes of writes that were answered and are not there
+constexpr uint32_t kNamedAhead = 16;     // blocks
 
 uint32_t block_of(uint64_t offset) { return static_cast<uint32_t>(offset / kBlockBytes); }
 uint64_t begin_of(uint32_t block) { return block * kBlockBytes; }
@@ -37,13 +39,6 @@ void each_block(uint64_t begin, uint64_t end, F&& fn) {
   }
 }
 
-struct Head {
-  std::map<std::string, bufferlist> blocks;
-  bool more = false;
-  int code = 0;
-  uint64_t size = 0;
-  int stat_code = 0;
-};
 struct Bytes {
   bufferlist bytes;
   int code = 0;
@@ -54,9 +49,12 @@ using Mapped = std::map<uint64_t, uint64_t>;
 }  // namespace
 
 uint64_t DataFile::end() const {
-  if (blocks.empty()) return 0;
-  const auto& [number, block] = *blocks.rbegin();
-  return begin_of(number) + (block.known ? block.extents.end() : kBlockBytes);
+  for (auto it = blocks.rbegin(); it != blocks.rend(); ++it) {
+    const auto& [number, block] = *it;
+    if (!block.known) return begin_of(number) + kBlockBytes;
+    if (!block.extents.empty()) return begin_of(number) + block.extents.end();
+  }
+  return 0;
 }
 
 uint64_t DataFile::held_units() const {
@@ -316,6 +314,15 @@ Task<Result<DataInfo>> RadosData::write(Ino ino, uint64_t offset, std::string_vi
                                         uint64_t valid_size) {
   points::DataWrite::before();
   CO_TRY(session_->alive());
+  if (early_) {
+    std::optional<DataInfo> info = accept(ino, offset, bytes, valid_size);
+    if (info) {
+      while (unfinished_bytes_ > kMostEarly) co_await progress_.next();
+      points::DataWrite::after();
+      co_return *info;
+    }
+  }
+  Other other(*this, ino);
   const bool alone = gates_.busy(ino, false) || !only_writes(ino, offset, bytes.size(), valid_size);
   local::Gates::Hold hold(gates_, ino, alone);
   // The caller's bytes may go while this waits for its turn.
@@ -357,9 +364,160 @@ Task<Result<DataInfo>> RadosData::write(Ino ino, uint64_t offset, std::string_vi
   co_return DataInfo{file.held_units()};
 }
 
+// -- early writes -------------------------------------------------------------------------------
+
+// Where it can be told now what the file will hold, the write is as good as done; nullopt: it has
+// to be waited for.
+std::optional<DataInfo> RadosData::accept(Ino ino, uint64_t offset, std::string_view bytes,
+                                          uint64_t valid_size) {
+  if (lost_ || bytes.empty() || others_.contains(ino)) return std::nullopt;
+  const uint64_t end = offset + bytes.size();
+  DataFile& file = file_of(ino);
+  Accepted work{.ino = ino, .number = accepted_ + 1};
+  if (!file.loaded || file.stale) {
+    // Of a new one, too: whatever is there is void.
+    if (valid_size > 0 || end > kBlockBytes || gates_.busy(ino, true)) return std::nullopt;
+    work.fresh = true;
+    file.loaded = true;
+    file.stale = false;
+    file.blocks.clear();
+  }
+  if (file.end() > valid_size) return std::nullopt;
+  bool known = true;
+  std::vector<uint32_t> fresh;
+  each_block(offset, end, [&](uint32_t number, uint64_t, uint64_t) {
+    auto block = file.blocks.find(number);
+    if (block == file.blocks.end())
+      fresh.push_back(number);
+    else
+      known = known && block->second.known;
+  });
+  if (!known) return std::nullopt;
+  if (!fresh.empty() && fresh.back() > 0) {
+    // So that a long file does not stop at each of its blocks.
+    const uint32_t ahead = std::min(fresh.back(), kNamedAhead);
+    for (uint32_t i = 1; i <= ahead && !file.blocks.contains(fresh.back() + 1); ++i)
+      fresh.push_back(fresh.back() + 1);
+    if (!file.blocks.contains(0) && fresh.front() > 0) fresh.insert(fresh.begin(), 0);
+  }
+  for (uint32_t number : fresh) {
+    file.blocks[number].known = true;
+    if (number > 0) work.numbers.push_back(number);
+  }
+  each_block(offset, end, [&](uint32_t number, uint64_t from, uint64_t to) {
+    WriteOp op;
+    if (work.fresh) op.truncate(0);
+    op.write(from, to_buffer(bytes.substr(begin_of(number) + from - offset, to - from)));
+    file.blocks[number].extents.add(from, to);
+    work.operations.emplace_back(data_object(ino, number), std::move(op));
+  });
+  work.bytes = bytes.size();
+  unfinished_bytes_ += work.bytes;
+  unfinished_.insert(++accepted_);
+  DataInfo info{file.held_units()};
+  tasks_.spawn(carry_out(std::move(work)));
+  return info;
+}
+
+Task<void> RadosData::carry_out(Accepted work) {
+  Result<void> done;
+  {
+    local::Gates::Hold hold(gates_, work.ino, work.fresh || !work.numbers.empty());
+    if (hold.must_wait()) co_await hold.entered();
+    done = co_await carry_out_in_turn(work);
+  }
+  if (!done) {
+    MARK("store.rados.early_data_lost");
+    file_of(work.ino).stale = true;
+    lost_of_.insert(work.ino);
+    if (!lost_) lost_ = done.error();
+  }
+  unfinished_bytes_ -= work.bytes;
+  unfinished_.erase(work.number);
+  progress_.ring();
+}
+
+// The caller is in the gate.
+Task<Result<void>> RadosData::carry_out_in_turn(Accepted& work) {
+  const std::string head = data_object(work.ino, 0);
+  if (!work.numbers.empty()) {
+    std::map<std::string, bufferlist> put;
+    for (uint32_t number : work.numbers) put[block_key(number)] = bufferlist();
+    WriteOp op;
+    op.create(false);
+    op.omap_set(put);
+    int code = co_await session_->write(head, std::move(op));
+    if (code < 0) co_return session_->failed(code, "write", head);
+    KILL_POINT("store.rados.blocks_named");
+  }
+  // The OSD keeps the order: this sees what was there before.
+  auto before = std::make_shared<Head>();
+  std::optional<Promised<Answer<Head>>> asked;
+  if (work.fresh) asked = ask_for_blocks(work.ino, before);
+  std::vector<Sent> sent;
+  for (auto& [object, op] : work.operations)
+    sent.push_back({object, session_->write(object, std::move(op))});
+  Result<void> cleared;
+  if (asked) {
+    Answer<Head> answer = co_await *asked;
+    cleared = co_await remove_further_blocks(work.ino, std::move(answer));
+  }
+  Result<void> written = co_await finish(std::move(sent), "write");
+  if (!cleared) co_return cleared;
+  co_return written;
+}
+
+Promised<Answer<RadosData::Head>> RadosData::ask_for_blocks(Ino ino, std::shared_ptr<Head> out) {
+  ReadOp op;
+  op.omap_get_vals2("", kKeysInAnswer, &out->blocks, &out->more, &out->code);
+  return session_->read(data_object(ino, 0), std::move(op), out);
+}
+
+// Of a file that was thought to be new: a crash has left them.
+Task<Result<void>> RadosData::remove_further_blocks(Ino ino, Answer<Head> answer) {
+  const std::string head = data_object(ino, 0);
+  for (;;) {
+    if (answer.code == -ENOENT) co_return Result<void>{};
+    if (answer.code < 0) co_return session_->failed(answer.code, "read", head);
+    if (answer.out->blocks.empty()) co_return Result<void>{};
+    MARK("store.rados.blocks_left_over");
+    std::vector<Sent> sent;
+    std::set<std::string> names;
+    for (const auto& [key, value] : answer.out->blocks) {
+      names.insert(key);
+      uint32_t number = 0;
+      if (key.size() != sizeof number) continue;
+      std::memcpy(&number, key.data(), sizeof number);
+      const std::string object = data_object(ino, std::byteswap(number));
+      WriteOp op;
+      op.remove();
+      sent.push_back({object, session_->write(object, std::move(op))});
+    }
+    for (Sent& s : sent) {
+      int code = co_await s.done;
+      if (code < 0 && code != -ENOENT) co_return session_->failed(code, "remove", s.object);
+    }
+    WriteOp op;
+    op.omap_rm_keys(names);
+    int code = co_await session_->write(head, std::move(op));
+    if (code < 0 && code != -ENOENT) co_return session_->failed(code, "write", head);
+    if (!answer.out->more) co_return Result<void>{};
+    auto out = std::make_shared<Head>();
+    auto asked = ask_for_blocks(ino, out);
+    answer = co_await asked;
+  }
+}
+
+Task<Result<void>> RadosData::until_written(uint64_t count) {
+  while (!unfinished_.empty() && *unfinished_.begin() <= count) co_await progress_.next();
+  if (lost_) co_return std::unexpected(*lost_);
+  co_return Result<void>{};
+}
+
 Task<Result<DataInfo>> RadosData::truncate(Ino ino, uint64_t size) {
   points::DataTruncate::before();
   CO_TRY(session_->alive());
+  Other other(*this, ino);
   local::Gates::Hold hold(gates_, ino, true);
   if (hold.must_wait()) co_await hold.entered();
   DataFile& file = file_of(ino);
@@ -373,6 +531,7 @@ Task<Result<DataInfo>> RadosData::allocate(Ino ino, AllocateMode mode, uint64_t 
                                            uint64_t length, uint64_t valid_size) {
   points::DataAllocate::before();
   CO_TRY(session_->alive());
+  Other other(*this, ino);
   local::Gates::Hold hold(gates_, ino, true);
   if (hold.must_wait()) co_await hold.entered();
   DataFile& file = file_of(ino);
@@ -433,6 +592,7 @@ Task<Result<void>> RadosData::read(Ino ino, uint64_t offset, char* out, size_t l
 Task<Result<uint64_t>> RadosData::seek(Ino ino, uint64_t offset, bool data, uint64_t size) {
   CO_TRY(session_->alive());
   if (offset >= size) co_return fail(ENXIO);
+  Other other(*this, ino);
   local::Gates::Hold hold(gates_, ino, true);
   if (hold.must_wait()) co_await hold.entered();
   DataFile& file = file_of(ino);
@@ -464,6 +624,7 @@ Task<Result<DataInfo>> RadosData::copy(Ino from, uint64_t from_offset, Ino to, u
   CO_TRY(session_->alive());
   // In the order of inos, so that two copies never wait for each other.
   Ino first = std::min(from, to), second = std::max(from, to);
+  Other other_of_first(*this, first), other_of_second(*this, second);
   local::Gates::Hold hold(gates_, first, true);
   if (hold.must_wait()) co_await hold.entered();
   std::optional<local::Gates::Hold> other;
@@ -513,10 +674,14 @@ Task<Result<DataInfo>> RadosData::copy(Ino from, uint64_t from_offset, Ino to, u
 
 // -- the rest -----------------------------------------------------------------------------------
 
-// Whatever was completed is durable.
-Task<Result<void>> RadosData::sync(Ino) {
+Task<Result<void>> RadosData::sync(Ino ino) {
   points::DataSync::before();
   CO_TRY(session_->alive());
+  if (!unfinished_.empty()) {
+    local::Gates::Hold hold(gates_, ino, true);
+    if (hold.must_wait()) co_await hold.entered();
+  }
+  if (lost_of_.contains(ino)) co_return std::unexpected(*lost_);
   points::DataSync::after();
   co_return Result<void>{};
 }
@@ -524,12 +689,15 @@ Task<Result<void>> RadosData::sync(Ino) {
 Task<Result<void>> RadosData::sync_all() {
   points::DataSyncAll::before();
   CO_TRY(session_->alive());
+  const uint64_t count = accepted_;
+  CO_TRY(co_await until_written(count));
   points::DataSyncAll::after();
   co_return Result<void>{};
 }
 
 // Block 0 goes last: it knows of the others.
 Task<Result<void>> RadosData::erase(Ino ino) {
+  Other other(*this, ino);
   local::Gates::Hold hold(gates_, ino, true);
   if (hold.must_wait()) co_await hold.entered();
   DataFile& file = file_of(ino);

@@ -78,6 +78,7 @@ Task<Result<JournalDevice*>> RadosStore::own_journal(RankId rank, OwnOptions opt
   }
   JournalDevice* device = owned.journal.get();
   owned_[rank] = std::move(owned);
+  if (volume_->options().early_journal) answer_early();
   points::OwnJournal::after();
   co_return device;
 }

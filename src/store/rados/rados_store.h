@@ -77,6 +77,8 @@ class RadosStore final : public Store {
   void shut_down() override { session_->shut_down(); }
   std::string name() const override { return volume_->name(); }
   RadosVolume& volume() { return *volume_; }
+  // Of file data that is written: see rados::RadosData. So it is with an early journal of its own.
+  void answer_early() { data_->answer_early(); }
 
  private:
   struct Owned {
