@@ -80,7 +80,8 @@ Task<Result<Epoch>> Host::bring_up(OwnOptions own) {
   };
   rank = std::make_unique<Rank>(executor, *store, std::move(o));
   CO_TRY(co_await rank->start());
-  room.oracle.recovered({id, rank->epoch()}, rank->recovered().last);
+  // Who was stopped meanwhile may have lost it again, and does not know yet.
+  if (!fenced()) room.oracle.recovered({id, rank->epoch()}, rank->recovered().last);
   EndpointOptions options;
   options.lease = c.lease;
   options.window = c.lease;
