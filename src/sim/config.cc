@@ -86,14 +86,16 @@ std::string describe(const SimConfig& c) {
                                          "data torn",    "data sync",        "data bit"};
   return fmt::format(
       "seed {} {} {} {} trouble {}{} clients {} workers {} operations {} crashes {} "
-      "segment-events {} major {} capacity {} memory {} batch {} inos {} write-back-after {} latency {}"
+      "segment-events {} major {} capacity {} memory {} batch {} inos {} write-back-after {} "
+      "latency {}"
       "{}",
       c.seed, c.workload == Workload::random ? "random" : "scripted",
       c.durability == Durability::strict ? "strict" : "posix",
       c.trace == TracePolicy::full ? "full" : "chunked", kTrouble[static_cast<int>(c.trouble)],
       c.trouble == DiskTrouble::lies ? fmt::format(" ({})", kLie[static_cast<int>(c.lie)]) : "",
       c.clients, c.workers, c.operations, c.crashes, c.segment_events, c.segments_per_major,
-      c.segment_capacity, c.memory_limit, c.write_back_batch, c.ino_range, c.write_back_after, c.latency_max,
+      c.segment_capacity, c.memory_limit, c.write_back_batch, c.ino_range, c.write_back_after,
+      c.latency_max,
       std::string(c.deep ? " deep" : "") +
           (c.commit_stall_ppm ? " slow write-back"
            : c.commit_eio_ppm ? " failing write-back"

@@ -205,7 +205,8 @@ TEST_F(BeatsTest, AStoppedOwnerIsReplacedAndKnowsItWhenItWakesUp) {
   EXPECT_EQ(b.beats->table().find(kRank)->node, 2u);
 }
 
-// The table says that the first one has it, the fence that the second one does, which has died of it.
+// The table says that the first one has it, the fence that the second one does, which has died of
+// it.
 TEST_F(BeatsTest, WhoDiesWhileTakingIsFollowedByAnother) {
   TestNode &a = node(1), &b = node(2);
   one_rank(a);

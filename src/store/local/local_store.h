@@ -44,8 +44,12 @@ class LocalVolume final : public Volume, public std::enable_shared_from_this<Loc
     return local::read_or_make_key(volume_->path, make);
   }
   const std::string& path() const { return volume_->path; }
-  void when_stuck(Nanos after, std::function<void()> fn) override { env_->when_stuck(after, std::move(fn)); }
-  Result<StateValue> cluster_value(const std::string& key) const override { return cluster_->get(key); }
+  void when_stuck(Nanos after, std::function<void()> fn) override {
+    env_->when_stuck(after, std::move(fn));
+  }
+  Result<StateValue> cluster_value(const std::string& key) const override {
+    return cluster_->get(key);
+  }
   Result<std::vector<std::pair<std::string, StateValue>>> cluster_list(
       const std::string& prefix) const override {
     return cluster_->list(prefix);
