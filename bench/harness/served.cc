@@ -128,7 +128,13 @@ void LibraryClients::submit(size_t client, Args args, ReplyFn done) {
   Request request;
   request.session = clients_[client].session;
   request.args = std::move(args);
-  clients_[client].router->submit(std::move(request), std::move(done));
+  // Nothing is open here: what has lost its last name is let go, as a mount does.
+  clients_[client].router->submit(
+      std::move(request), [this, client, done = std::move(done)](Reply&& reply) mutable {
+        const Ino gone = reply.err == 0 && reply.orphaned ? reply.stat.ino : Ino{};
+        done(std::move(reply));
+        if (gone) submit(client, ReleaseArgs{gone}, [](Reply&&) {});
+      });
 }
 
 Reply LibraryClients::call(size_t client, Args args) {

@@ -26,11 +26,13 @@ size_t name_bytes(const std::string& name) {
 
 Cache::Cache() {
   dirty_.prev = dirty_.next = &dirty_;
+  arrived_.prev = arrived_.next = &arrived_;
   ring_.ring_prev = ring_.ring_next = &ring_;
   hand_ = &ring_;
 }
 
 Cache::~Cache() {
+  sweep(SIZE_MAX);
   for (Dir* d = ring_.ring_next; d != &ring_;) {
     Dir* next = d->ring_next;
     for (auto& [hash, first] : d->entries)
@@ -38,7 +40,6 @@ Cache::~Cache() {
     delete d;
     d = next;
   }
-  sweep(SIZE_MAX);
 }
 
 Dir* Cache::find_dir(Ino ino) const {
@@ -176,6 +177,7 @@ void Cache::insert_dirty(DirtyItem& item, Lsn lsn, DirtyItem* before) {
   item.prev = before->prev;
   item.next = before;
   item.prev->next = item.next->prev = &item;
+  dir_of(item)->dirty_items++;
   usage_.dirty++;
 }
 
@@ -183,7 +185,9 @@ void Cache::unlink_dirty(DirtyItem& item) {
   item.prev->next = item.next;
   item.next->prev = item.prev;
   item.prev = item.next = nullptr;
-  usage_.dirty--;
+  Dir* dir = dir_of(item);
+  dir->dirty_items--;
+  if (!dir->discarded) usage_.dirty--;
 }
 
 void Cache::set_parent(Dir& dir, Dir* parent) {
@@ -295,14 +299,9 @@ void Cache::discard_dirs(const std::vector<Ino>& inos) {
   if (discarded_.size() == before) return;
   for (Dir* d = ring_.ring_next; d != &ring_; d = d->ring_next)
     if (d->parent && d->parent->discarded) set_parent(*d, nullptr);
-  for (DirtyItem* item = dirty_.next; item != &dirty_;) {
-    DirtyItem* next = item->next;
-    const Dir* dir = item->is_header ? static_cast<Dir*>(item) : static_cast<Dentry*>(item)->dir;
-    if (dir->discarded) unlink_dirty(*item);
-    item = next;
-  }
   for (size_t i = before; i < discarded_.size(); ++i) {
     Dir& dir = *discarded_[i];
+    usage_.dirty -= dir.dirty_items;
     set_parent(dir, nullptr);
     take_from_ring(dir);
     usage_.dirs--;
@@ -317,6 +316,7 @@ bool Cache::sweep(size_t steps) {
       if (steps == 0) return false;
       drop_dentry(*dir->entries.begin()->second);
     }
+    if (dir->dirty()) unlink_dirty(*dir);
     delete dir;
   }
   return true;
@@ -346,16 +346,21 @@ void Cache::join(Cache& aside) {
   }
   aside.ring_.ring_next = aside.ring_.ring_prev = aside.hand_ = &aside.ring_;
   inodes_.join(aside.inodes_);
-  // Both lists are in the order of `since`.
-  DirtyItem* before = &dirty_;
-  for (DirtyItem* item = aside.dirty_.prev; item != &aside.dirty_;) {
-    DirtyItem* next = item->prev;
-    while (before->prev != &dirty_ && before->prev->since > item->since) before = before->prev;
-    item->prev = before->prev;
-    item->next = before;
-    item->prev->next = item->next->prev = item;
-    before = item;
-    item = next;
+  // What arrives lies behind what has arrived, but where two subtrees come at once.
+  CHECK(aside.arrived_.next == &aside.arrived_);
+  DirtyItem* before = &arrived_;
+  for (DirtyItem* last = aside.dirty_.prev; last != &aside.dirty_;) {
+    while (before->prev != &arrived_ && before->prev->since > last->since) before = before->prev;
+    DirtyItem* first = last;
+    if (before->prev == &arrived_ || before->prev->since <= aside.dirty_.next->since)
+      first = aside.dirty_.next;  // all that is left
+    DirtyItem* next = first->prev;
+    first->prev = before->prev;
+    last->next = before;
+    first->prev->next = first;
+    before->prev = last;
+    before = first;
+    last = next;
   }
   aside.dirty_.prev = aside.dirty_.next = &aside.dirty_;
   aside.dirs_.clear();
@@ -456,6 +461,26 @@ void Cache::merge_known(Dir& dir, NameHash from, NameHash to) {
 }
 
 // -- write-back ---------------------------------------------------------------------------------
+
+DirtyItem* Cache::next_dirty(const DirtyItem* item) const {
+  DirtyItem* next = item->next;
+  for (;; next = next->next) {
+    if (next == &arrived_) next = dirty_.next;
+    if (next == &dirty_) return nullptr;
+    if (!dir_of(*next)->discarded) return next;
+  }
+}
+
+DirtyItem* Cache::oldest_dirty() const {
+  auto front = [](const DirtyItem& head) -> DirtyItem* {
+    for (DirtyItem* item = head.next; item != &head; item = item->next)
+      if (!dir_of(*item)->discarded) return item;
+    return nullptr;
+  };
+  DirtyItem* own = front(dirty_);
+  DirtyItem* arrived = front(arrived_);
+  return !own || (arrived && arrived->since < own->since) ? arrived : own;
+}
 
 void Cache::mark_clean(DirtyItem& item) {
   unlink_dirty(item);

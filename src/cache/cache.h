@@ -61,14 +61,14 @@ class Cache {
   // A directory left this rank (Export) or was purged (InoRelease): it and all its entries are
   // dropped, dirty or not. Its cached children dangle.
   void discard_dir(Ino dir);
-  // The same for several, at the price of a walk over the dirty items and the directories: entries
-  // are not visible any more, and are freed by sweep().
+  // The same for several, at the price of a walk over the directories: their entries are not
+  // visible any more, and are freed by sweep().
   void discard_dirs(const std::vector<Ino>& dirs);
   // Frees up to `steps` entries of what was discarded. False: there is more.
   bool sweep(size_t steps);
   // All that is in `aside`, a cache which nobody else looks at, is in this one from now on, and
   // `aside` is empty. Of what both know the newer version counts. The price grows with the number
-  // of directories and of dirty items, not of entries: a subtree arrives in one go.
+  // of directories, not of entries: a subtree arrives in one go.
   void join(Cache& aside);
   // Where it hangs, once its parent is cached.
   void attach(Dir& dir);
@@ -91,11 +91,11 @@ class Cache {
   void merge_known(Dir& dir, NameHash from, NameHash to);
 
   // -- write-back ------------------------------------------------------------------------------
-  // Oldest dirty item, or null.
-  DirtyItem* oldest_dirty() const { return dirty_.next == &dirty_ ? nullptr : dirty_.next; }
-  DirtyItem* next_dirty(const DirtyItem* item) const {
-    return item->next == &dirty_ ? nullptr : item->next;
-  }
+  // The dirty item that waits for the oldest event, or null.
+  DirtyItem* oldest_dirty() const;
+  // All of them: first what has arrived with subtrees, then the others, both oldest first.
+  DirtyItem* first_dirty() const { return next_dirty(&arrived_); }
+  DirtyItem* next_dirty(const DirtyItem* item) const;
   size_t dirty_count() const { return usage_.dirty; }
   // The item as it is now is in the store.
   void mark_clean(DirtyItem& item);
@@ -116,6 +116,9 @@ class Cache {
   void mark_dirty(DirtyItem& item, Lsn lsn);
   void insert_dirty(DirtyItem& item, Lsn lsn, DirtyItem* before);
   void unlink_dirty(DirtyItem& item);
+  static Dir* dir_of(DirtyItem& item) {
+    return item.is_header ? static_cast<Dir*>(&item) : static_cast<Dentry&>(item).dir;
+  }
   void set_parent(Dir& dir, Dir* parent);
   void drop_dir(Dir& dir);
   bool evict_entries(Dir& dir, size_t bytes, size_t& steps);
@@ -124,7 +127,9 @@ class Cache {
 
   absl::flat_hash_map<uint64_t, Dir*> dirs_;
   InoTable<Dentry*> inodes_;
-  DirtyItem dirty_;              // list head
+  // Heads of lists in the order of `since`. What arrives has one of its own, so that nothing has to
+  // be sorted in. Both may have items of directories that were discarded and are not freed yet.
+  DirtyItem dirty_, arrived_;
   Dir ring_;                     // list head of all directories
   Dir* hand_;                    // of the eviction clock
   std::vector<Dir*> discarded_;  // neither in dirs_ nor in the ring; to be freed

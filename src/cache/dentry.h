@@ -49,8 +49,9 @@ struct Dir : DirtyItem {
 
   DirHeader header;
   Dir* parent = nullptr;
-  uint32_t children = 0;  // cached directories whose parent this is: they pin it
-  uint32_t pins = 0;      // fetches and write-backs under way: nothing is dropped meanwhile
+  uint32_t children = 0;     // cached directories whose parent this is: they pin it
+  uint32_t pins = 0;         // fetches and write-backs under way: nothing is dropped meanwhile
+  uint32_t dirty_items = 0;  // its entries and its header
   bool referenced = false;
   bool fetched = false;    // the store's header has been seen (or there surely is none)
   bool damaged = false;    // what the store has of it cannot be read: its items stay in the journal

@@ -238,7 +238,7 @@ class Rank final : public MetadataService, private JournalHooks {
     return static_cast<uint64_t>(static_cast<double>(journal_cap_) * options_.write_back_from);
   }
   void relog_stuck();
-  void evict();
+  Task<void> evict();
   bool only_damaged_dirty() const;
 
   // purge.cc

@@ -11,7 +11,7 @@ namespace graftfs {
 namespace {
 
 constexpr Nanos kRetryAfter = 200 * kMillisecond;
-// Items that are encoded, or marked clean, before requests get their turn.
+// Items that are looked for, encoded, marked clean or evicted before requests get their turn.
 constexpr size_t kSlice = 2048;
 
 Task<void> next_turn(Executor& executor) {
@@ -68,7 +68,7 @@ Task<void> Rank::write_back_loop() {
       // Only a checkpoint stands between the tail and the head.
       auto trimmed = co_await trim();
       if (!trimmed) say("the journal could not be trimmed: " + describe(trimmed.error()));
-      evict();
+      co_await evict();
       resume_throttled();
       if (throttled_.empty()) break;
       co_await sleep_for(executor_, kMillisecond);
@@ -86,7 +86,7 @@ Task<void> Rank::write_back_loop() {
     set_out_of_space(false);
     if (auto trimmed = co_await trim(); !trimmed)
       say("the journal could not be trimmed: " + describe(trimmed.error()));
-    evict();
+    co_await evict();
     resume_throttled();
     if (*written == 0) {
       relog_stuck();
@@ -112,7 +112,7 @@ Task<void> Rank::write_back_loop() {
       } else {
         rank.set_out_of_space(written.error().code == ENOSPC);
       }
-      rank.evict();
+      co_await rank.evict();
       co_await rank.write_back_loop();
     };
     tasks_.spawn(once(*this));
@@ -120,16 +120,21 @@ Task<void> Rank::write_back_loop() {
 }
 
 bool Rank::only_damaged_dirty() const {
-  for (DirtyItem* item = cache_.oldest_dirty(); item; item = cache_.next_dirty(item)) {
+  for (DirtyItem* item = cache_.first_dirty(); item; item = cache_.next_dirty(item)) {
     Dir* dir = item->is_header ? static_cast<Dir*>(item) : static_cast<Dentry*>(item)->dir;
     if (!dir->damaged) return false;
   }
   return cache_.dirty_count() > 0;
 }
 
-void Rank::evict() {
-  if (hungry_ > 0) return;
-  cache_.evict(options_.memory_limit, 4 * options_.write_back_batch);
+Task<void> Rank::evict() {
+  for (size_t left = 4 * options_.write_back_batch; left > 0;) {
+    if (hungry_ > 0 || cache_.usage().bytes <= options_.memory_limit) co_return;
+    const size_t steps = std::min(left, kSlice);
+    cache_.evict(options_.memory_limit, steps);
+    left -= steps;
+    if (left > 0) co_await next_turn(executor_);
+  }
 }
 
 // Takes the oldest dirty items as they are, waits until that is durable in the journal, commits,
@@ -141,9 +146,17 @@ Task<Result<size_t>> Rank::write_back_batch() {
   // A commit needs room for all the pages that it changes before it gives any back: where there was
   // none, there may be some for fewer.
   const size_t most = std::max<size_t>(options_.write_back_batch / (out_of_space_ ? 8 : 1), 1);
-  size_t count = 0;
-  for (DirtyItem* item = cache_.oldest_dirty(); item && count < most;
+  size_t count = 0, looked_at = 0;
+  DirtyItem* last = nullptr;  // that was taken: its directory is pinned, so it stays in memory
+  for (DirtyItem* item = cache_.first_dirty(); item && count < most;
        item = cache_.next_dirty(item)) {
+    if (++looked_at % kSlice == 0 && last) {
+      co_await next_turn(executor_);
+      // Where it has become clean meanwhile the batch ends here: the next one goes on.
+      if (!last->dirty()) break;
+      item = cache_.next_dirty(last);
+      if (!item) break;
+    }
     Dir* dir = item->is_header ? static_cast<Dir*>(item) : static_cast<Dentry*>(item)->dir;
     if (dir->frozen || dir->damaged) continue;
     auto [it, fresh] = index.try_emplace(dir, dirs.size());
@@ -153,6 +166,7 @@ Task<Result<size_t>> Rank::write_back_batch() {
       dir->pins++;
     }
     items[it->second].push_back(item);
+    last = item;
     count++;
   }
   if (count == 0) co_return size_t{0};
@@ -307,6 +321,7 @@ Task<Result<void>> Rank::trim() {
 // What cannot be written back is logged again at the head, so that it does not pin the tail.
 void Rank::relog_stuck() {
   if (journal_->live_bytes() < journal_cap_ / 2) return;
+  cache_.sweep(SIZE_MAX);
   const auto& segments = journal_->segments();
   Lsn old = segments.size() > 2 ? segments[segments.size() / 2].first : Lsn{};
   for (size_t n = 0; n < options_.write_back_batch; ++n) {

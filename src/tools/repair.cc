@@ -39,7 +39,7 @@ Task<Result<void>> write_back(DirStore& store, const Cache& cache, const KnownDi
   std::vector<DirUpdate> updates;
   std::map<Ino, size_t> index;
   size_t count = 0;
-  for (DirtyItem* item = cache.oldest_dirty(); item; item = cache.next_dirty(item)) {
+  for (DirtyItem* item = cache.first_dirty(); item; item = cache.next_dirty(item)) {
     const Dir& dir = item->is_header ? static_cast<Dir&>(*item) : *static_cast<Dentry&>(*item).dir;
     auto at = known.find(dir.ino());
     if (at == known.end() || at->second.dir != &dir) continue;
