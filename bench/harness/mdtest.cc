@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -11,6 +10,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -27,10 +27,12 @@ namespace graftfs::bench {
 namespace {
 
 constexpr int kMaxTasks = 64, kMaxSteps = 16;
+constexpr int kIdleMicros = 500;
 
 // What the tasks share: where they wait for each other, and when each was in each step.
 struct Board {
-  pthread_barrier_t barrier;
+  std::atomic<int> arrived = 0;
+  std::atomic<uint64_t> round = 0;
   struct Times {
     double began = 0, ended = 0;
   } times[kMaxTasks][kMaxSteps];
@@ -39,15 +41,11 @@ struct Board {
 
 class SharedBoard {
  public:
-  explicit SharedBoard(int tasks) {
+  SharedBoard() {
     void* at =
         ::mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) throw BenchmarkError("there is no memory for the tasks to share");
     board_ = new (at) Board();
-    pthread_barrierattr_t attributes;
-    pthread_barrierattr_init(&attributes);
-    pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-    pthread_barrier_init(&board_->barrier, &attributes, static_cast<unsigned>(tasks));
   }
   SharedBoard(const SharedBoard&) = delete;
   SharedBoard& operator=(const SharedBoard&) = delete;
@@ -128,23 +126,35 @@ std::vector<Step> steps_of(const MdtestOptions& o, int me, MdtestTask* task) {
   return steps;
 }
 
+// Until all tasks are here. One that sleeps in the kernel meanwhile would not answer the ranks, and
+// be evicted.
+void meet(Board& board, int tasks, MdtestTask& task) {
+  const uint64_t round = board.round;
+  if (board.arrived.fetch_add(1) + 1 == tasks) {
+    board.arrived = 0;
+    board.round = round + 1;
+    return;
+  }
+  while (board.round == round) task.idle();
+}
+
 // In the task's process. A task that fails ends all of them: the others would wait for ever.
 void run_task(const MdtestOptions& o, int me, Board& board,
               const std::function<std::unique_ptr<MdtestTask>(int)>& make) {
   std::unique_ptr<MdtestTask> task = make(me);
   std::vector<Step> steps = steps_of(o, me, task.get());
   for (size_t s = 0; s < steps.size(); ++s) {
-    pthread_barrier_wait(&board.barrier);
+    meet(board, o.tasks, *task);
     board.times[me][s].began = now_seconds();
     steps[s].work();
     board.times[me][s].ended = now_seconds();
   }
-  pthread_barrier_wait(&board.barrier);
+  meet(board, o.tasks, *task);
 }
 
 void run_once(const MdtestOptions& o, std::vector<MdtestRate>& rates,
               const std::function<std::unique_ptr<MdtestTask>(int)>& make) {
-  SharedBoard board(o.tasks);
+  SharedBoard board;
   std::vector<pid_t> children;
   for (int t = 0; t < o.tasks; ++t) {
     const pid_t child = ::fork();
@@ -192,6 +202,7 @@ class DirectoryTask final : public MdtestTask {
  public:
   explicit DirectoryTask(std::string dir) : dir_(std::move(dir)) {}
 
+  void idle() override { ::usleep(kIdleMicros); }
   void mkdir(const std::string& path) override { must(::mkdir(at(path), 0755), "mkdir", path); }
   void rmdir(const std::string& path) override { must(::rmdir(at(path)), "rmdir", path); }
   void unlink(const std::string& path) override { must(::unlink(at(path)), "unlink", path); }
@@ -241,6 +252,7 @@ class LibraryTask final : public MdtestTask {
     known_[""] = made.stat.ino;
   }
 
+  void idle() override { clients_.turn(kIdleMicros * kMicrosecond); }
   void mkdir(const std::string& path) override {
     const auto [dir, name] = split(path);
     Reply made = call(MkdirArgs{dir, name, 0755, 0});

@@ -39,6 +39,8 @@ struct MdtestOptions {
 class MdtestTask {
  public:
   virtual ~MdtestTask() = default;
+  // Some moments in which there is nothing to do but to answer those who ask.
+  virtual void idle() = 0;
   virtual void mkdir(const std::string& path) = 0;
   virtual void rmdir(const std::string& path) = 0;
   // A new file with so many bytes.

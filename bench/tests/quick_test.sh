@@ -27,4 +27,10 @@ for line in lines:
 named = int(sys.argv[3])
 assert named in (0, len(lines)), f"{named} benchmarks were named and {len(lines)} reported"
 PYTHON
+# mdtest by its own flags, through the command line.
+if [ "$subject" = graftfs ]; then
+  "$(dirname "$bench")/../src/cli/graftfs" bench mdtest --tasks 2 -d "$work/mdtest" -n 3 -u -F \
+    -N 1 -w 10 -e 10 --json > "$work/mdtest.json"
+  grep -q '"File read"' "$work/mdtest.json"
+fi
 [ -z "$(ls -A "$work/work")" ] || { echo "FAILED: left behind: $(ls "$work/work")" >&2; exit 1; }

@@ -40,8 +40,10 @@ void add_bench(CLI::App& app) {
   CLI::App* command = add_command(app, "bench", "Run the benchmarks, or those named",
                                   "  graftfs bench\n"
                                   "  graftfs bench fuse journal-size --json\n"
+                                  "  graftfs bench mdtest --tasks 4 -d /mnt/m -n 1000 -u -F\n"
                                   "  graftfs bench -- --help     # what else there is\n");
-  command->prefix_command();
+  // From the first word on all is the other program's, its flags included.
+  command->fallthrough(false)->prefix_command();
   on_run(command, [command] { return bench_command(command->remaining()); });
 }
 

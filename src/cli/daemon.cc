@@ -21,6 +21,17 @@ constexpr int kPoolThreads = 4;
 constexpr Nanos kFindPatience = 5 * kSecond;               // for a cluster that is starting
 constexpr uint32_t kSyncEverything = 0, kSyncJournal = 1;  // flags of the shutdown ioctl
 
+std::string evicted_text(RankId rank, size_t locked) {
+  std::string text = fmt::format(
+      "evicted by rank {}, because it has not heard of this mount for longer than the lease: what "
+      "was under way there has failed with EIO",
+      rank.v);
+  if (locked > 0)
+    text += fmt::format(
+        "; the locks on {} files are lost, and they answer EIO until they are closed", locked);
+  return text;
+}
+
 }  // namespace
 
 Daemon::Daemon(DaemonOptions options, Notifier notifier)
@@ -211,6 +222,11 @@ Result<void> Daemon::mount() {
     router_->cache().caller_checks = true;  // default_permissions
     router_->wanted_back = [this](Ino ino) { client_->give_back(ino); };
     router_->refers_to = [this](Ino ino) { return mount_ && mount_->refers_to(ino); };
+    router_->evicted = [this](RankId rank, const std::vector<Ino>& locked) {
+      log_.line(evicted_text(rank, locked.size()));
+      for (Ino ino : locked)
+        if (mount_) mount_->lost_lock(ino);
+    };
   }
   mount_->on_unmounted([this] { tasks_.spawn(bring_down()); });
   return {};

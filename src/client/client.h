@@ -42,6 +42,8 @@ class OwnLocks {
   // It has the right to write to the file for itself (LockKind::data), and its rank is not silent.
   virtual bool may_write(Ino ino) = 0;
   virtual bool has_lock(Ino ino, uint64_t owner, LockKind kind) const = 0;
+  // How often locks of the file were lost, by an eviction.
+  virtual uint64_t losses(Ino ino) const = 0;
 };
 
 struct ClientOptions {

@@ -17,6 +17,7 @@ class Client::FileRef {
     if (!state) state = std::make_unique<FileState>(client.executor_);
     state_ = state.get();
     ++state_->users;
+    losses_ = losses();
   }
   FileRef(const FileRef&) = delete;
   FileRef& operator=(const FileRef&) = delete;
@@ -26,11 +27,17 @@ class Client::FileRef {
   FileState* operator->() const { return state_; }
   FileState& operator*() const { return *state_; }
   Ino ino() const { return ino_; }
+  // Since this was called its caller has lost a lock on the file, and counts on it.
+  bool lost_lock() const { return losses() != losses_; }
 
  private:
+  uint64_t losses() const {
+    return client_.options_.locks ? client_.options_.locks->losses(ino_) : 0;
+  }
   Client& client_;
   Ino ino_;
   FileState* state_;
+  uint64_t losses_;
 };
 
 // Holds the size lock, once taken, until dropped or destroyed.
@@ -86,7 +93,7 @@ Task<int> Client::own(FileRef& file, const Credentials& cred) {
   Reply reply = co_await answer;
   KILL_POINT("client.data.granted");
   file->known = false;
-  co_return reply.err;
+  co_return file.lost_lock() ? EIO : reply.err;
 }
 
 // What was begun ends first, and its events are at the rank. An unlock of what it does not have
@@ -108,6 +115,7 @@ Task<int> Client::load(FileRef& file, const Credentials& cred) {
   auto answer = ask(cred, GetattrArgs{file.ino()});
   Reply reply = co_await answer;
   if (reply.err) co_return reply.err;
+  if (file.lost_lock()) co_return EIO;
   if (reply.stat.is_dir()) co_return EISDIR;
   if (!reply.stat.is_regular()) co_return EINVAL;
   // Else somebody was faster, and may have written since.

@@ -13,6 +13,19 @@ namespace {
 constexpr Nanos kFirstRetry = 10 * kMillisecond;
 constexpr Nanos kLongestRetry = 500 * kMillisecond;
 
+// Asked twice it does no harm, whatever became of the first. A sync has to say that something was
+// lost, and a lock may have been.
+bool only_reads(const Request& request) {
+  return request.seq == 0 && !std::holds_alternative<SyncArgs>(request.args) &&
+         !std::holds_alternative<LockArgs>(request.args);
+}
+
+// It tells of what was done under a right to write that is gone.
+bool rests_on_the_session(const Args& args) {
+  const auto* set = std::get_if<SetattrArgs>(&args);
+  return std::holds_alternative<WroteArgs>(args) || (set && set->valid & kSetSize);
+}
+
 }  // namespace
 
 Remote::Remote(Executor& executor, SessionId session, RankId rank, DialFn dial)
@@ -108,7 +121,7 @@ void Remote::on_attached(const msg::Attached& a) {
   // What its callbacks call waits behind what is sent again.
   if (forgotten) {
     MARK("remote.evicted");
-    fail_all();
+    begin_anew();
   }
   // All in order, as they were sent first. Where something is to be done again, whatever follows
   // may rest on it, and so each waits for the one before.
@@ -170,7 +183,12 @@ void Remote::call(Credentials cred, Args args, ReplyFn done) {
   s.request.args = std::move(args);
   s.done = std::move(done);
   unanswered_++;
-  if (state_ == up) send(first_ + slots_.size() - 1, false);
+  if (state_ != up) return;
+  if (lease_valid()) return send(first_ + slots_.size() - 1, false);
+  // This process was stopped, or the rank is. Whether the session is still known there has to be
+  // asked first: what was never sent is not lost with it.
+  MARK("remote.silent_at_call");
+  disconnected(Error{ETIMEDOUT, "the rank does not answer"});
 }
 
 void Remote::send(uint64_t number, bool resent) {
@@ -269,12 +287,32 @@ Remote::Held Remote::take_hold(Ino ino) {
   return node.empty() ? Held{} : node.mapped();
 }
 
-// The rank does not know this session any more.
+// The rank does not know this session any more. What was not sent, or only reads, is asked in the
+// new one.
+void Remote::begin_anew() {
+  auto before = std::exchange(slots_, {});
+  first_ += before.size();  // so that late answers are to nobody
+  std::deque<Slot> lost;
+  for (Slot& s : before) {
+    if (rests_on_the_session(s.request.args)) s.sent = true;
+    const bool again = !s.answered && !s.redoing && (!s.sent || only_reads(s.request));
+    if (again) s.sent = false;
+    (again ? slots_ : lost).push_back(std::move(s));
+  }
+  holds_.clear();
+  unanswered_ = slots_.size();
+  give_up(std::move(lost));
+}
+
 void Remote::fail_all() {
   auto slots = std::exchange(slots_, {});
   first_ += slots.size();
   unanswered_ = 0;
   holds_.clear();
+  give_up(std::move(slots));
+}
+
+void Remote::give_up(std::deque<Slot> slots) {
   for (Slot& s : slots) {
     if (s.answered || s.redoing) {
       lost_ = true;

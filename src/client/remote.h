@@ -19,8 +19,9 @@ using DialFn = std::function<void(RankId, net::ConnectFn)>;
 // and lost since (with the ino and the times that the answer told of).
 //
 // Owned by the Router, on the executor's thread. Completion: each `done` is called once. A crash of
-// the rank loses nothing here. Where the rank has forgotten the session (evicted), everything under
-// way fails with EIO, as does the next sync, and a new session begins.
+// the rank loses nothing here. Where the rank has forgotten the session (evicted), what was sent
+// and changes something fails with EIO, as does the next sync, and a new session begins with the
+// rest.
 class Remote final : public net::ConnectionEvents {
  public:
   Remote(Executor& executor, SessionId session, RankId rank, DialFn dial);
@@ -81,7 +82,9 @@ class Remote final : public net::ConnectionEvents {
   void on_answer(msg::Answer answer);
   void send(uint64_t number, bool resent);
   void send_again();
+  void begin_anew();
   void fail_all();
+  void give_up(std::deque<Slot> slots);
   void durable_up_to(Lsn lsn);
   void reap();
   void take_leave();

@@ -50,7 +50,7 @@ Remote& Router::remote(RankId rank) {
       cache_.drop(rank);
       remotes_.erase(rank);
     };
-    remote->attached = [this, rank](bool evicted) { attached(rank, evicted); };
+    remote->attached = [this, rank](bool forgotten) { attached(rank, forgotten); };
     remote->claims = [this] { return locks_.of(session_); };
     remote->told = [this, at = remote.get()](Body body) { told(*at, std::move(body)); };
     if (made) made(*remote);
@@ -58,11 +58,29 @@ Remote& Router::remote(RankId rank) {
   return *remote;
 }
 
-void Router::attached(RankId rank, bool evicted) {
+void Router::attached(RankId rank, bool forgotten) {
   cache_.drop(rank);
-  if (!evicted) return;
-  for (Ino ino : locks_.inos())
-    if (home_of(ino) == rank) locks_.forget(ino);
+  if (!forgotten) return;
+  std::vector<Ino> lost;
+  for (Ino ino : locks_.inos()) {
+    if (home_of(ino) != rank) continue;
+    if (is_locked(ino)) lost.push_back(ino);
+    locks_.forget(ino);
+  }
+  for (Ino ino : lost) ++losses_[ino];
+  if (evicted) evicted(rank, lost);
+}
+
+uint64_t Router::losses(Ino ino) const {
+  auto at = losses_.find(ino);
+  return at == losses_.end() ? 0 : at->second;
+}
+
+// By somebody who waits for it, other than the right to write.
+bool Router::is_locked(Ino ino) const {
+  const auto held = locks_.on(ino);
+  return std::any_of(held.begin(), held.end(),
+                     [](const auto& lock) { return lock.range.kind != LockKind::data; });
 }
 
 bool Router::may_write(Ino ino) {
@@ -72,6 +90,14 @@ bool Router::may_write(Ino ino) {
 void Router::note_lock(const LockArgs& args) {
   if (args.op == LockOp::set || args.op == LockOp::wait) locks_.set(session_, args.range);
   if (args.op == LockOp::unlock) locks_.unset(session_, args.range);
+}
+
+// A subtree has gone from there, perhaps with files that this client may write to: whose lease
+// counts for those now is not known. Asked for again, the right is granted by whoever has it noted.
+void Router::forget_rights_at(RankId rank) {
+  for (Ino ino : locks_.inos())
+    if (home_of(ino) == rank)
+      locks_.unset(session_, {.ino = ino, .exclusive = true, .kind = LockKind::data});
 }
 
 void Router::told(Remote& remote, Body body) {
@@ -115,6 +141,12 @@ bool Router::exists(RankId rank) const {
 
 // What was opened there is held at the other rank now.
 void Router::moved(RankId from, const msg::SessionMoved& m) {
+  forget_rights_at(from);
+  for (Ino ino : locks_.inos()) {
+    if (home_of(ino) != from) continue;
+    // Who keeps the lock has to be known where that one forgets this session.
+    remote(from).find(ino, [this, ino](RankId home) { note_home(ino, home); });
+  }
   note_home(m.root, m.to);
   Remote& there = remote(m.to);  // also where nothing is held: it may have questions
   if (m.holds.empty()) return;
@@ -129,9 +161,22 @@ void Router::note_home(Ino ino, RankId home) {
   if (!ino || home == kNobody) return;
   if (young_.size() >= kHomes && !young_.contains(ino)) {
     MARK("router.homes_aged");
-    old_ = std::exchange(young_, {});
+    age_homes();
   }
   young_[ino] = home;
+}
+
+// The rank of a lock stays known; a right to write is asked for again.
+void Router::age_homes() {
+  auto dropped = std::exchange(old_, std::exchange(young_, {}));
+  for (Ino ino : locks_.inos()) {
+    auto at = dropped.find(ino);
+    if (at == dropped.end() || old_.contains(ino)) continue;
+    if (is_locked(ino))
+      young_[ino] = at->second;
+    else
+      locks_.forget(ino);
+  }
 }
 
 void Router::note(RankId rank, const Reply& reply) {
@@ -154,6 +199,13 @@ void Router::submit(Request request, ReplyFn done) {
   if (std::holds_alternative<SyncArgs>(pending->args)) return sync_all(std::move(pending));
   if (auto* lock = std::get_if<LockArgs>(&pending->args); lock && lock->op == LockOp::cancel)
     cancelled_.insert(lock->number);  // also while it is on its way from one rank to another
+  // It is given up as soon as that is on its way: who attaches anew must not claim it. So is an old
+  // flock for another one, which the rank takes away before it looks for others.
+  if (auto* lock = std::get_if<LockArgs>(&pending->args)) {
+    const bool takes = lock->op == LockOp::set || lock->op == LockOp::wait;
+    if (lock->op == LockOp::unlock || (takes && lock->range.kind == LockKind::flock))
+      locks_.unset(session_, lock->range);
+  }
   pending->change = cache_.begin(pending->args);
   run(std::move(pending));
 }

@@ -40,6 +40,10 @@ class Router final : public MetadataService, public OwnLocks {
   bool has_lock(Ino ino, uint64_t owner, LockKind kind) const override {
     return locks_.has(session_, ino, owner, kind);
   }
+  uint64_t losses(Ino ino) const override;
+  // The rank has forgotten this session, and with it the locks on these files: what their callers
+  // do with them rests on nothing any more.
+  std::function<void(RankId, const std::vector<Ino>& locked)> evicted;
   // Others want to write to the file: Client::give_back. Unset: it is given back at once.
   std::function<void(Ino)> wanted_back;
 
@@ -84,14 +88,18 @@ class Router final : public MetadataService, public OwnLocks {
   void finish(const PendingPtr& pending, Reply reply);
   void told(Remote& remote, Body body);
   void note_lock(const LockArgs& args);
-  void attached(RankId rank, bool evicted);
+  void attached(RankId rank, bool forgotten);
+  bool is_locked(Ino ino) const;
+  void forget_rights_at(RankId rank);
+  void age_homes();
 
   Executor& executor_;
   DialFn dial_;
   std::function<RankMap()> map_;
   SessionId session_;
   LeaseCache cache_;
-  LockTable locks_;               // that were granted
+  LockTable locks_;  // that were granted
+  std::map<Ino, uint64_t> losses_;
   std::set<uint64_t> cancelled_;  // waits that are to end
   std::map<RankId, std::unique_ptr<Remote>> remotes_;
   // Two generations: what is used is in the young one, and the old one is dropped when that is

@@ -17,6 +17,8 @@ void FuseMount::on_unmounted(Fn fn) { state_->on_unmounted(std::move(fn)); }
 
 void FuseMount::unmount() { state_->unmount(); }
 
+void FuseMount::lost_lock(Ino ino) { state_->open_files().lost_lock(ino); }
+
 bool FuseMount::refers_to(Ino ino) { return !state_->refs().orphaned(ino); }
 
 }  // namespace graftfs

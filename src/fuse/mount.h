@@ -60,6 +60,9 @@ class FuseMount {
   // The inode has lost its last name. True: the kernel still knows it; when it does not any more
   // the client is told to release it.
   bool refers_to(Ino ino);
+  // Who had locked the file has lost that: whoever has it open now is answered EIO until it is
+  // closed.
+  void lost_lock(Ino ino);
 
  private:
   explicit FuseMount(std::shared_ptr<fuse::State> state) : state_(std::move(state)) {}

@@ -16,11 +16,17 @@ void answer_attr(Req req, fuse_ino_t ino) {
                       });
 }
 
-void getattr(fuse_req_t r, fuse_ino_t ino, fuse_file_info*) { answer_attr(Req(r), ino); }
+// The kernel names a handle where it asks on behalf of a read.
+void getattr(fuse_req_t r, fuse_ino_t ino, fuse_file_info* fi) {
+  Req req(r);
+  if (fi && req.state().open_files().is_void(fi->fh)) return req.err(EIO);
+  answer_attr(std::move(req), ino);
+}
 
 void setattr(fuse_req_t r, fuse_ino_t ino, struct stat* attr, int to_set, fuse_file_info* fi) {
   Req req(r);
   State& state = req.state();
+  if (fi && state.open_files().is_void(fi->fh)) return req.err(EIO);
   Credentials cred = req.cred();
   if (to_set == 0 && state.precedes_write(ino_of(ino), cred.pid))
     return answer_attr(std::move(req), ino);

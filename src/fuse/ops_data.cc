@@ -18,18 +18,29 @@ namespace {
 // In a shared mount it drops the pages that it has kept at each open: others may have written the
 // file. Who appends does so past the page cache, because the kernel does not know where the file
 // ends.
-void open(fuse_req_t r, fuse_ino_t, fuse_file_info* fi) {
-  if (!state_of(r).options().shared) {
+void open(fuse_req_t r, fuse_ino_t ino, fuse_file_info* fi) {
+  State& state = state_of(r);
+  if (!state.options().shared) {
     fuse_reply_err(r, ENOSYS);
     return;
   }
   fi->keep_cache = 0;
   fi->direct_io = fi->flags & O_APPEND ? 1 : 0;
-  fuse_reply_open(r, fi);
+  fi->fh = state.open_files().open(ino_of(ino));
+  // An open that was interrupted meanwhile is never released.
+  if (fuse_reply_open(r, fi) == -ENOENT) state.open_files().close(ino_of(ino), fi->fh);
 }
 
-void read(fuse_req_t r, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
+// A lock on the file was lost while it was open: what it is used for rests on nothing.
+bool refused(Req& req, const fuse_file_info* fi) {
+  if (!req.state().open_files().is_void(fi->fh)) return false;
+  req.err(EIO);
+  return true;
+}
+
+void read(fuse_req_t r, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* fi) {
   Req req(r);
+  if (refused(req, fi)) return;
   State& state = req.state();
   Credentials cred = req.cred();
   Buffer buffer = state.new_buffer(size);
@@ -45,6 +56,7 @@ void read(fuse_req_t r, fuse_ino_t ino, size_t size, off_t offset, fuse_file_inf
 void write(fuse_req_t r, fuse_ino_t ino, const char* bytes, size_t size, off_t offset,
            fuse_file_info* fi) {
   Req req(r);
+  if (refused(req, fi)) return;
   State& state = req.state();
   Credentials cred = req.cred();
   WriteOptions options;
@@ -69,8 +81,9 @@ DataFn answer_done(Req req) {
 }
 
 void fallocate(fuse_req_t r, fuse_ino_t ino, int mode, off_t offset, off_t length,
-               fuse_file_info*) {
+               fuse_file_info* fi) {
   Req req(r);
+  if (refused(req, fi)) return;
   if (offset < 0 || length <= 0) return req.err(EINVAL);
   State& state = req.state();
   Credentials cred = req.cred();
@@ -83,8 +96,9 @@ void fallocate(fuse_req_t r, fuse_ino_t ino, int mode, off_t offset, off_t lengt
                           });
 }
 
-void lseek(fuse_req_t r, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
+void lseek(fuse_req_t r, fuse_ino_t ino, off_t offset, int whence, fuse_file_info* fi) {
   Req req(r);
+  if (refused(req, fi)) return;
   if (whence != SEEK_DATA && whence != SEEK_HOLE) return req.err(EINVAL);
   if (offset < 0) return req.err(ENXIO);
   State& state = req.state();
@@ -96,9 +110,11 @@ void lseek(fuse_req_t r, fuse_ino_t ino, off_t offset, int whence, fuse_file_inf
                       });
 }
 
-void copy_file_range(fuse_req_t r, fuse_ino_t from, off_t from_offset, fuse_file_info*,
-                     fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length, int flags) {
+void copy_file_range(fuse_req_t r, fuse_ino_t from, off_t from_offset, fuse_file_info* source,
+                     fuse_ino_t to, off_t to_offset, fuse_file_info* target, size_t length,
+                     int flags) {
   Req req(r);
+  if (refused(req, source) || refused(req, target)) return;
   if (flags || from_offset < 0 || to_offset < 0) return req.err(EINVAL);
   State& state = req.state();
   Credentials cred = req.cred();
@@ -113,8 +129,9 @@ void copy_file_range(fuse_req_t r, fuse_ino_t from, off_t from_offset, fuse_file
                       });
 }
 
-void fsync(fuse_req_t r, fuse_ino_t ino, int, fuse_file_info*) {
+void fsync(fuse_req_t r, fuse_ino_t ino, int, fuse_file_info* fi) {
   Req req(r);
+  if (refused(req, fi)) return;
   State& state = req.state();
   Credentials cred = req.cred();
   state.client().sync(std::move(cred), ino_of(ino), answer_done(std::move(req)));

@@ -22,6 +22,7 @@ LockRange range_of(fuse_ino_t ino, const fuse_file_info* fi, const struct flock&
 
 void getlk(fuse_req_t r, fuse_ino_t ino, fuse_file_info* fi, struct flock* lock) {
   Req req(r);
+  if (req.state().open_files().is_void(fi->fh)) return req.err(EIO);
   State& state = req.state();
   LockArgs args{LockOp::test, range_of(ino, fi, *lock)};
   state.client().call({}, args, [req = std::move(req)](Reply reply) mutable {
@@ -72,7 +73,9 @@ void take(Req req, LockOp op, LockRange range) {
 void setlk(fuse_req_t r, fuse_ino_t ino, fuse_file_info* fi, struct flock* lock, int sleep) {
   LockOp op = sleep ? LockOp::wait : LockOp::set;
   if (lock->l_type == F_UNLCK) op = LockOp::unlock;
-  take(Req(r), op, range_of(ino, fi, *lock));
+  Req req(r);
+  if (req.state().open_files().is_void(fi->fh)) return req.err(EIO);
+  take(std::move(req), op, range_of(ino, fi, *lock));
 }
 
 void flock(fuse_req_t r, fuse_ino_t ino, fuse_file_info* fi, int how) {
@@ -80,7 +83,9 @@ void flock(fuse_req_t r, fuse_ino_t ino, fuse_file_info* fi, int how) {
   range.exclusive = how & LOCK_EX;
   LockOp op = how & LOCK_NB ? LockOp::set : LockOp::wait;
   if (how & LOCK_UN) op = LockOp::unlock;
-  take(Req(r), op, range);
+  Req req(r);
+  if (req.state().open_files().is_void(fi->fh)) return req.err(EIO);
+  take(std::move(req), op, range);
 }
 
 // close(2) gives back what the process has locked in the file by fcntl.
@@ -94,6 +99,7 @@ void flush(fuse_req_t r, fuse_ino_t ino, fuse_file_info* fi) {
 // The last close of an open file, what it has locked by flock.
 void release(fuse_req_t r, fuse_ino_t ino, fuse_file_info* fi) {
   Req req(r);
+  req.state().open_files().close(ino_of(ino), fi->fh);
   const LockRange range{.ino = ino_of(ino), .owner = fi->lock_owner, .kind = LockKind::flock};
   if (!fi->flock_release || !req.state().client().has_lock(range.ino, range.owner, range.kind))
     return req.err(0);

@@ -307,13 +307,19 @@ void State::end() {
 
 void State::unmount() {
   if (ended_ || unmounter_.joinable()) return;
-  // In a helper thread, because this one must go on serving what the kernel writes back.
+  // In a helper thread, because this one must go on serving what the kernel writes back. And what
+  // waits for that is a process of its own: a thread of this one would keep the device open while
+  // it waits for itself, and where no rank answers not even SIGKILL could end it.
   unmounter_ =
       std::thread([mountpoint = options_.mountpoint, &loop = loop_, weak = weak_from_this()] {
-        int fd = ::open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd >= 0) {
-          ::syncfs(fd);
-          ::close(fd);
+        const pid_t child = ::fork();
+        if (child == 0) {
+          ::close_range(0, ~0u, 0);
+          const int fd = ::open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY);
+          if (fd >= 0) ::syncfs(fd);
+          ::_exit(0);
+        }
+        while (child > 0 && ::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
         }
         detach(mountpoint);
         loop.post([weak] {

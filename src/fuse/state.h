@@ -15,6 +15,7 @@
 #include "fuse/kernel_refs.h"
 #include "fuse/killpriv.h"
 #include "fuse/mount.h"
+#include "fuse/open_files.h"
 
 namespace graftfs::fuse {
 
@@ -109,6 +110,7 @@ class State : public std::enable_shared_from_this<State> {
   const MountOptions& options() const { return options_; }
   EventLoop& loop() { return loop_; }
   KernelRefs& refs() { return refs_; }
+  OpenFiles& open_files() { return open_files_; }
   const ProcGroups& groups() const { return groups_; }
   fuse_session* session() const { return session_; }
   InitPatch& init_patch() { return init_patch_; }
@@ -161,6 +163,7 @@ class State : public std::enable_shared_from_this<State> {
   MountOptions options_;
   InitPatch init_patch_;
   KernelRefs refs_;
+  OpenFiles open_files_;
   std::deque<std::vector<fuse_forget_data>> forgotten_;  // the front one from its end
   ProcGroups groups_;
   fuse_session* session_ = nullptr;

@@ -58,7 +58,7 @@ struct Endpoint::Line final : net::ConnectionEvents {
 };
 
 Endpoint::Endpoint(Rank& rank, EndpointOptions options)
-    : rank_(rank), options_(std::move(options)), since_(rank.executor().now()) {
+    : rank_(rank), options_(std::move(options)) {
   rank_.leases().set_lines(this);
   if (options_.window > 0 && !rank_.recovered().fresh)
     for (const auto& [session, state] : rank_.state().sessions) awaited_.insert(session);
@@ -221,9 +221,10 @@ void Endpoint::disconnect(SessionId session, const std::string& why) {
   if (Line* line = line_of(session)) drop(*line, why);
 }
 
+// One that came with a subtree may not have found the way here yet: its silence begins when
+// somebody minds it.
 Nanos Endpoint::heard(SessionId session) const {
-  auto it = heard_.find(session);
-  return it == heard_.end() ? since_ : it->second;
+  return heard_.try_emplace(session, rank_.executor().now()).first->second;
 }
 
 void Endpoint::sweep() {

@@ -74,11 +74,10 @@ class Endpoint final : public SessionLines {
   EndpointOptions options_;
   uint64_t last_line_ = 0;
   std::map<uint64_t, std::unique_ptr<Line>> lines_;
-  std::map<SessionId, uint64_t> attached_;  // session -> line
-  std::map<SessionId, Nanos> heard_;        // when it was last answered
+  std::map<SessionId, uint64_t> attached_;    // session -> line
+  mutable std::map<SessionId, Nanos> heard_;  // when it was last answered
   bool window_ = false;
   std::set<SessionId> awaited_;  // in the window: who has not said Resent
-  Nanos since_;
   std::optional<RankId> heir_;
   Nanos retiring_since_ = 0;
   Fn retired_;

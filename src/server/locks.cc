@@ -28,7 +28,13 @@ Outcome Locks::acquire(SessionId session, const LockArgs& args) {
     table_.unset(session, want);
     wake(want.ino);
   }
-  if (args.op != LockOp::wait) return stop(EAGAIN);
+  if (args.op != LockOp::wait) {
+    // Who asks again and again waits, too.
+    core_.executor().post([this, alive = alive_, session, want] {
+      if (*alive) evict_silent(session, want);
+    });
+    return stop(EAGAIN);
+  }
   std::set<Owner> seen;
   if (want.kind == LockKind::posix && waits_for({session, want.owner}, session, want, seen)) {
     MARK("lock.deadlock");
@@ -41,10 +47,8 @@ Outcome Locks::acquire(SessionId session, const LockArgs& args) {
       if (*alive) end(waiter, ETIMEDOUT);
     });
   }
-  if (want.kind == LockKind::data) {
-    ask_back(session, want);
-    watch();
-  }
+  if (want.kind == LockKind::data) ask_back(session, want);
+  watch();
   return std::unexpected(Stop{0, Need{Need::lock, want.ino, {}, 0}, {}, {}});
 }
 
@@ -106,33 +110,34 @@ void Locks::ask_back(SessionId session, const LockRange& want) {
     lines->send(held.session, msg::DataRecall{.ino = want.ino});
 }
 
-// Who does not give it back because it is not there any more is evicted.
+// -- holders that are not there any more ----------------------------------------------------------
+
+// They are evicted as soon as somebody waits for them.
 void Locks::watch() {
   SessionLines* lines = core_.leases().lines();
   if (!lines || std::exchange(watching_, true)) return;
   core_.executor().post_after(lines->lease() / 8, [this, alive = alive_] {
     if (!*alive) return;
     watching_ = false;
-    SessionLines* lines = core_.leases().lines();
-    if (!lines) return;
-    const Nanos patience = lines->lease() + lines->lease() / 4;
-    std::set<SessionId> silent;
-    bool any = false;
-    for (const auto& [waiter, range] : waiting_) {
-      if (range.kind != LockKind::data) continue;
-      any = true;
-      for (const LockTable::Held& held : table_.conflicts(waiter.session, range))
-        if (core_.executor().now() - lines->heard(held.session) >= patience)
-          silent.insert(held.session);
-    }
-    for (SessionId session : silent) {
-      MARK("lock.evicted");
-      lines->evict(session,
-                   "others wait to write to a file that it may write to, and it is silent");
-      session_gone(session);
-    }
-    if (any) watch();
+    const std::map<Waiter, LockRange> waiting = waiting_;
+    for (const auto& [waiter, range] : waiting) evict_silent(waiter.session, range);
+    if (!waiting_.empty()) watch();
   });
+}
+
+void Locks::evict_silent(SessionId session, const LockRange& want) {
+  SessionLines* lines = core_.leases().lines();
+  if (!lines) return;
+  const Nanos patience = lines->lease() + lines->lease() / 4;
+  for (const LockTable::Held& held : table_.conflicts(session, want)) {
+    if (core_.executor().now() - lines->heard(held.session) < patience) continue;
+    MARK("lock.evicted");
+    lines->evict(held.session, want.kind == LockKind::data
+                                   ? "others wait to write to a file that it may write to, and it "
+                                     "is silent"
+                                   : "others wait for a file that it has locked, and it is silent");
+    session_gone(held.session);
+  }
 }
 
 // -- sessions that come back ----------------------------------------------------------------------
@@ -156,10 +161,13 @@ Task<void> Locks::claim_task(SessionId session, std::vector<LockRange> locks) {
     const bool ours = place && (place->what == Place::ours || place->what == Place::frozen);
     if (!ours || !core_.state().sessions.contains(session)) continue;
     if (table_.conflict(session, lock)) {
+      // It came too late: what it does under that lock would not be what it believes.
       MARK("lock.claim_refused");
-      core_.say(fmt::format("session {:x} claims a lock on inode {:#x} that another one has",
-                            session.v, lock.ino.v));
-      continue;
+      if (SessionLines* lines = core_.leases().lines())
+        lines->evict(session, fmt::format("it claims a lock on inode {:#x} that another one has "
+                                          "been granted since",
+                                          lock.ino.v));
+      co_return;
     }
     table_.set(session, lock);
   }

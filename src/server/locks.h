@@ -30,7 +30,8 @@ class Locks {
   static constexpr Nanos kLongest = 2 * kSecond;
   const LockTable& table() const { return table_; }
   void session_gone(SessionId session);
-  // The session has these and no others, as far as the inodes are this rank's.
+  // The session has these and no others, as far as the inodes are this rank's. Evicted where
+  // another one has been granted what it claims.
   void claim(SessionId session, std::vector<LockRange> locks);
   // A subtree changes hands: what is on the inode comes, or is another rank's from now on.
   void add(SessionId session, const LockRange& range) { table_.set(session, range); }
@@ -52,6 +53,7 @@ class Locks {
   void wake(Ino ino);
   Task<void> claim_task(SessionId session, std::vector<LockRange> locks);
   void watch();
+  void evict_silent(SessionId session, const LockRange& want);
 
   RankCore& core_;
   LockTable table_;

@@ -3,7 +3,7 @@
 //
 // GRAFTFS_CLOSING_SECONDS says how long (./dev soak --closing --minutes N), GRAFTFS_CLOSING_SEED
 // which random choices.
-#include "cli/tests/serving.h"
+#include "mounting.h"
 #include "workload.h"
 
 namespace graftfs::cli {
@@ -15,49 +15,6 @@ using namespace std::chrono;
 constexpr char kLease[] = "3s";
 constexpr auto kLongestWait = seconds(120);  // for one answer; then something hangs
 constexpr int kServers = 3;
-
-long number_of(const char* variable, long otherwise) {
-  const char* text = std::getenv(variable);
-  return text ? std::strtol(text, nullptr, 10) : otherwise;
-}
-
-// A `graftfs mount --foreground`.
-class Mounting {
- public:
-  Mounting(const std::string& volume, std::string point, const std::string& log)
-      : point_(std::move(point)) {
-    pid_ = ::fork();
-    if (pid_ != 0) return;
-    int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
-    ::dup2(out, 1);
-    ::dup2(out, 2);
-    std::string line = fmt::format("exec {} mount {} {} --foreground", program(), volume, point_);
-    ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
-    ::_exit(127);
-  }
-  Mounting(const Mounting&) = delete;
-  Mounting& operator=(const Mounting&) = delete;
-  ~Mounting() { kill(); }
-  bool is_up() const {
-    std::ifstream mounts("/proc/self/mounts");
-    for (std::string line; std::getline(mounts, line);)
-      if (line.find(" " + point_ + " fuse") != std::string::npos) return true;
-    return false;
-  }
-  // Whoever waits for an answer there has an error, and goes on.
-  void kill() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-    pid_ = 0;
-    ::umount2(point_.c_str(), MNT_DETACH);
-  }
-  const std::string& point() const { return point_; }
-
- private:
-  std::string point_;
-  pid_t pid_ = 0;
-};
 
 class Closing : public Serve {
  protected:
@@ -265,6 +222,52 @@ TEST_F(Closing, AStoppedProcessWhoseRankWasTakenStandsBy) {
   if (ended()) servers_.erase(servers_.begin() + 1);
   EXPECT_TRUE(work_goes_on(1));
   EXPECT_EQ(server_of(1), standby);
+  stop_work();
+  expect_all_there();
+}
+
+// Two ranks in two processes: each directory of a pair is another one's, so that renames and links
+// between them concern both, and now one and now the other is killed, in the middle of some. A
+// standby takes its rank.
+TEST_F(Closing, WhatTwoProcessesDoTogetherIsDoneWholeOrNotAtAll) {
+  for (int i = 0; i < 2; ++i) {
+    serve();
+    ASSERT_TRUE(until([&] { return runs_a_rank(servers_.back()->pid()); })) << log();
+  }
+  serve("--standby");
+  ASSERT_TRUE(until([&] { return stands_by(servers_.back()->pid()); })) << log();
+  for (const char* point : {"/a", "/b"}) {
+    mounts_.push_back(std::make_unique<Mounting>(volume_, dir_ + point, log_));
+    ASSERT_TRUE(until([&] { return mounts_.back()->is_up(); })) << log();
+  }
+  for (const auto& m : mounts_) {
+    const std::string place = m == mounts_[0] ? "calls-a" : "calls-b";
+    for (const char* half : {"/d0", "/d1"}) fs::create_directories(m->point() + "/" + place + half);
+    auto moved = run(fmt::format("subtree move {}:/{}/d1 1 --wait 20s", volume_, place));
+    ASSERT_EQ(moved.code, 0) << moved.text;
+    workers_.push_back(std::make_unique<CallWorker>(m->point(), place, random_()));
+  }
+  for (auto& w : workers_) w->start();
+  const auto end = steady_clock::now() + seconds(number_of("GRAFTFS_CLOSING_SECONDS", 12));
+  for (int turn = 0; steady_clock::now() < end && all_is_well(); ++turn) {
+    ASSERT_TRUE(work_goes_on(20)) << log();
+    std::this_thread::sleep_for(milliseconds(random_() % 300));
+    const pid_t victim = server_of(turn % 2);
+    auto at = std::find_if(servers_.begin(), servers_.end(),
+                           [&](const auto& s) { return s->pid() == victim; });
+    ASSERT_NE(at, servers_.end()) << run("rank list " + volume_).text;
+    (*at)->signal(SIGKILL);
+    (*at)->wait();
+    servers_.erase(at);
+    kills_++;
+    ASSERT_TRUE(until([&] { return server_of(turn % 2) != 0; }, 60))
+        << run("rank list " + volume_).text;
+    serve("--standby");
+    ASSERT_TRUE(until([&] { return stands_by(servers_.back()->pid()); })) << log();
+  }
+  fmt::print("{} processes killed\n", kills_);
+  EXPECT_GT(kills_, 1);
+  EXPECT_TRUE(work_goes_on(20));
   stop_work();
   expect_all_there();
 }

@@ -334,5 +334,35 @@ TEST_F(Shared, AStoppedMountIsEvictedAndComesBack) {
   EXPECT_EQ(read_file(a + "/new"), "new");
 }
 
+// Who asks for its lock again and again gets it; and what was open under the lost one is void.
+TEST_F(Shared, AStoppedMountLosesItsLocksAndItsCallersAreTold) {
+  ASSERT_TRUE(write_file(a + "/file", "old"));
+  int there = ::open((b + "/file").c_str(), O_RDWR), other = ::open((b + "/file").c_str(), O_RDWR);
+  ASSERT_EQ(::flock(there, LOCK_EX), 0);
+  int here = ::open((a + "/file").c_str(), O_RDWR);
+  second_->signal(SIGSTOP);
+  EXPECT_TRUE(until([&] { return ::flock(here, LOCK_EX | LOCK_NB) == 0; }));
+  EXPECT_THAT(text_of("serve"),
+              HasSubstr("was evicted: others wait for a file that it has locked"));
+  ASSERT_EQ(::pwrite(here, "new", 3, 0), 3);
+  second_->signal(SIGCONT);
+  for (int fd : {there, other}) {
+    EXPECT_EQ(::pwrite(fd, "bad", 3, 0), -1);
+    EXPECT_EQ(errno, EIO);
+    EXPECT_EQ(read_all(fd), std::strerror(EIO));
+    EXPECT_EQ(::flock(fd, LOCK_EX | LOCK_NB), -1);
+    EXPECT_EQ(errno, EIO);
+    ::close(fd);
+  }
+  EXPECT_THAT(text_of("mount-b"), HasSubstr("the locks on 1 files are lost"));
+  int again = ::open((b + "/file").c_str(), O_RDWR);
+  EXPECT_EQ(read_all(again), "new");
+  EXPECT_EQ(::flock(again, LOCK_EX | LOCK_NB), -1);
+  EXPECT_EQ(errno, EWOULDBLOCK);
+  ::close(here);
+  EXPECT_EQ(::flock(again, LOCK_EX), 0);
+  ::close(again);
+}
+
 }  // namespace
 }  // namespace graftfs

@@ -52,15 +52,16 @@ bool until(F condition, int seconds = 40) {
 // A `graftfs serve --foreground`, which is killed at the end.
 class Serving {
  public:
+  // `before`: words before the command, such as a program that starts it elsewhere.
   Serving(const std::string& volume, const std::string& flags, const std::string& log,
-          const std::string& lease = "500ms") {
+          const std::string& lease = "500ms", const std::string& before = "") {
     pid_ = ::fork();
     if (pid_ == 0) {
       int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
       ::dup2(out, 1);
       ::dup2(out, 2);
-      std::string line = fmt::format("exec {} serve {} --foreground --lease {} {}", program(),
-                                     volume, lease, flags);
+      std::string line = fmt::format("exec {} {} serve {} --foreground --lease {} {}", before,
+                                     program(), volume, lease, flags);
       ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
       ::_exit(127);
     }

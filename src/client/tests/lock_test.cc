@@ -98,6 +98,64 @@ TEST_F(Locked, LocksEndWithTheirSession) {
   EXPECT_EQ(set(me, whole(LockKind::flock)), EAGAIN);
 }
 
+// It was away for longer than the window, and somebody else has got what it had.
+TEST_F(Locked, WhoClaimsWhatAnotherOneHasByNowIsEvicted) {
+  std::vector<Ino> told;
+  me.router.evicted = [&](RankId rank, const std::vector<Ino>& locked) {
+    EXPECT_EQ(rank, RankId{0});
+    told = locked;
+  };
+  EXPECT_EQ(set(me, range(0, 9, true)), 0);
+  ASSERT_EQ(me.call(SyncArgs{}).err, 0);
+  unreachable = me.session;
+  kill(0);
+  ranks.settle();
+  revive(0);
+  ranks.settle(5 * kSecond);
+  EXPECT_EQ(set(other, range(5, 5, true)), 0);
+  EXPECT_TRUE(me.router.has_lock(file, 1, LockKind::posix)) << "it has not heard of anything";
+  EXPECT_EQ(me.router.losses(file), 0u);
+  unreachable.reset();
+  ranks.settle(5 * kSecond);
+  EXPECT_FALSE(me.router.has_lock(file, 1, LockKind::posix));
+  EXPECT_EQ(me.router.losses(file), 1u);
+  EXPECT_EQ(told, std::vector<Ino>{file});
+  EXPECT_EQ(set(me, range(0, 9, true)), EAGAIN);
+}
+
+// An unlock is under way when the connection breaks: it is no claim any more.
+TEST_F(Locked, WhatIsBeingUnlockedIsNotClaimed) {
+  EXPECT_EQ(set(me, range(0, 9, true)), 0);
+  std::optional<Reply> unlocked, waits;
+  begin_wait(other, range(0, 9, true), waits);
+  me.begin(LockArgs{LockOp::unlock, range(0, 9, false)}, unlocked);
+  cut(0);
+  ranks.executor.run_until([&] { return waits && unlocked; });
+  EXPECT_EQ(waits->err, 0);
+  EXPECT_EQ(unlocked->err, 0);
+  ranks.settle(5 * kSecond);
+  EXPECT_EQ(me.router.losses(file), 0u);
+  EXPECT_TRUE(log.empty()) << log.front();
+}
+
+// A lock that is known to be at one rank, and comes to another one that forgets the session.
+TEST_F(Locked, ALockIsLostWhereItIsByThen) {
+  EXPECT_EQ(set(me, whole(LockKind::flock)), 0);
+  std::optional<Result<void>> moved;
+  ranks.rank(0).migrations().start(a, RankId{1}, [&](Result<void> r) { moved = std::move(r); });
+  ranks.executor.run_until([&] { return moved.has_value(); });
+  ASSERT_TRUE(*moved) << describe(moved->error());
+  ranks.settle(kSecond);
+  endpoints[0]->evict(me.session, "for the test");
+  ranks.settle(kSecond);
+  EXPECT_TRUE(me.router.has_lock(file, 1, LockKind::flock));
+  EXPECT_EQ(me.router.losses(file), 0u);
+  endpoints[1]->evict(me.session, "for the test");
+  ranks.settle(kSecond);
+  EXPECT_FALSE(me.router.has_lock(file, 1, LockKind::flock));
+  EXPECT_EQ(me.router.losses(file), 1u);
+}
+
 TEST_F(Locked, LocksSurviveABrokenConnectionAndATakeover) {
   EXPECT_EQ(set(me, whole(LockKind::flock)), 0);
   EXPECT_EQ(set(me, range(5, 9, true)), 0);
@@ -244,6 +302,30 @@ TEST_F(Written, WhoIsAloneOnAFileAsksOnce) {
   for (uint64_t i = 2; i < 12; ++i) EXPECT_EQ(one.write(file, i, "x"), 0);
   // Each has its event; and the size is what the answer to that has told.
   EXPECT_LE(ranks.rank(0).stats().requests - before, 10u);
+}
+
+// What was called under a lock that is gone by the time it could be done is not done.
+TEST_F(Written, AWriteThatWaitedWhileItsLockWasLostFails) {
+  EXPECT_EQ(one.write(file, 0, "first"), 0);
+  std::optional<Reply> locked;
+  one.client.call({}, LockArgs{LockOp::set, range(0, 9, true)},
+                  [&](Reply reply) { locked = std::move(reply); });
+  ranks.executor.run_until([&] { return locked.has_value(); });
+  ASSERT_EQ(locked->err, 0);
+  EXPECT_EQ(two.write(file, 0, "other"), 0);  // the right to write is the other one's
+  std::optional<Result<uint64_t>> written;
+  end(0);
+  ranks.settle(kMillisecond);
+  one.client.write({}, file, 0, "lost!", {}, [&](Result<uint64_t> n) { written = std::move(n); });
+  ranks.settle(kMillisecond);
+  serve(0);
+  endpoints[0]->evict(one.client.session(), "for the test");
+  ranks.executor.run_until([&] { return written.has_value(); });
+  ASSERT_FALSE(*written);
+  EXPECT_EQ(written->error().code, EIO);
+  EXPECT_EQ(two.read(file), "other");
+  EXPECT_EQ(one.write(file, 0, "again"), 0) << "by who has not called it under a lock";
+  EXPECT_EQ(two.read(file), "again");
 }
 
 TEST_F(Written, AWriterThatHasStoppedIsEvictedAndTheNextOneWrites) {

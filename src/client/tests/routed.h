@@ -74,7 +74,8 @@ struct Routed : ::testing::Test {
     auto listener =
         transport.listen({net::Address::local, fmt::format("rank-{}", i), 0},
                          net::Doorman{.volume = 1}, [this, i](std::unique_ptr<net::Connection> c) {
-                           if (endpoints[i]) endpoints[i]->add(std::move(c));
+                           const bool heard = SessionId{c->peer().id} != unreachable;
+                           if (endpoints[i] && heard) endpoints[i]->add(std::move(c));
                          });
     ASSERT_TRUE(listener.has_value());
     listeners[i] = std::move(*listener);
@@ -109,6 +110,7 @@ struct Routed : ::testing::Test {
   std::array<std::unique_ptr<Endpoint>, 2> endpoints;
   std::array<std::unique_ptr<net::Listener>, 2> listeners;
   std::vector<std::string> log;
+  std::optional<SessionId> unreachable;  // whose connections are dropped
   Way me{ranks, transport, SessionId{0x1001}};
 };
 

@@ -147,6 +147,31 @@ TEST_F(Routed, TheEvictedLearnOfIt) {
   EXPECT_EQ(me.call(SyncArgs{}).err, 0);
 }
 
+// Questions are asked again, and so is what it was never sent; what may have been done is EIO.
+TEST_F(Routed, OnlyWhatMayHaveBeenDoneFailsWithAnEviction) {
+  Ino a = me.mkdir(kRootIno, "a");
+  ASSERT_EQ(me.call(SyncArgs{}).err, 0);
+  std::optional<Reply> made, looked, later;
+  // Its connection is open, and nothing of it is read any more.
+  endpoints[0]->evict(me.session, "for the test");
+  me.begin(MkdirArgs{a, "under-way", 0755, 0}, made);
+  me.begin(LookupArgs{kRootIno, "a"}, looked);
+  ranks.settle();
+  ASSERT_TRUE(made && looked);
+  EXPECT_EQ(made->err, EIO);
+  EXPECT_EQ(looked->err, 0);
+  EXPECT_EQ(looked->stat.ino, a);
+  EXPECT_EQ(me.call(LookupArgs{a, "under-way"}).err, ENOENT);
+  // It was stopped for longer than its lease, and calls something before it has heard of anything.
+  end(0);
+  kill(0);
+  ranks.settle(10 * kSecond);
+  me.begin(MkdirArgs{a, "later", 0755, 0}, later);
+  revive(0);
+  ranks.executor.run_until([&] { return later.has_value(); });
+  EXPECT_EQ(later->err, 0);
+}
+
 // A peer that is no client of ours says what it likes.
 struct Stranger final : net::ConnectionEvents {
   void received(Message) override {}
