@@ -357,10 +357,31 @@ void Endpoint::submit(Line& line, msg::Call call) {
     rank_.core().store().data().note_written(wrote->ino);
   if (const auto* set = std::get_if<SetattrArgs>(&request.args); set && set->valid & kSetSize)
     rank_.core().store().data().note_written(set->ino);
-  rank_.submit(std::move(request),
-               [this, alive = alive_, id = line.id, number = call.number](Reply reply) {
-                 if (*alive) answer(id, number, std::move(reply));
-               });
+  Answering to{line.id, call.number};
+  const std::pair key(line.session, request.seq);
+  if (request.seq) {
+    // It may be under way since before the connection broke. That one is all there is to do: were
+    // each carried out for itself, the client could be told that the first has failed, and the
+    // second would do it behind its back.
+    auto [at, fresh] = running_.try_emplace(key, to);
+    if (!fresh) {
+      MARK("endpoint.came_again");
+      at->second = to;
+      at->second.came_again = true;
+      return;
+    }
+  }
+  rank_.submit(std::move(request), [this, alive = alive_, key, to](Reply reply) mutable {
+    if (!*alive) return;
+    if (key.second) to = running_.extract(key).mapped();
+    if (to.came_again) {
+      // What was leased with it, before the session came again, is not any more.
+      reply.named = false;
+      reply.leased = {};
+      reply.dir = {};
+    }
+    answer(to.line, to.number, std::move(reply));
+  });
 }
 
 void Endpoint::answer(uint64_t id, uint64_t number, Reply reply) {
@@ -401,8 +422,11 @@ void Endpoint::other(Line& line, Message message) {
   if (auto* asked = std::get_if<msg::Find>(&body)) {
     return rank_.find(asked->ino,
                       [this, alive = alive_, id = line.id, number = asked->number](RankId home) {
-                        Line* line = *alive ? find(id) : nullptr;
-                        if (line) tell(*line, msg::Found{number, home});
+                        if (!*alive) return;
+                        rank_.say_when({}, [this, alive, id, number, home] {
+                          Line* line = *alive ? find(id) : nullptr;
+                          if (line) tell(*line, msg::Found{number, home});
+                        });
                       });
   }
   if (std::holds_alternative<msg::Recalled>(body))

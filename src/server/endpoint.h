@@ -23,8 +23,8 @@ struct EndpointOptions {
 
 // Owned by whoever owns the rank, made when that serves, destroyed before it; in its thread. Each
 // connection is a session's; the newest one counts, and older ones of it are closed. Requests that
-// were accepted are answered on the connection they came by, or, where that broke, nowhere: the
-// client sends them again, and the rank knows what it has carried out. A crash forgets everything
+// were accepted are answered on the connection they came by, or, where that broke, on the next one,
+// by which the client sends them again: they are carried out once. A crash forgets everything
 // here; clients come back with Attach. A client that breaks the rules is closed with a line in the
 // log, and nobody else notices.
 class Endpoint final : public SessionLines {
@@ -70,8 +70,15 @@ class Endpoint final : public SessionLines {
   void sweep();
   void look_at_sessions();
 
+  // Where a request that is being carried out is answered: on the connection by which it came last.
+  struct Answering {
+    uint64_t line, number;
+    bool came_again = false;
+  };
+
   Rank& rank_;
   EndpointOptions options_;
+  std::map<std::pair<SessionId, uint64_t>, Answering> running_;  // by seq
   uint64_t last_line_ = 0;
   std::map<uint64_t, std::unique_ptr<Line>> lines_;
   std::map<SessionId, uint64_t> attached_;    // session -> line

@@ -23,8 +23,12 @@ TwoParty& RankCore::two_party() { return *rank_.two_party_; }
 Leases& RankCore::leases() { return *rank_.leases_; }
 Locks& RankCore::locks() { return *rank_.locks_; }
 
+// Also a refusal, which needs no journal: who has lost the rank does not know what is so.
 void RankCore::send(RankId to, Body body) {
-  if (rank_.peers_) rank_.peers_->send(to, Message{rank_.id(), to, std::move(body)});
+  if (!rank_.peers_) return;
+  rank_.say_when({}, [this, to, body = std::move(body)]() mutable {
+    rank_.peers_->send(to, Message{rank_.id(), to, std::move(body)});
+  });
 }
 
 Lsn RankCore::log(const TreeEvent& event) { return rank_.log(event); }

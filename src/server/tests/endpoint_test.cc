@@ -339,6 +339,44 @@ TEST_F(Endpoints, ARequestWhoseSessionHasEndedIsNotCarriedOut) {
   EXPECT_EQ(ranks.call(0, LookupArgs{kRootIno, "late"}).err, ENOENT);
 }
 
+// Were it carried out twice, the second time could do what the client was told had failed.
+TEST_F(Endpoints, ARequestThatComesAgainWhileItIsCarriedOutIsOne) {
+  const Ino a = ranks.mkdir(0, kRootIno, "a");
+  const Ino d = ranks.mkdir(0, a, "d");
+  ranks.create(0, d, "in-d");
+  ranks.give(0, 1, d);
+  auto client = connect(5);
+  const Epoch epoch = std::get<msg::Attached>(client->said.at(0).body).epoch;
+  const uint64_t requests = ranks.rank(0).stats().requests;
+  msg::Call call;
+  call.number = 1;
+  call.request.seq = call.request.oldest = 1;
+  call.request.args = RmdirArgs{a, "d"};
+  // Until they are connected again the other rank says neither yes nor no.
+  ranks.cut(0, 1);
+  say(*client, call);
+  auto again = come_again(5, epoch).first;
+  call.resent = true;
+  say(*again, call);
+  say(*again, msg::Resent{});
+  ranks.settle(100 * kMillisecond);
+  ranks.heal(0, 1);
+  auto answers = [](const Wire& wire) {
+    std::vector<int> errs;
+    for (const Message& m : wire.said)
+      if (auto* answer = std::get_if<msg::Answer>(&m.body)) errs.push_back(answer->reply.err);
+    return errs;
+  };
+  ranks.settle(10 * kSecond);
+  EXPECT_EQ(ranks.rank(0).stats().requests, requests + 1);
+  EXPECT_EQ(answers(*client), std::vector<int>{});
+  EXPECT_EQ(answers(*again), std::vector<int>{ENOTEMPTY});
+  EXPECT_EQ(ranks.call(1, UnlinkArgs{d, "in-d"}).err, 0);
+  ranks.settle(10 * kSecond);
+  EXPECT_EQ(answers(*again), std::vector<int>{ENOTEMPTY});
+  EXPECT_EQ(ranks.call(0, LookupArgs{a, "d"}).err, 0) << "it was told that it has failed";
+}
+
 TEST_F(Endpoints, AFencedRankHangsUpInsteadOfAnswering) {
   auto c = connect(0x1001);
   ranks.rank(0).core().fail(Error{ESTALE, "another owner has taken over this journal"});

@@ -516,6 +516,25 @@ TEST(TwoParty, TheStickyBitCountsAcrossRanks) {
   }
 }
 
+// It may have lost the rank, and what it knows may be old: it does not say no, either.
+TEST(TwoParty, ARankWhoseLeaseIsOverRefusesNothing) {
+  Tree t;
+  msg::Prepare prepare{.op = {RankId{1}, t.ranks.rank(1).epoch(), 99}, .session = Ranks::kSession};
+  prepare.intents.push_back({.kind = msg::IntentKind::drop_dir, .ino = t.a});
+  auto refused = [&] {
+    return std::count_if(t.ranks.delivered.begin(), t.ranks.delivered.end(), [](const Message& m) {
+      return std::holds_alternative<msg::Refused>(m.body);
+    });
+  };
+  t.ranks.set_lease_valid(false);
+  t.ranks.rank(0).receive(RankId{1}, Message{RankId{1}, RankId{0}, prepare});
+  t.ranks.settle();
+  EXPECT_EQ(refused(), 0);
+  t.ranks.set_lease_valid(true);
+  t.ranks.settle();
+  EXPECT_EQ(refused(), 1);
+}
+
 // What has come into a subtree is still a part of another one where the other rank has not heard of
 // the decision: the subtree stays until it has.
 TEST(TwoParty, WhatOthersAreStillCarryingOutIsNotGivenAway) {

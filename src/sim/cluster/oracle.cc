@@ -101,6 +101,12 @@ void ClusterOracle::executed(Owner owner, const graftfs::Executed& e) {
     return fail(fmt::format("{} (session {:x}, seq {}) was carried out twice at rank {}",
                             describe_request(request), request.session.v, request.seq,
                             owner.rank.v));
+  // It was there twice, and the first time it failed.
+  if (request.seq && e.lsn && call.answered && !call.lsn && !owed_.contains(request.cred.pid))
+    return fail(
+        fmt::format("{} (session {:x}, seq {}) was carried out at rank {} after its client "
+                    "had been told that it had failed",
+                    describe_request(request), request.session.v, request.seq, owner.rank.v));
   Done done{owner.rank, e.lsn, 0, request, e.reply, e.now, e.with_others};
   Expected expected;
   Model before;
@@ -157,12 +163,12 @@ void ClusterOracle::answered(int32_t number, int err, std::optional<Speaker> by)
   const bool is_void = by ? call.is_void.contains(*by) : !call.is_void.empty() && !call.is_valid;
   if (is_void && err != EIO && err != ESTALE)
     return fail(fmt::format("a client was answered (errno {}) by who had lost the rank", err));
+  if (err == EIO) return;  // it may have been carried out, or will be
   call.answered = true;
   if (call.sync && err == 0) {
     for (auto [rank, lsn] : call.covers) durable_[rank] = std::max(durable_[rank], lsn);
     return;
   }
-  if (err == EIO) return;
   durable_[call.rank] = std::max(durable_[call.rank], call.reveals);
   if (!call.lsn) return;
   promised_[call.rank] = std::max(promised_[call.rank], call.lsn);

@@ -149,6 +149,16 @@ TEST_F(ClusterOracleTest, NoticesARequestThatIsCarriedOutTwice) {
   EXPECT_NE(oracle_.failure(), "");
 }
 
+TEST_F(ClusterOracleTest, NoticesARequestThatIsCarriedOutWhenItHasFailed) {
+  oracle_.asked(1, SessionId{5}, false);
+  execute(one_, request_of(1, MkdirArgs{Ino{0x100009}, "a", 0755, 0}), failed(ESTALE), Lsn{});
+  oracle_.answered(1, ESTALE);
+  EXPECT_EQ(oracle_.failure(), "");
+  execute(one_, request_of(1, MknodArgs{kRootIno, "a", S_IFREG | 0644, 0, 0}), made(Ino{0x100001}),
+          Lsn{10});
+  EXPECT_NE(oracle_.failure(), "");
+}
+
 TEST_F(ClusterOracleTest, NoticesAnAnswerOfWhoHasLostTheRank) {
   oracle_.recovered({RankId{1}, Epoch{2}}, Lsn{9});
   make_a(one_, 1, 0x100001, 10);
