@@ -176,15 +176,17 @@ Task<void> RadosJournal::end_watch() {
 
 // The OSD has forgotten us; it may have been away, or this process was stopped.
 Task<void> RadosJournal::watch_again() {
+  if (std::exchange(watching_again_, true)) co_return;
   while (!closed_) {
     MARK("store.rados.watch_again");
     (void)co_await session_->unwatch(*watch_->handle);
     int code =
         co_await session_->watch(index_object(rank_), watch_->handle, watch_.get(), kWatchTimeout);
-    if (code >= 0) co_return;
+    if (code >= 0) break;
     (void)failed(code, "watch", index_object(rank_));
     co_await sleep_for(executor_, kWatchAgain);
   }
+  watching_again_ = false;
 }
 
 Task<Result<void>> RadosJournal::seize(uint64_t token, JournalIndex index) {
@@ -265,7 +267,8 @@ void RadosJournal::release_now() {
     put[kOwnerKey] = to_buffer(encode(nobody));
     op.omap_set(put);
     (void)session_->write_now(index_object(rank_), std::move(op));
-    (void)session_->unwatch_now(*watch_->handle);
+    // While it is asked for again nobody may take it back; it ends with the client.
+    if (!watching_again_) (void)session_->unwatch_now(*watch_->handle);
   }
   closed_ = ESTALE;
 }

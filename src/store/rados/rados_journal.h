@@ -87,6 +87,7 @@ class RadosJournal final : public JournalDevice {
   std::map<SegmentId, uint64_t> segments_;
   std::set<SegmentId> gone_;
   std::shared_ptr<Watch> watch_;
+  bool watching_again_ = false;
   // Of an early one: writes that wait, and how many were accepted, and are there.
   struct Queued {
     SegmentId id;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <future>
+#include <utility>
 
 #include "base/fault.h"
 
@@ -185,13 +186,24 @@ void Session::start_read(const std::string& object, ReadOp op,
 Promised<int> Session::watch(const std::string& object, std::shared_ptr<uint64_t> handle,
                              librados::WatchCtx2* context, uint32_t timeout_s) {
   Promised<int> done(*executor_);
-  auto* completion = begin([done](int code) { done.set(code); }, handle, true);
+  // A handle is an address in librados, of what a failure has freed.
+  auto* completion = begin(
+      [done, handle](int code) {
+        if (code < 0) *handle = 0;
+        done.set(code);
+      },
+      handle, true);
   start(io_.aio_watch2(object, completion, handle.get(), context, timeout_s));
   return done;
 }
 
-Promised<int> Session::unwatch(uint64_t handle) {
+Promised<int> Session::unwatch(uint64_t& given) {
   Promised<int> done(*executor_);
+  const uint64_t handle = std::exchange(given, 0);
+  if (handle == 0) {
+    done.set(0);
+    return done;
+  }
   auto* completion = begin([done](int code) { done.set(code); }, nullptr, true);
   start(io_.aio_unwatch(handle, completion));
   return done;
@@ -212,7 +224,9 @@ int Session::write_now(const std::string& object, WriteOp op) {
   return wait_for_code(std::move(code));
 }
 
-int Session::unwatch_now(uint64_t handle) {
+int Session::unwatch_now(uint64_t& given) {
+  const uint64_t handle = std::exchange(given, 0);
+  if (handle == 0) return 0;
   std::promise<int> done;
   std::future<int> code = done.get_future();
   auto* completion =

@@ -67,10 +67,11 @@ class Session : public std::enable_shared_from_this<Session> {
   }
   Promised<int> watch(const std::string& object, std::shared_ptr<uint64_t> handle,
                       librados::WatchCtx2* context, uint32_t timeout_s);
-  Promised<int> unwatch(uint64_t handle);
+  // Once for each handle, which is 0 then, as it is where watch() failed: that does nothing.
+  Promised<int> unwatch(uint64_t& handle);
   // For the end, from any thread: waits for completion, but not for long. ETIMEDOUT.
   int write_now(const std::string& object, WriteOp op);
-  int unwatch_now(uint64_t handle);
+  int unwatch_now(uint64_t& handle);
 
   // Lives until librados makes no call any more.
   void keep(std::shared_ptr<void> what) { kept_.push_back(std::move(what)); }
