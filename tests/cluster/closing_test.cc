@@ -73,16 +73,8 @@ class Closing : public Serve {
     }
     for (auto& w : workers_) w->start();
   }
-  std::vector<int> living_ranks() const {
-    std::vector<int> out;
-    const json all = json::parse(run("rank list " + volume_ + " --json").text, nullptr, false);
-    if (!all.is_object()) return out;  // the table was just being changed
-    for (const json& r : all.at("ranks"))
-      if (r.at("alive") && r.at("state") == "serving") out.push_back(r.at("rank"));
-    return out;
-  }
   void move_something() {
-    const auto ranks = living_ranks();
+    const auto ranks = living_ranks(volume_);
     if (ranks.empty()) return;
     const std::string& place = places_[random_() % places_.size()];
     auto moved = run(fmt::format("subtree move {}:{} {} --wait 2s", volume_, place,
@@ -251,7 +243,7 @@ TEST_F(Closing, WhatTwoProcessesDoTogetherIsDoneWholeOrNotAtAll) {
   const auto end = steady_clock::now() + seconds(number_of("GRAFTFS_CLOSING_SECONDS", 12));
   for (int turn = 0; steady_clock::now() < end && all_is_well(); ++turn) {
     std::vector<int> ranks;
-    ASSERT_TRUE(until([&] { return (ranks = living_ranks()).size() == 2; }, 60))
+    ASSERT_TRUE(until([&] { return (ranks = living_ranks(volume_)).size() == 2; }, 60))
         << run("rank list " + volume_).text;
     for (const std::string& place : places_) {
       auto moved = run(fmt::format("subtree move {}:{} {} --wait 20s", volume_, place,
@@ -277,7 +269,7 @@ TEST_F(Closing, WhatTwoProcessesDoTogetherIsDoneWholeOrNotAtAll) {
       return true;
     };
     ASSERT_TRUE(until(taken_or_gone, 60)) << run("rank list " + volume_).text;
-    if (living_ranks().size() < 2) serve();
+    if (living_ranks(volume_).size() < 2) serve();
   }
   fmt::print("{} moves, {} processes killed\n", moves_, kills_);
   EXPECT_GT(moves_, 0);

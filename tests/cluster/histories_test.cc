@@ -271,8 +271,10 @@ class Histories : public Serve {
     const uint64_t kind = trouble_random_() % 4;
     if (kind == 0) what = "/h";
     if (kind == 1) what = path_of(static_cast<int>(trouble_random_() % kShared));
+    const std::vector<int> ranks = living_ranks(volume_);
+    if (ranks.empty()) return;
     auto moved = run(fmt::format("subtree move {}:{} {} --wait 2s", volume_, what,
-                                 trouble_random_() % kServers));
+                                 ranks[trouble_random_() % ranks.size()]));
     moves_ += moved.code == 0;
   }
   std::unique_ptr<Serving>& any_server() { return servers_[trouble_random_() % servers_.size()]; }

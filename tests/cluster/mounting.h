@@ -10,6 +10,16 @@ inline long number_of(const char* variable, long otherwise) {
   return text ? std::strtol(text, nullptr, 10) : otherwise;
 }
 
+// Those that serve; none where the table was just being changed.
+inline std::vector<int> living_ranks(const std::string& volume) {
+  std::vector<int> out;
+  const json all = json::parse(run("rank list " + volume + " --json").text, nullptr, false);
+  if (!all.is_object()) return out;
+  for (const json& r : all.at("ranks"))
+    if (r.at("alive") && r.at("state") == "serving") out.push_back(r.at("rank"));
+  return out;
+}
+
 // A `graftfs mount --foreground`.
 class Mounting {
  public:
