@@ -100,6 +100,10 @@ Task<Result<void>> Rank::start() {
                       root.v, options_.volume_name));
   }
   CO_TRY(co_await fetch_bounds());
+  // What a machine has lost clients have done again, with the inos that they were told: nobody else
+  // may get them, and which they are nobody knows here.
+  if (peers_ && !recovered_.fresh)
+    for (InoRange& range : state_.inos) range.next = range.end;
   // On a full disk there may be none: then nothing new can be made, and things can be removed.
   auto inos = co_await fetch_inos();
   if (!inos && inos.error().code != ENOSPC) co_return std::unexpected(inos.error());

@@ -199,7 +199,10 @@ void ClusterOracle::from_cache(const Request& request, const Reply& reply) {
 void ClusterOracle::recovered(Owner owner, Lsn last) {
   if (!failure_.empty()) return;
   const RankId rank = owner.rank;
-  epochs_[rank] = std::max(epochs_[rank], owner.epoch);
+  // It was stopped while it took the rank, and has lost it meanwhile: it has no lease for it, and
+  // what it has found is nothing.
+  if (owner.epoch < epochs_[rank]) return;
+  epochs_[rank] = owner.epoch;
   const bool cut = cut_.erase(rank) > 0;
   const Lsn promised = cut ? durable_[rank] : promised_[rank];
   if (last < promised)

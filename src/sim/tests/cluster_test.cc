@@ -142,6 +142,15 @@ TEST_F(ClusterOracleTest, NoticesThatAMachineLostWhatWasSynced) {
   EXPECT_NE(oracle_.failure(), "");
 }
 
+TEST_F(ClusterOracleTest, WhoLosesTheRankWhileItTakesItRecoversNothing) {
+  make_a(one_, 1, 0x100001, 10);
+  oracle_.answered(1, 0);
+  oracle_.recovered({RankId{1}, Epoch{3}}, Lsn{10});
+  oracle_.recovered({RankId{1}, Epoch{2}}, Lsn{3});
+  EXPECT_EQ(oracle_.failure(), "");
+  EXPECT_TRUE(oracle_.model().find(Ino{0x100001}));
+}
+
 TEST_F(ClusterOracleTest, NoticesARequestThatIsCarriedOutTwice) {
   make_a(one_, 1, 0x100001, 10);
   EXPECT_EQ(oracle_.failure(), "");
