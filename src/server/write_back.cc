@@ -146,17 +146,9 @@ Task<Result<size_t>> Rank::write_back_batch() {
   // A commit needs room for all the pages that it changes before it gives any back: where there was
   // none, there may be some for fewer.
   const size_t most = std::max<size_t>(options_.write_back_batch / (out_of_space_ ? 8 : 1), 1);
-  size_t count = 0, looked_at = 0;
-  DirtyItem* last = nullptr;  // that was taken: its directory is pinned, so it stays in memory
+  size_t count = 0;
   for (DirtyItem* item = cache_.first_dirty(); item && count < most;
        item = cache_.next_dirty(item)) {
-    if (++looked_at % kSlice == 0 && last) {
-      co_await next_turn(executor_);
-      // Where it has become clean meanwhile the batch ends here: the next one goes on.
-      if (!last->dirty()) break;
-      item = cache_.next_dirty(last);
-      if (!item) break;
-    }
     Dir* dir = item->is_header ? static_cast<Dir*>(item) : static_cast<Dentry*>(item)->dir;
     if (dir->frozen || dir->damaged) continue;
     auto [it, fresh] = index.try_emplace(dir, dirs.size());
@@ -166,8 +158,11 @@ Task<Result<size_t>> Rank::write_back_batch() {
       dir->pins++;
     }
     items[it->second].push_back(item);
-    last = item;
-    count++;
+    // On a full disk what is begun must end before more comes into the journal.
+    if (++count % kSlice != 0 || out_of_space_) continue;
+    co_await next_turn(executor_);
+    // It is still there, as its directory is pinned; where it has become clean the batch ends here.
+    if (!item->dirty()) break;
   }
   if (count == 0) co_return size_t{0};
   auto unpin = [&] {
