@@ -299,7 +299,16 @@ void stall_of_cephfs(CephCluster& ceph, const RadosSizes& sizes, const std::stri
       failure = error.what();
     }
   });
-  try {
+  {
+    // However this ends, the load ends with it.
+    struct EndOfLoad {
+      std::atomic<bool>& ending;
+      std::thread& load;
+      ~EndOfLoad() {
+        ending = true;
+        load.join();
+      }
+    } end{ending, load};
     ::sleep(1);
     longest.take();
     ::sleep(3);
@@ -314,14 +323,8 @@ void stall_of_cephfs(CephCluster& ceph, const RadosSizes& sizes, const std::stri
       ::usleep(200'000);
     row["moved"].value = imported() - before;
     ::sleep(1);
-  } catch (...) {
-    ending = true;
-    load.join();
-    throw;
+    row["stall"].value = longest.take();
   }
-  row["stall"].value = longest.take();
-  ending = true;
-  load.join();
   if (!failure.empty()) throw BenchmarkError(failure);
   tell("CephFS", "longest operation before the move", row["stall before"].value, "s");
   tell("CephFS", "longest operation while files move", row["stall"].value, "s");

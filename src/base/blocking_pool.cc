@@ -20,12 +20,18 @@ BlockingPool::~BlockingPool() {
   for (auto& thread : threads_) thread.join();
 }
 
-void BlockingPool::submit(Fn job) {
+void BlockingPool::submit(Fn job, const Executor* poster) {
   {
     std::lock_guard lock(mutex_);
-    queue_.push_back(std::move(job));
+    queue_.push_back({std::move(job), poster});
+    if (poster) posters_[poster]++;
   }
   wake_.notify_one();
+}
+
+void BlockingPool::drain(const Executor& poster) {
+  std::unique_lock lock(mutex_);
+  drained_.wait(lock, [&] { return !posters_.contains(&poster); });
 }
 
 void BlockingPool::work() {
@@ -33,12 +39,16 @@ void BlockingPool::work() {
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
     if (queue_.empty()) return;
-    Fn job = std::move(queue_.front());
+    Job job = std::move(queue_.front());
     queue_.pop_front();
     lock.unlock();
-    job();
-    job = nullptr;
+    job.run();
+    job.run = nullptr;
     lock.lock();
+    auto posted = posters_.find(job.poster);
+    if (posted == posters_.end() || --posted->second > 0) continue;
+    posters_.erase(posted);
+    drained_.notify_all();
   }
 }
 

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include <set>
 
 #include "base/blocking_pool.h"
@@ -55,6 +57,25 @@ Task<int> nested(int depth) {
   if (depth == 0) co_return 0;
   int below = co_await nested(depth - 1);
   co_return below + 1;
+}
+
+// Who posts to an executor has done so before it goes, whatever else the pool still does.
+TEST(BlockingPool, IsDrainedOfOneExecutorsJobs) {
+  BlockingPool pool("test", 2);
+  std::promise<void> others_end;
+  auto other = std::make_unique<EventLoop>();
+  pool.submit([&] { others_end.get_future().wait(); }, other.get());
+  int posted = 0;
+  {
+    EventLoop loop;
+    for (int i = 0; i < 100; ++i) pool.submit([&] { loop.post([&posted] { posted++; }); }, &loop);
+    pool.drain(loop);
+    for (int i = 0; i < 100; ++i) loop.post([&loop] { loop.stop(); });
+    loop.run();
+  }
+  EXPECT_EQ(posted, 100);
+  others_end.set_value();
+  pool.drain(*other);
 }
 
 TEST(Task, ChainsPoolAndTimer) {

@@ -71,14 +71,16 @@ struct Volume {
 template <class F, class T = std::invoke_result_t<F&>>
 Promised<T> start_job(BlockingPool& pool, Executor& executor, F fn) {
   Promised<T> done(executor);
-  pool.submit([&executor, done, fn = std::move(fn)]() mutable {
-    auto value = std::make_shared<T>(fn());
-    // What it held goes before anybody learns of the result, and may close the volume.
-    {
-      F finished = std::move(fn);
-    }
-    executor.post([done, value] { done.set(std::move(*value)); });
-  });
+  pool.submit(
+      [&executor, done, fn = std::move(fn)]() mutable {
+        auto value = std::make_shared<T>(fn());
+        // What it held goes before anybody learns of the result, and may close the volume.
+        {
+          F finished = std::move(fn);
+        }
+        executor.post([done, value] { done.set(std::move(*value)); });
+      },
+      &executor);
   return done;
 }
 

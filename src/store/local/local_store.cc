@@ -103,6 +103,8 @@ Result<void> LocalStore::open_parts() {
 }
 
 LocalStore::~LocalStore() {
+  // The executor may go next, and what was begun for it posts to it, also when nobody waits.
+  pool_.drain(executor_);
   process_->drain();
   owned_.clear();
 }

@@ -323,7 +323,8 @@ Task<Result<DataInfo>> RadosData::write(Ino ino, uint64_t offset, std::string_vi
     }
   }
   Other other(*this, ino);
-  const bool alone = gates_.busy(ino, false) || !only_writes(ino, offset, bytes.size(), valid_size);
+  const bool alone = gates_.busy(ino, false) || unsent_.contains(ino) ||
+                     !only_writes(ino, offset, bytes.size(), valid_size);
   local::Gates::Hold hold(gates_, ino, alone);
   // The caller's bytes may go while this waits for its turn.
   std::string copy;
@@ -411,6 +412,8 @@ std::optional<DataInfo> RadosData::accept(Ino ino, uint64_t offset, std::string_
     file.blocks[number].extents.add(from, to);
     work.operations.emplace_back(data_object(ino, number), std::move(op));
   });
+  work.alone = work.fresh || !work.numbers.empty() || unsent_.contains(ino);
+  ++unsent_[ino];
   work.bytes = bytes.size();
   unfinished_bytes_ += work.bytes;
   unfinished_.insert(++accepted_);
@@ -422,10 +425,11 @@ std::optional<DataInfo> RadosData::accept(Ino ino, uint64_t offset, std::string_
 Task<void> RadosData::carry_out(Accepted work) {
   Result<void> done;
   {
-    local::Gates::Hold hold(gates_, work.ino, work.fresh || !work.numbers.empty());
+    local::Gates::Hold hold(gates_, work.ino, work.alone);
     if (hold.must_wait()) co_await hold.entered();
     done = co_await carry_out_in_turn(work);
   }
+  if (!work.operations.empty()) sent(work);  // it did not come so far
   if (!done) {
     MARK("store.rados.early_data_lost");
     file_of(work.ino).stale = true;
@@ -435,6 +439,12 @@ Task<void> RadosData::carry_out(Accepted work) {
   unfinished_bytes_ -= work.bytes;
   unfinished_.erase(work.number);
   progress_.ring();
+}
+
+void RadosData::sent(Accepted& work) {
+  work.operations.clear();
+  auto it = unsent_.find(work.ino);
+  if (--it->second == 0) unsent_.erase(it);
 }
 
 // The caller is in the gate.
@@ -457,6 +467,7 @@ Task<Result<void>> RadosData::carry_out_in_turn(Accepted& work) {
   std::vector<Sent> sent;
   for (auto& [object, op] : work.operations)
     sent.push_back({object, session_->write(object, std::move(op))});
+  this->sent(work);
   Result<void> cleared;
   if (asked) {
     Answer<Head> answer = co_await *asked;
@@ -583,7 +594,7 @@ Task<Result<void>> RadosData::fetch(Ino ino, uint64_t offset, char* out, size_t 
 
 Task<Result<void>> RadosData::read(Ino ino, uint64_t offset, char* out, size_t length) {
   CO_TRY(session_->alive());
-  local::Gates::Hold hold(gates_, ino, false);
+  local::Gates::Hold hold(gates_, ino, unsent_.contains(ino));
   if (hold.must_wait()) co_await hold.entered();
   Result<void> result = co_await fetch(ino, offset, out, length);
   co_return result;

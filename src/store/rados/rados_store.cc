@@ -47,6 +47,7 @@ Result<std::unique_ptr<Store>> RadosVolume::use(Executor& executor, BlockingPool
 }
 
 RadosStore::~RadosStore() {
+  pool_.drain(executor_);  // which may go next
   if (!session_) return;
   for (auto& [rank, owned] : owned_)
     if (owned.journal) owned.journal->release_now();
