@@ -11,6 +11,7 @@ namespace {
 constexpr size_t kHomes = 1 << 16;  // of a generation
 constexpr int kQuickRedirects = 8;
 constexpr int kMaxRedirects = 10'000;
+constexpr int kMaxSearches = 12;  // in the better part of a second; then it is nowhere
 constexpr Nanos kFirstPause = 5 * kMillisecond;
 constexpr Nanos kLongestPause = 100 * kMillisecond;
 
@@ -219,7 +220,7 @@ void Router::run(PendingPtr pending) {
 void Router::run_at(RankId rank, PendingPtr pending) {
   if (!remotes_.contains(rank) && !exists(rank)) {
     MARK("router.rank_gone");
-    pending->searched = false;
+    pending->searches = 0;
     return redirected(rank, std::move(pending), kNobody);
   }
   Credentials cred = pending->cred;
@@ -272,21 +273,22 @@ void Router::redirected(RankId rank, PendingPtr pending, RankId home) {
     return finish(pending, std::move(reply));
   }
   if (home == kNobody) {
-    if (pending->searched) {
+    if (++pending->searches > kMaxSearches) {
       Reply reply;
       reply.err = ESTALE;
       return finish(pending, std::move(reply));
     }
     MARK("router.searched");
-    pending->searched = true;
-    return search(key, [this, pending](RankId found) {
-      if (found == kNobody) {
-        Reply reply;
-        reply.err = ESTALE;
-        return finish(pending, std::move(reply));
+    return search(key, [this, rank, pending](RankId found) {
+      if (found != kNobody) {
+        note_home(key_ino(pending->args), found);
+        return run_at(found, pending);
       }
-      note_home(key_ino(pending->args), found);
-      run_at(found, pending);
+      // It may be between two ranks, neither of which has it just now.
+      const Nanos pause = std::min(kFirstPause << std::min(pending->searches, 8), kLongestPause);
+      executor_.post_after(pause, [this, alive = alive_, rank, pending] {
+        if (*alive) redirected(rank, pending, kNobody);
+      });
     });
   }
   note_home(key, home);

@@ -68,8 +68,8 @@ class Router final : public MetadataService, public OwnLocks {
     Args args;
     ReplyFn done;
     int redirects = 0;
-    bool searched = false;  // every rank was asked
-    uint64_t change = 0;    // LeaseCache::begin
+    int searches = 0;     // how often every rank was asked
+    uint64_t change = 0;  // LeaseCache::begin
   };
   using PendingPtr = std::shared_ptr<Pending>;
 
