@@ -210,6 +210,11 @@ Task<Result<void>> Rank::write_back_all() {
   Result<void> done;
   while (done && cache_.dirty_count() > 0 && !failed_) {
     auto written = co_await write_back_batch();
+    // There may be room for fewer.
+    if (!written && written.error().code == ENOSPC && !out_of_space_) {
+      set_out_of_space(true);
+      continue;
+    }
     if (!written) done = std::unexpected(written.error());
     resume_throttled();
     if (written && *written == 0 && only_damaged_dirty()) {
