@@ -29,6 +29,7 @@ class KernelRefs {
   // Whether the kernel was shown a setuid or setgid bit, which a write clears behind its back.
   bool privileged(Ino ino) const;
   void set_privileged(Ino ino, bool value);
+  bool knows(Ino ino) const { return refs_.get(ino).count > 0; }
   size_t size() const { return refs_.size(); }
 
  private:

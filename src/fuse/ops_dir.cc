@@ -23,9 +23,10 @@ void opendir(fuse_req_t r, fuse_ino_t, fuse_file_info* fi) {
 // One READDIR or READDIRPLUS, over as many pages of the rank as it takes to fill the buffer.
 class Listing {
  public:
-  Listing(Req req, Ino dir, size_t size, uint64_t cookie, bool plus)
+  Listing(Req req, fuse_ino_t node, size_t size, uint64_t cookie, bool plus)
       : req_(std::move(req)),
-        dir_(dir),
+        node_(node),
+        dir_(ino_of(node)),
         cookie_(cookie),
         plus_(plus),
         buffer_(req_.state().new_buffer(size)),
@@ -78,7 +79,7 @@ class Listing {
   bool add(const ListedEntry& entry, uint64_t cookie) {
     fuse_entry_param e{};
     if (plus_ && entry.stat) {
-      req_.state().fill_entry(e, *entry.stat);
+      req_.state().fill_entry(e, *entry.stat, {node_, name_hash(entry.name)});
     } else {
       e.attr.st_ino = entry.ino.v;
       e.attr.st_mode = entry.type;
@@ -110,6 +111,7 @@ class Listing {
   }
 
   Req req_;
+  fuse_ino_t node_;
   Ino dir_;
   uint64_t cookie_;
   bool plus_;
@@ -123,8 +125,8 @@ class Listing {
 void list(fuse_req_t r, fuse_ino_t ino, size_t size, off_t offset, bool plus) {
   Req req(r);
   if (offset < 0) return req.err(EINVAL);
-  Listing::start(std::make_unique<Listing>(std::move(req), ino_of(ino), size,
-                                           static_cast<uint64_t>(offset), plus));
+  Listing::start(
+      std::make_unique<Listing>(std::move(req), ino, size, static_cast<uint64_t>(offset), plus));
 }
 
 void readdir(fuse_req_t r, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {

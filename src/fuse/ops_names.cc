@@ -11,12 +11,14 @@ namespace graftfs::fuse {
 namespace {
 
 // What makes a name is answered with the inode it stands for.
-ReplyFn answer_entry(Req req) {
-  return [req = std::move(req)](Reply reply) mutable {
+ReplyFn answer_entry(Req req, NodeName at) {
+  return [req = std::move(req), at](Reply reply) mutable {
     if (reply.err) return req.err(reply.err);
-    req.entry(reply.stat);
+    req.entry(reply.stat, at);
   };
 }
+
+NodeName name_in(fuse_ino_t parent, const char* name) { return {parent, name_hash(name)}; }
 
 // What may take an inode's last name. The kernel itself marks the attributes of both directories,
 // of what moved and of what lost a name as stale.
@@ -37,20 +39,24 @@ void lookup(fuse_req_t r, fuse_ino_t parent, const char* name) {
   // what the kernel does not know, so nobody has it open: without a name it is gone, although the
   // rank may not have come to remove it yet.
   const bool by_handle = std::strcmp(name, ".") == 0;
+  NodeName at;
   if (by_handle) {
     args = GetattrArgs{ino_of(parent)};
   } else if (std::strcmp(name, "..") == 0) {
     args = LookupParentArgs{ino_of(parent)};
   } else {
     args = LookupArgs{ino_of(parent), name};
+    at = name_in(parent, name);
   }
   state.client().call(std::move(cred), std::move(args),
-                      [req = std::move(req), by_handle](Reply reply) mutable {
+                      [req = std::move(req), by_handle, parent, at](Reply reply) mutable {
                         if (by_handle && reply.err == 0 && reply.stat.nlink == 0)
                           return req.err(ESTALE);
                         if (reply.err == ENOENT) return req.no_entry();
                         if (reply.err) return req.err(reply.err);
-                        req.entry(reply.stat);
+                        if (by_handle && reply.stat.is_dir())
+                          req.state().dir_nodes().asked_for(parent);
+                        req.entry(reply.stat, at);
                       });
 }
 
@@ -71,7 +77,8 @@ void mknod(fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode, dev_t
   State& state = req.state();
   Credentials cred = req.cred();
   MknodArgs args{ino_of(parent), name, mode, fuse_req_ctx(r)->umask, static_cast<uint32_t>(rdev)};
-  state.client().call(std::move(cred), std::move(args), answer_entry(std::move(req)));
+  state.client().call(std::move(cred), std::move(args),
+                      answer_entry(std::move(req), name_in(parent, name)));
 }
 
 void mkdir(fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode) {
@@ -79,7 +86,8 @@ void mkdir(fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode) {
   State& state = req.state();
   Credentials cred = req.cred();
   MkdirArgs args{ino_of(parent), name, mode & 07777u, fuse_req_ctx(r)->umask};
-  state.client().call(std::move(cred), std::move(args), answer_entry(std::move(req)));
+  state.client().call(std::move(cred), std::move(args),
+                      answer_entry(std::move(req), name_in(parent, name)));
 }
 
 void symlink(fuse_req_t r, const char* target, fuse_ino_t parent, const char* name) {
@@ -87,7 +95,8 @@ void symlink(fuse_req_t r, const char* target, fuse_ino_t parent, const char* na
   State& state = req.state();
   Credentials cred = req.cred();
   SymlinkArgs args{ino_of(parent), name, target};
-  state.client().call(std::move(cred), std::move(args), answer_entry(std::move(req)));
+  state.client().call(std::move(cred), std::move(args),
+                      answer_entry(std::move(req), name_in(parent, name)));
 }
 
 void link(fuse_req_t r, fuse_ino_t ino, fuse_ino_t parent, const char* name) {
@@ -95,7 +104,8 @@ void link(fuse_req_t r, fuse_ino_t ino, fuse_ino_t parent, const char* name) {
   State& state = req.state();
   Credentials cred = req.cred();
   LinkArgs args{ino_of(ino), ino_of(parent), name};
-  state.client().call(std::move(cred), std::move(args), answer_entry(std::move(req)));
+  state.client().call(std::move(cred), std::move(args),
+                      answer_entry(std::move(req), name_in(parent, name)));
 }
 
 void unlink(fuse_req_t r, fuse_ino_t parent, const char* name) {
@@ -120,7 +130,13 @@ void rename(fuse_req_t r, fuse_ino_t parent, const char* name, fuse_ino_t new_pa
   State& state = req.state();
   Credentials cred = req.cred();
   RenameArgs args{ino_of(parent), name, ino_of(new_parent), new_name, flags};
-  state.client().call(std::move(cred), std::move(args), answer_removal(std::move(req)));
+  const NodeName from = name_in(parent, name), to = name_in(new_parent, new_name);
+  state.client().call(std::move(cred), std::move(args),
+                      [req = std::move(req), from, to, flags](Reply reply) mutable {
+                        if (reply.err == 0)
+                          req.state().dir_nodes().moved(from, to, flags & RENAME_EXCHANGE);
+                        answer_removal(std::move(req))(std::move(reply));
+                      });
 }
 
 }  // namespace

@@ -369,8 +369,8 @@ void State::count_entry(const Stat& stat) {
   refs_.add(stat.ino, stat.is_regular() && stat.mode & (S_ISUID | S_ISGID));
 }
 
-void State::fill_entry(fuse_entry_param& e, const Stat& stat) {
-  e.ino = stat.ino.v;
+void State::fill_entry(fuse_entry_param& e, const Stat& stat, NodeName at) {
+  e.ino = options_.shared && stat.is_dir() ? dir_nodes_.found(stat.ino, at) : stat.ino.v;
   e.generation = 1;  // inos are never reused
   e.attr = to_stat(stat);
   e.attr_timeout = options_.attr_timeout_s;
@@ -379,6 +379,7 @@ void State::fill_entry(fuse_entry_param& e, const Stat& stat) {
 
 void State::forget(Ino ino, uint64_t count) {
   if (refs_.forget(ino, count)) client_.call({}, ReleaseArgs{ino}, nullptr);
+  if (!refs_.knows(ino)) dir_nodes_.forget(ino);
 }
 
 void State::forget_later(const fuse_forget_data* forgets, size_t count) {
@@ -450,9 +451,9 @@ void Req::err(int error) {
   finished();
 }
 
-void Req::entry(const Stat& stat) {
+void Req::entry(const Stat& stat, NodeName at) {
   fuse_entry_param e{};
-  state_->fill_entry(e, stat);
+  state_->fill_entry(e, stat, at);
   // Counted first: the kernel may forget it as soon as it is answered.
   state_->count_entry(stat);
   if (fuse_reply_entry(req_, &e) != 0) state_->forget(stat.ino, 1);

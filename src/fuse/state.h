@@ -11,6 +11,7 @@
 
 #include "base/event_loop.h"
 #include "client/client.h"
+#include "fuse/dir_nodes.h"
 #include "fuse/groups.h"
 #include "fuse/kernel_refs.h"
 #include "fuse/killpriv.h"
@@ -37,7 +38,7 @@ class Req {
   Credentials cred() const;
 
   void err(int error);  // 0: done
-  void entry(const Stat& stat);
+  void entry(const Stat& stat, NodeName at);
   void no_entry();  // ENOENT, which the kernel may remember
   void attr(const Stat& stat);
   void bytes(const char* data, size_t size);
@@ -110,6 +111,7 @@ class State : public std::enable_shared_from_this<State> {
   const MountOptions& options() const { return options_; }
   EventLoop& loop() { return loop_; }
   KernelRefs& refs() { return refs_; }
+  DirNodes& dir_nodes() { return dir_nodes_; }
   OpenFiles& open_files() { return open_files_; }
   const ProcGroups& groups() const { return groups_; }
   fuse_session* session() const { return session_; }
@@ -122,7 +124,7 @@ class State : public std::enable_shared_from_this<State> {
   Buffer take_request_buffer(size_t charged);
   Buffer new_buffer(size_t size);
 
-  void fill_entry(fuse_entry_param& e, const Stat& stat);
+  void fill_entry(fuse_entry_param& e, const Stat& stat, NodeName at);
   void count_entry(const Stat& stat);
   void forget(Ino ino, uint64_t count);
   // The kernel forgets up to 65,000 inodes in one request, and sends 16 of those before it lets
@@ -163,6 +165,7 @@ class State : public std::enable_shared_from_this<State> {
   MountOptions options_;
   InitPatch init_patch_;
   KernelRefs refs_;
+  DirNodes dir_nodes_;
   OpenFiles open_files_;
   std::deque<std::vector<fuse_forget_data>> forgotten_;  // the front one from its end
   ProcGroups groups_;
@@ -187,7 +190,7 @@ class State : public std::enable_shared_from_this<State> {
 
 inline State& state_of(fuse_req_t req) { return *static_cast<State*>(fuse_req_userdata(req)); }
 
-inline Ino ino_of(fuse_ino_t ino) { return Ino{ino}; }
+inline Ino ino_of(fuse_ino_t node) { return ino_of_node(node); }
 struct stat to_stat(const Stat& stat);
 
 // Each fills in its group of operations.

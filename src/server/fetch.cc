@@ -7,6 +7,7 @@
 #include "events/ino_alloc.h"
 #include "server/migrate.h"
 #include "server/rank.h"
+#include "types/ino_bits.h"
 
 namespace graftfs {
 namespace {
@@ -15,6 +16,7 @@ namespace {
 constexpr uint64_t kLowPart = 16;
 constexpr const char* kNextIno = "next-ino";
 constexpr size_t kRangePage = 1024;
+constexpr uint64_t kEndOfInos = uint64_t{1} << kInoBits;
 
 // Nothing is evicted from a pinned directory, and its null entries stay, so that what is being
 // read from the store cannot bring back what the cache knows to be gone.
@@ -345,7 +347,7 @@ Task<Result<bool>> Rank::fetch_inos() {
     CO_TRY_ASSIGN(StateValue next, co_await store_.state().get(key));
     uint64_t from = kFirstFreeIno;
     if (!next.value.empty()) from = std::strtoull(next.value.c_str(), nullptr, 10);
-    if (from < kFirstFreeIno || from > UINT64_MAX - options_.ino_range) co_return false;
+    if (from < kFirstFreeIno || from > kEndOfInos - options_.ino_range) co_return false;
     std::string value = std::to_string(from + options_.ino_range);
     auto set = co_await store_.state().set(key, next.version, value);
     if (!set && set.error().code == ESTALE) continue;  // another rank was faster

@@ -5,6 +5,7 @@
 #include "server/migrate.h"
 #include "server/rank.h"
 #include "server/two_party.h"
+#include "types/ino_bits.h"
 
 namespace graftfs {
 
@@ -177,7 +178,7 @@ Found<Ino> OpContext::new_ino() {
   if (request_.redo && request_.redo->ino) {
     // The client was told of it. Nobody else can have got it since: EIO where somebody has.
     const Ino ino = request_.redo->ino;
-    if (ino.v < kFirstFreeIno) return stop(EINVAL);
+    if (ino.v < kFirstFreeIno || ino.v >> kInoBits) return stop(EINVAL);
     auto target = inode(ino);
     if (target) return stop(EIO);
     if (target.error().need.kind != Need::none) return std::unexpected(target.error());

@@ -1,4 +1,7 @@
 // Real processes that serve a volume: killed, stopped and woken, and mounted from elsewhere.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "serving.h"
 
 namespace graftfs::cli {
@@ -115,6 +118,37 @@ TEST_F(Serve, TwoMountsShareAVolumeWhoseServerDies) {
   EXPECT_EQ(run(fmt::format("mount {} {}", volume_, a)).code, 0);
   EXPECT_EQ(read(a + "/two"), "second");
   EXPECT_EQ(run("umount " + a).code, 0);
+}
+
+// Without a look at it in between: the kernel of the one that moves it on still has it where it
+// was.
+TEST_F(Serve, ADirectoryThatAnotherMountHasMovedIsMovedOn) {
+  Serving server(volume_, "", log_);
+  ASSERT_TRUE(until([&] { return server_of(0) == server.pid(); }));
+  const std::string a = dir_ + "/a", b = dir_ + "/b";
+  for (const std::string& point : {a, b}) {
+    auto mounted = run(fmt::format("mount {} {}", volume_, point));
+    ASSERT_EQ(mounted.code, 0) << mounted.text;
+  }
+  std::filesystem::create_directories(a + "/d0/x/below");
+  std::filesystem::create_directories(a + "/d1");
+  ASSERT_TRUE(std::filesystem::exists(b + "/d0/x/below"));
+  const int inside = ::open((b + "/d0/x").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  ASSERT_GE(inside, 0);
+  for (int i = 0; i < 6; ++i) {
+    const std::string& mount = i % 2 ? b : a;
+    const std::string from = fmt::format("{}/d{}/x", mount, i % 2);
+    const std::string to = fmt::format("{}/d{}/x", mount, 1 - i % 2);
+    ASSERT_EQ(::rename(from.c_str(), to.c_str()), 0)
+        << from << ": " << std::strerror(errno) << ", move " << i;
+    EXPECT_EQ(::access((to + "/below").c_str(), F_OK), 0) << to << ": " << std::strerror(errno);
+    EXPECT_EQ(::faccessat(inside, "below", F_OK, 0), 0) << std::strerror(errno);
+  }
+  ::close(inside);
+  for (const std::string& point : {a, b}) EXPECT_EQ(run("umount " + point).code, 0);
+  server.signal(SIGTERM);
+  EXPECT_EQ(server.wait(), 0);
+  EXPECT_EQ(run("fsck " + volume_).code, 0);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "fuse/cookies.h"
+#include "fuse/dir_nodes.h"
 #include "fuse/groups.h"
 #include "fuse/kernel_refs.h"
 #include "fuse/killpriv.h"
@@ -39,6 +40,52 @@ TEST(KernelRefs, RemembersPrivilegedModes) {
   refs.set_privileged(Ino{7}, false);
   EXPECT_FALSE(refs.privileged(Ino{7}));
   EXPECT_FALSE(refs.privileged(Ino{9}));
+}
+
+constexpr Ino kDir{0x100007}, kOther{0x100008};
+constexpr NodeName kHere{1, 77}, kThere{0x100009, 78};
+
+TEST(DirNodes, ADirectoryIsItsInoUntilItTurnsUpElsewhere) {
+  DirNodes nodes;
+  const uint64_t first = nodes.found(kDir, kHere);
+  EXPECT_EQ(first, kDir.v);
+  EXPECT_EQ(nodes.found(kDir, kHere), first);
+  EXPECT_EQ(nodes.found(kDir, {}), first) << "asked for without a name, it is where it was";
+  const uint64_t second = nodes.found(kDir, kThere);
+  EXPECT_NE(second, first) << "another client has moved it";
+  EXPECT_EQ(ino_of_node(second), kDir);
+  EXPECT_EQ(nodes.found(kDir, kThere), second);
+  EXPECT_EQ(ino_of_node(nodes.found(kDir, kHere)), kDir);
+}
+
+TEST(DirNodes, WhatTheKernelMovesItselfKeepsItsNode) {
+  DirNodes nodes;
+  const uint64_t dir = nodes.found(kDir, kHere);
+  nodes.moved(kHere, kThere, false);
+  EXPECT_EQ(nodes.found(kDir, kThere), dir);
+  const uint64_t other = nodes.found(kOther, kHere);
+  nodes.moved(kHere, kThere, true);
+  EXPECT_EQ(nodes.found(kDir, kHere), dir);
+  EXPECT_EQ(nodes.found(kOther, kThere), other);
+  nodes.moved(kHere, kThere, false);  // in place of the other one, which the kernel still knows
+  EXPECT_EQ(nodes.found(kDir, kThere), dir);
+  nodes.forget(kOther);
+  nodes.moved(kThere, kHere, false);
+  EXPECT_EQ(nodes.found(kDir, kHere), dir) << "forgetting the other one must not lose this one";
+}
+
+TEST(DirNodes, AHandleLeadsToTheNodeThatItWasMadeOf) {
+  DirNodes nodes;
+  (void)nodes.found(kDir, kHere);
+  const uint64_t second = nodes.found(kDir, kThere);
+  nodes.forget(kDir);
+  EXPECT_EQ(nodes.size(), 0u);
+  nodes.asked_for(second);
+  EXPECT_EQ(nodes.found(kDir, {}), second);
+  EXPECT_EQ(nodes.found(kDir, kThere), second) << "it is being connected to its name";
+  nodes.asked_for(kDir.v);
+  EXPECT_EQ(nodes.found(kDir, kThere), kDir.v);
+  EXPECT_EQ(nodes.found(kRootIno, kHere), kRootIno.v);
 }
 
 TEST(ProcGroups, AreThoseOfTheProcess) {
