@@ -221,10 +221,8 @@ TEST_F(Closing, AStoppedProcessWhoseRankWasTakenStandsBy) {
 // Each directory of a pair is another rank's, in another process, so that renames and links between
 // them concern both, and now one and now the other is killed, in the middle of some. Mostly a
 // standby takes its rank; where the other one was faster, that has both, and there is soon a second
-// again.
-// By name only: a standby that makes itself a rank was not thought of, so that it waits in vain for
-// two ranks (docs/protocols/plan.md).
-TEST_F(Closing, DISABLED_WhatTwoProcessesDoTogetherIsDoneWholeOrNotAtAll) {
+// again, or a third, where a standby has made itself one.
+TEST_F(Closing, WhatTwoProcessesDoTogetherIsDoneWholeOrNotAtAll) {
   for (int i = 0; i < 2; ++i) {
     serve();
     ASSERT_TRUE(until([&] { return runs_a_rank(servers_.back()->pid()); })) << log();
@@ -245,7 +243,7 @@ TEST_F(Closing, DISABLED_WhatTwoProcessesDoTogetherIsDoneWholeOrNotAtAll) {
   const auto end = steady_clock::now() + seconds(number_of("GRAFTFS_CLOSING_SECONDS", 12));
   for (int turn = 0; steady_clock::now() < end && all_is_well(); ++turn) {
     std::vector<int> ranks;
-    ASSERT_TRUE(until([&] { return (ranks = living_ranks(volume_)).size() == 2; }, 60))
+    ASSERT_TRUE(until([&] { return (ranks = living_ranks(volume_)).size() >= 2; }, 60))
         << run("rank list " + volume_).text;
     for (const std::string& place : places_) {
       auto moved = run(fmt::format("subtree move {}:{} {} --wait 20s", volume_, place,

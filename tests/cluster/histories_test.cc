@@ -371,9 +371,7 @@ class Histories : public Serve {
   std::thread trouble_;
 };
 
-// By name only (./dev soak --histories): a caller is answered ESTALE now and then while directories
-// move, and nobody knows why yet (docs/protocols/plan.md).
-TEST_F(Histories, DISABLED_OneOrderExplainsWhatBothMountsWereAnswered) {
+TEST_F(Histories, OneOrderExplainsWhatBothMountsWereAnswered) {
   const auto end = steady_clock::now() + seconds(number_of("GRAFTFS_HISTORIES_SECONDS", 16));
   trouble_ = std::thread([this] { make_trouble(); });
   while (steady_clock::now() < end && round()) {
