@@ -17,7 +17,7 @@
 namespace graftfs::cli {
 namespace {
 
-constexpr int kPoolThreads = 4;
+constexpr int kPoolThreads = 8;
 constexpr Nanos kFindPatience = 5 * kSecond;               // for a cluster that is starting
 constexpr uint32_t kSyncEverything = 0, kSyncJournal = 1;  // flags of the shutdown ioctl
 

@@ -14,7 +14,7 @@
 namespace graftfs::cli {
 namespace {
 
-constexpr int kPoolThreads = 4;
+constexpr int kPoolThreads = 8;
 constexpr int kExitLost = 3;  // fenced, with --no-rejoin
 constexpr Nanos kShortestLease = 100 * kMillisecond, kLongestLease = 600 * kSecond;
 

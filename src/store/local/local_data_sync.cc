@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <absl/container/flat_hash_set.h>
@@ -11,7 +12,7 @@
 namespace graftfs::local {
 namespace {
 
-constexpr int kParallelSyncs = 3;
+constexpr int kParallelSyncs = 6;
 
 }  // namespace
 
@@ -59,8 +60,9 @@ Task<Result<void>> LocalData::sync(Ino ino) {
   co_return Result<void>();
 }
 
-// Each file by itself, a few at a time, then the directories that hold new names. (ext4, XFS and
-// btrfs make a new file's name durable with the file; others need not.)
+// Each file by itself, a few at a time, then the directories that hold new names. First all are
+// handed to the disk: what the first one waits for (on ext4 the commit that they are all part of)
+// the others need not wait for again.
 Task<Result<void>> LocalData::sync_files(std::vector<SyncItem> items) {
   struct Work {
     std::vector<SyncItem> items;
@@ -70,24 +72,46 @@ Task<Result<void>> LocalData::sync_files(std::vector<SyncItem> items) {
   auto work = std::make_shared<Work>();
   work->items = std::move(items);
   work->errors.resize(work->items.size());
+  if (work->items.size() > 1) {
+    auto handed = start_job(pool_, executor_, [work] {
+      for (const SyncItem& item : work->items)
+        (void)::sync_file_range(item.file->fd.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
+      return true;
+    });
+    co_await handed;
+  }
   auto some = [files = files_, work] {
     for (;;) {
       size_t i = work->next.fetch_add(1);
       if (i >= work->items.size()) return true;
-      const SyncItem& item = work->items[i];
-      if (!files->volume().alive()) {
+      if (!files->volume().alive())
         work->errors[i] = EIO;
-      } else if (::fdatasync(item.file->fd.get()) != 0) {
+      else if (::fdatasync(work->items[i].file->fd.get()) != 0)
         work->errors[i] = errno;
-      } else if (item.created && !files->sync_dir(DataFiles::fan_of(item.ino))) {
-        work->errors[i] = EIO;
-      }
     }
   };
   std::vector<Promised<bool>> jobs;
   size_t n = std::min<size_t>(kParallelSyncs, work->items.size());
   for (size_t i = 0; i < n; ++i) jobs.push_back(start_job(pool_, executor_, some));
   for (const Promised<bool>& job : jobs) co_await job;
+  const auto& all = work->items;
+  const bool named = std::any_of(all.begin(), all.end(), [](auto& item) { return item.created; });
+  auto sync_names = [files = files_, work] {
+    std::map<int, bool> synced;
+    for (size_t i = 0; i < work->items.size(); ++i) {
+      const SyncItem& item = work->items[i];
+      if (!item.created || work->errors[i]) continue;
+      const int fan = DataFiles::fan_of(item.ino);
+      auto [at, fresh] = synced.try_emplace(fan, false);
+      if (fresh) at->second = files->volume().alive() && files->sync_dir(fan);
+      if (!at->second) work->errors[i] = EIO;
+    }
+    return true;
+  };
+  if (named) {
+    auto names = start_job(pool_, executor_, sync_names);
+    co_await names;
+  }
   Result<void> result = alive();
   if (!result) co_return result;
   for (size_t i = 0; i < work->items.size(); ++i) {
