@@ -215,7 +215,8 @@ void Remote::on_answer(msg::Answer answer) {
   s.lsn = reply.lsn;
   if (s.redoing) {
     s.redoing = false;
-    if (reply.err) {
+    // (A time of access is nobody's loss: the directory may be another rank's by now.)
+    if (reply.err && s.request.seq) {
       MARK("remote.redo_failed");
       lost_ = true;
     }

@@ -6,6 +6,7 @@
 
 #include "base/fault.h"
 #include "server/migrate.h"
+#include "server/rank.h"
 #include "server/two_party.h"
 
 namespace graftfs {
@@ -62,12 +63,12 @@ size_t Leases::leased(SessionId session) const {
 
 // -- giving ---------------------------------------------------------------------------------------
 
-void Leases::give(const Request& request, Reply& reply) {
-  if (lines_->connected(request.session)) give_all(request, reply);
+void Leases::give(const Request& request, Reply& reply, Lsn shown) {
+  if (lines_->connected(request.session)) give_all(request, reply, shown);
   reply.order = ++order_;  // also after what had to be recalled for it
 }
 
-void Leases::give_all(const Request& request, Reply& reply) {
+void Leases::give_all(const Request& request, Reply& reply, Lsn shown) {
   const bool absent = reply.err == ENOENT && std::holds_alternative<LookupArgs>(request.args);
   if (reply.err && !absent) return;
   if (Ino in = named_dir(request.args)) {
@@ -84,7 +85,10 @@ void Leases::give_all(const Request& request, Reply& reply) {
     // While names in it are marked its attributes are about to change, and nobody asks again.
     const TwoParty& others = core_.two_party();
     const bool marked = dir && !others.idle() && others.busy_names(*dir, 0);
-    if (dir && !marked && lease(request.session, *dir)) reply.dir = dir->inode();
+    // What others have done there is not shown before it is durable.
+    const Lsn newest = std::max(shown, core_.journal().durable());
+    const bool hidden = dir && core_.rank().hidden_from(request.session, *dir) > newest;
+    if (dir && !marked && !hidden && lease(request.session, *dir)) reply.dir = dir->inode();
   }
   // ".." is told while names in the parent are marked.
   if (absent || reply.partial || !reply.stat.ino ||

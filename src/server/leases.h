@@ -52,7 +52,8 @@ class Leases {
   // Nothing is leased to anybody: nothing has to be asked.
   bool idle() const { return sessions_.empty(); }
   // The request was carried out; writes into its reply what the client may keep of it.
-  void give(const Request& request, Reply& reply);
+  // `shown`: what the reply waits for to be durable.
+  void give(const Request& request, Reply& reply, Lsn shown);
   // What the event changes is recalled from all sessions that hold it, but `except`. Nothing: they
   // do not, and will not before this turn of the loop ends. Else what to wait for; then it has to
   // be asked again.
@@ -105,7 +106,7 @@ class Leases {
     std::list<Ino> order;  // the one that was used last is the last
   };
 
-  void give_all(const Request& request, Reply& reply);
+  void give_all(const Request& request, Reply& reply, Lsn shown);
   bool lease(SessionId session, const Dir& dir);
   std::map<Ino, Items> items_of(SessionId except, const TreeEvent& event) const;
   const Recalling* covering(const DirLeases& leases, const Holder& holder, const Items& items,

@@ -15,7 +15,11 @@ Timespec OpContext::now() const {
 }
 bool OpContext::with_others() const { return with_others_ || two_party_ == TwoParty::kDecided; }
 bool OpContext::read_only() const { return rank_.options_.read_only; }
-uint32_t OpContext::max_dir_link() const { return rank_.options_.max_dir_link; }
+bool OpContext::has_all_links(const Dir& dir) {
+  if (dir.inode().nlink < rank_.options_.max_dir_link) return false;
+  shows(dir);
+  return true;
+}
 bool OpContext::out_of_space() const {
   return rank_.out_of_space_ || rank_.journal_->out_of_space();
 }
@@ -52,7 +56,13 @@ const Prepared* OpContext::prepared() const {
   return two_party_ ? rank_.two_party_->prepared(two_party_) : nullptr;
 }
 Found<const Prepared*> OpContext::others(std::vector<Asked> asked) {
-  if (const Prepared* known = prepared(); known && known->asked == asked) {
+  // What was this rank's own when it was asked may have gone elsewhere since, and the other way
+  // round.
+  auto same = [self = rank_.id()](const Asked& a, const Asked& b) {
+    return a == b && (a.at == self) == (b.at == self);
+  };
+  const Prepared* known = prepared();
+  if (known && std::ranges::equal(known->asked, asked, same)) {
     with_others_ = true;
     others_now_ = known->now;
     return known;
@@ -69,13 +79,15 @@ const msg::IntentValue* Prepared::find(msg::IntentKind kind) const {
 void OpContext::shows(const Dir& dir) {
   if (is_orphans_dir(dir.ino())) return;
   rank_.migrations_->heat().touch(dir.ino());
-  if (rank_.options_.durability == Durability::strict) {
-    show_durable_ = std::max(show_durable_, dir.last_lsn);
-    return;
-  }
   show_written_ = std::max(show_written_, dir.last_lsn);
-  show_durable_ =
-      std::max(show_durable_, dir.last_session == session() ? dir.other_lsn : dir.last_lsn);
+  show_durable_ = std::max(show_durable_, rank_.hidden_from(session(), dir));
+}
+
+void OpContext::shows(const Dir& dir, NameHash name) {
+  if (is_orphans_dir(dir.ino())) return;
+  rank_.migrations_->heat().touch(dir.ino());
+  show_written_ = std::max(show_written_, dir.last_lsn);
+  show_durable_ = std::max(show_durable_, rank_.hidden_from(session(), dir, name));
 }
 
 Found<Dir*> OpContext::dir(Ino ino) {
@@ -103,7 +115,7 @@ Found<Dir*> OpContext::any_dir(Ino ino) {
     if (auto* a = absent(need); a && a->home) return ask_rank(ino, *a->home);
     return missing(need);
   }
-  shows(*d);
+  shows(*d, Recent::kSelf);
   return d;
 }
 
@@ -114,7 +126,7 @@ Found<Target> OpContext::inode(Ino ino) {
       if (auto hindered = hindrance(*e->dir)) return std::unexpected(std::move(*hindered));
       if (auto need = rank_.two_party_->busy(ino, {}, two_party_)) return missing(std::move(*need));
     }
-    shows(*e->dir);
+    shows(*e->dir, e->hash);
     return Target{nullptr, e};
   }
   if (is_hidden_dir(ino)) return stop(ESTALE);
@@ -124,6 +136,7 @@ Found<Target> OpContext::inode(Ino ino) {
     if (rank_.gates_ > 0) [[unlikely]]
       if (auto need = rank_.two_party_->busy_names(*d, two_party_))
         return missing(std::move(*need));
+    shows(*d);
     return Target{d, nullptr};
   }
   Need need{Need::inode, ino, {}, 0};
@@ -132,11 +145,11 @@ Found<Target> OpContext::inode(Ino ino) {
 }
 
 Found<Dentry*> OpContext::entry(Dir& dir, std::string_view name) {
-  shows(dir);
+  NameHash hash = name_hash(name);
+  shows(dir, hash);
   if (rank_.gates_ > 0) [[unlikely]]
     if (auto need = rank_.two_party_->busy(dir.ino(), name, two_party_))
       return missing(std::move(*need));
-  NameHash hash = name_hash(name);
   Dentry* e = rank_.cache_.find_entry(dir, hash, name);
   if (e && e->kind == EntryKind::primary && rank_.gates_ > 0) [[unlikely]]
     if (auto need = rank_.two_party_->busy(e->ino, {}, two_party_))

@@ -115,7 +115,8 @@ class OpContext {
   bool read_only() const;  // EROFS mount
   // What new entries would need is not there (journal or store is full): ENOSPC.
   bool out_of_space() const;
-  uint32_t max_dir_link() const;
+  // EMLINK for one more directory in it. The number of those there are is shown.
+  bool has_all_links(const Dir& dir);
 
   // The directory: ENOTDIR where the ino is a file's, ESTALE where it is nothing's. A directory
   // that was removed (nlink 0) is found too.
@@ -133,8 +134,11 @@ class OpContext {
   Found<NameHash> range(Dir& dir, NameHash from);
 
   // Wherever the operation shows something of a directory (or of an inode embedded there), the
-  // reply waits as the volume's durability demands. dir(), inode(), entry() call it by themselves.
+  // reply waits as the volume's durability demands. dir() calls it for the directory's own
+  // attributes (Recent::kSelf), entry() and inode() for the name, inode() and range() for all of
+  // a directory.
   void shows(const Dir& dir);
+  void shows(const Dir& dir, NameHash name);
 
   // Another rank's operation is about to change the inode, or to leave it.
   bool is_marked(Ino ino) const;

@@ -299,8 +299,30 @@ Lsn Rank::log(const TreeEvent& event, const Commit* commit) {
     d->last_session = event.session;
     d->last_lsn = lsn;
   }
+  note_recent(event, lsn);
   end_of_turn();
   return lsn;
+}
+
+Lsn Rank::hidden_from(SessionId session, const Dir& dir) const {
+  if (options_.durability == Durability::strict) return dir.last_lsn;
+  return dir.last_session == session ? dir.other_lsn : dir.last_lsn;
+}
+
+// Of what happened before notes were taken only that is known which concerns all of the directory.
+Lsn Rank::hidden_from(SessionId session, const Dir& dir, NameHash name) const {
+  const Lsn all = hidden_from(session, dir);
+  if (all <= journal_->durable() || !recent_.on() || all < recent_.since()) return all;
+  return std::max(recent_.others(dir.ino(), name, session), Lsn{recent_.since().v - 1});
+}
+
+// Who is alone waits for nobody else's events, and in `strict` every reply waits for all it shows.
+void Rank::note_recent(const TreeEvent& event, Lsn lsn) {
+  if (options_.durability == Durability::strict) return;
+  if (state_.sessions.size() > 1)
+    recent_.note(event, lsn);
+  else
+    recent_.stop();
 }
 
 Lsn Rank::log_raw(EventType type, const std::string& payload) {
@@ -332,7 +354,10 @@ void Rank::begin_segment(SegmentId id, bool major, std::string& payload) {
   encoder_.begin_segment(id, device_->segment_capacity() / 8, payload);
 }
 
-void Rank::journal_progress() { release_replies(); }
+void Rank::journal_progress() {
+  recent_.forget(journal_->durable());
+  release_replies();
+}
 
 void Rank::journal_failed(const Error& error) {
   if (failed_) return;

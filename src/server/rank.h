@@ -27,6 +27,7 @@
 #include "server/authority.h"
 #include "server/op_context.h"
 #include "server/peers.h"
+#include "server/recent.h"
 #include "store/store.h"
 #include "types/service.h"
 
@@ -115,6 +116,9 @@ class Rank final : public MetadataService, private JournalHooks {
   bool is_drained() const;
   // The rank has failed because another owner has taken its journal.
   bool is_fenced() const { return failed_ && failed_->code == ESTALE; }
+  // What has to be durable before the session may see the directory; only a name in it.
+  Lsn hidden_from(SessionId session, const Dir& dir) const;
+  Lsn hidden_from(SessionId session, const Dir& dir, NameHash name) const;
   // What the reply to a request waits for, before it may leave.
   bool may_speak();
   RankId id() const { return options_.rank; }
@@ -188,6 +192,7 @@ class Rank final : public MetadataService, private JournalHooks {
   // rank.cc
   // `commit`: the event is a Commit, and this is what it says beside its tree event.
   Lsn log(const TreeEvent& event, const Commit* commit = nullptr);
+  void note_recent(const TreeEvent& event, Lsn lsn);
   Lsn log_raw(EventType type, const std::string& payload);
   void end_of_turn();
   void begin_segment(SegmentId id, bool major, std::string& payload) override;
@@ -273,6 +278,7 @@ class Rank final : public MetadataService, private JournalHooks {
   RankOptions options_;
   Cache cache_;
   RankState state_;
+  Recent recent_;
   TraceEncoder encoder_;
   JournalDevice* device_ = nullptr;
   std::unique_ptr<Journal> journal_;

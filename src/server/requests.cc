@@ -192,8 +192,15 @@ bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, ui
     reply.home = options_.rank;
   }
   reply.lsn = context.logged();
-  if (leases_->lines()) leases_->give(request, reply);
   Lsn written = context.show_written(), durable = context.show_durable();
+  if (options_.executed && !completed && reply.err != kAskRank)
+    options_.executed({.request = request,
+                       .reply = reply,
+                       .lsn = context.logged(),
+                       .now = context.now(),
+                       .asked_others = two_party != 0,
+                       .with_others = context.with_others()});
+  if (leases_->lines()) leases_->give(request, reply, durable);
   if (completed) {
     // The answer that waits for its event may be on its way to a connection that is gone, and this
     // one must wait as that does; and the client must know that a crash may undo what it tells. Of
@@ -204,13 +211,6 @@ bool Rank::try_run(const Request& request, const std::vector<Absent>& absent, ui
   }
   const bool holds = reply.orphaned || std::holds_alternative<CreateArgs>(request.args);
   if (holds && (context.logged() || completed)) note_held(request);
-  if (options_.executed && !completed && reply.err != kAskRank)
-    options_.executed({.request = request,
-                       .reply = reply,
-                       .lsn = context.logged(),
-                       .now = context.now(),
-                       .asked_others = two_party != 0,
-                       .with_others = context.with_others()});
   if (two_party) two_party_->ended(two_party);
   // Also where the attributes are another rank's to tell: if a crash takes it back the client has
   // it done again, at the time that it was told.

@@ -124,14 +124,19 @@ std::optional<Need> TwoParty::busy_names(const Dir& dir, uint64_t self) const {
 
 bool TwoParty::busy_below(const Dir& root) const {
   const Cache& cache = core_.cache();
-  // What has come into it with an operation that its rank has not carried out yet is a bound here,
-  // and there still a part of what it was taken out of. If that rank took this over, it would be
-  // both.
+  // What an operation has brought here, or taken from here, is for a rank that has not carried out
+  // its part yet still where it was: a part of it there and a bound here, or the other way round. If
+  // that rank took this over, it would be both.
+  auto is_in = [&](Ino ino) {
+    const Dir* dir = ino ? cache.find_dir(ino) : nullptr;
+    return dir && Cache::is_below(dir, &root);
+  };
   for (const auto& [id, op] : core_.state().committed) {
     for (const auto& [rank, promised] : op.participants) {
       for (const msg::Intent& intent : promised) {
-        const Dir* dir = intent.kind == IntentKind::hang ? cache.find_dir(intent.dir) : nullptr;
-        if (!dir || !Cache::is_below(dir, &root)) continue;
+        if (!is_in(intent.kind == IntentKind::hang ? intent.dir : intent.ino) &&
+            !is_in(intent.value.ino))
+          continue;
         MARK("two_party.coordinator.export_waits");
         return true;
       }

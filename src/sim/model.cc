@@ -23,12 +23,18 @@ struct Model::Call {
   void touch(ModelNode& n) {
     n.stat.mtime = late ? std::max(n.stat.mtime, now) : now;
     n.stat.ctime = late ? std::max(n.stat.ctime, now) : now;
-    if (late) n.late = now;
+    if (late) n.late = std::max(n.late, now);
   }
-  void show(const ModelNode& n) { out.shown.push_back(n.stat.ino); }
+  void show(const ModelNode& n, Part::What what = Part::all, const std::string& name = {}) {
+    out.shown.push_back({n.stat.ino, what, name});
+  }
   void change(const ModelNode& n) {
     out.logs = true;
-    out.changed.push_back(n.stat.ino);
+    out.changed.push_back({n.stat.ino, Part::self, {}});
+  }
+  void change_name(const ModelNode& dir, const std::string& name) {
+    out.logs = true;
+    out.changed.push_back({dir.stat.ino, Part::name, name});
   }
   void stat(const ModelNode& n) {
     out.has_stat = true;
@@ -81,26 +87,26 @@ void Model::settle_times(const Stat& actual) {
 }
 
 void Model::note_change(const Expected& expected, SessionId session, Lsn lsn) {
-  for (Ino ino : expected.changed) {
-    ModelNode* n = node(ino);
-    if (!n) continue;
-    if (n->last_session != session) {
-      n->other = n->last;
-      n->last_session = session;
+  for (const Part& part : expected.changed) {
+    for (const Part& changed : {part, part.whole()}) {
+      Mark& mark = marks_[changed];
+      if (mark.session != session) mark.other = mark.last;
+      mark.session = session;
+      mark.last = lsn;
     }
-    n->last = lsn;
   }
 }
 
 Lsn Model::reveals(const Expected& expected, SessionId session, Durability mode) const {
   Lsn newest;
-  for (Ino ino : expected.shown) {
-    const ModelNode* n = find(ino);
+  for (const Part& part : expected.shown) {
     // Orphans all live in one hidden directory, and only who holds one sees it: the rank does not
     // make them wait for each other.
-    if (!n || n->stat.nlink == 0) continue;
-    bool own = mode == Durability::posix && n->last_session == session;
-    newest = std::max(newest, own ? n->other : n->last);
+    auto at = marks_.find(part);
+    if (at == marks_.end() || !find(part.ino) || is_orphan(part.ino)) continue;
+    const Mark& mark = at->second;
+    const bool own = mode == Durability::posix && mark.session == session;
+    newest = std::max(newest, own ? mark.other : mark.last);
   }
   return newest;
 }
@@ -118,10 +124,14 @@ ModelNode* Model::any(Call& call, Ino ino) {
 ModelNode* Model::dir(Call& call, Ino ino) {
   // Its type is as old as its ino: a file that is no directory shows nothing by that.
   if (ModelNode* n = node(ino); n && !n->stat.is_dir()) {
-    if (n->stat.nlink == 0) call.out.may_be_stale = true, call.out.shown.push_back(ino);
+    if (n->stat.nlink == 0) call.out.may_be_stale = true, call.show(*n);
     return call.fail(ENOTDIR);
   }
-  return any(call, ino);
+  ModelNode* n = node(ino);
+  if (!n) return call.fail(ESTALE);
+  if (n->stat.nlink == 0) call.out.may_be_stale = true;
+  call.show(*n, Part::self);
+  return n;
 }
 
 ModelNode* Model::parent_for(Call& call, Ino ino, const std::string& name) {
@@ -133,14 +143,15 @@ ModelNode* Model::parent_for(Call& call, Ino ino, const std::string& name) {
   return n;
 }
 
-// Whether there is such a name. That alone shows the directory, and nothing of what the name
-// leads to.
-bool Model::taken(const ModelNode& dir, const std::string& name) {
+// Whether there is such a name. That alone shows nothing of what it leads to.
+bool Model::taken(Call& call, const ModelNode& dir, const std::string& name) {
+  call.show(dir, Part::name, name);
   return dir.names.contains(name);
 }
 
 // What the name leads to; null without an error where there is no such name.
 ModelNode* Model::named(Call& call, ModelNode& dir, const std::string& name) {
+  call.show(dir, Part::name, name);
   auto it = dir.names.find(name);
   if (it == dir.names.end()) return nullptr;
   ModelNode* n = node(it->second);
@@ -170,7 +181,7 @@ void Model::run(Call& call, const LookupParentArgs& a) {
   ModelNode* d = dir(call, a.dir);
   if (!d) return;
   if (d->stat.nlink == 0) return void(call.fail(ENOENT));
-  ModelNode* up = dir(call, d->parent);
+  ModelNode* up = any(call, d->parent);
   if (up) call.stat(*up);
 }
 
@@ -216,7 +227,7 @@ ModelNode* Model::make(Call& call, Ino dir, const std::string& name, uint32_t mo
   d.stat.size++;
   call.touch(d);
   if (S_ISDIR(mode)) d.stat.nlink++;
-  call.change(d);
+  call.change_name(d, name);
   call.change(n);
   return &n;
 }
@@ -224,7 +235,7 @@ ModelNode* Model::make(Call& call, Ino dir, const std::string& name, uint32_t mo
 void Model::run(Call& call, const MknodArgs& a) {
   ModelNode* d = parent_for(call, a.dir, a.name);
   if (!d) return;
-  if (taken(*d, a.name)) return void(call.fail(EEXIST));
+  if (taken(call, *d, a.name)) return void(call.fail(EEXIST));
   uint32_t type = a.mode & S_IFMT ? a.mode & S_IFMT : S_IFREG;
   if (d->stat.nlink != 0 && type == S_IFDIR) return void(call.fail(EPERM));
   ModelNode* n = make(call, a.dir, a.name, (type | (a.mode & 07777)) & ~(a.umask & 0777));
@@ -236,7 +247,7 @@ void Model::run(Call& call, const MknodArgs& a) {
 void Model::run(Call& call, const MkdirArgs& a) {
   ModelNode* d = parent_for(call, a.dir, a.name);
   if (!d) return;
-  if (taken(*d, a.name)) return void(call.fail(EEXIST));
+  if (taken(call, *d, a.name)) return void(call.fail(EEXIST));
   ModelNode* n = make(call, a.dir, a.name, (S_IFDIR | (a.mode & 01777)) & ~(a.umask & 0777));
   if (n) call.stat(*n);
 }
@@ -246,7 +257,7 @@ void Model::run(Call& call, const SymlinkArgs& a) {
   if (a.target.size() >= 4096) return void(call.fail(ENAMETOOLONG));
   ModelNode* d = parent_for(call, a.dir, a.name);
   if (!d) return;
-  if (taken(*d, a.name)) return void(call.fail(EEXIST));
+  if (taken(call, *d, a.name)) return void(call.fail(EEXIST));
   ModelNode* n = make(call, a.dir, a.name, S_IFLNK | 0777);
   if (!n) return;
   n->target = a.target;
@@ -257,7 +268,7 @@ void Model::run(Call& call, const SymlinkArgs& a) {
 void Model::run(Call& call, const CreateArgs& a) {
   ModelNode* d = parent_for(call, a.dir, a.name);
   if (!d) return;
-  if (a.exclusive && taken(*d, a.name)) return void(call.fail(EEXIST));
+  if (a.exclusive && taken(call, *d, a.name)) return void(call.fail(EEXIST));
   if (ModelNode* there = named(call, *d, a.name)) {
     return open(call, *there, a.flags | O_CREAT);
   }
@@ -286,11 +297,13 @@ void Model::run(Call& call, const OpenArgs& a) {
 void Model::run(Call&, const ReleaseArgs&) {}
 
 void Model::run(Call& call, const LinkArgs& a) {
-  ModelNode* n = any(call, a.ino);
-  if (!n) return;
+  ModelNode* n = others_last_ ? nullptr : any(call, a.ino);
+  if (!n && !others_last_) return;
   ModelNode* d = parent_for(call, a.dir, a.name);
   if (!d) return;
-  if (taken(*d, a.name)) return void(call.fail(EEXIST));
+  if (taken(call, *d, a.name)) return void(call.fail(EEXIST));
+  if (others_last_) n = any(call, a.ino);
+  if (!n) return;
   if (d->stat.nlink == 0) return void(call.fail(ENOENT));
   if (n->stat.is_dir()) return void(call.fail(EPERM));
   if (n->stat.nlink == 0) return void(call.fail(ENOENT));
@@ -301,7 +314,7 @@ void Model::run(Call& call, const LinkArgs& a) {
   call.touch(*d);
   n->stat.nlink++;
   n->stat.ctime = call.now;
-  call.change(*d);
+  call.change_name(*d, a.name);
   call.change(*n);
   call.stat(*n);
 }
@@ -325,7 +338,7 @@ void Model::run(Call& call, const UnlinkArgs& a) {
   d->names.erase(a.name);
   d->stat.size--;
   call.touch(*d);
-  call.change(*d);
+  call.change_name(*d, a.name);
   drop(call, *n);
   call.stat(*n);
 }
@@ -341,7 +354,7 @@ void Model::run(Call& call, const RmdirArgs& a) {
   d->stat.size--;
   d->stat.nlink--;
   call.touch(*d);
-  call.change(*d);
+  call.change_name(*d, a.name);
   drop(call, *n);
   call.stat(*n);
 }
@@ -357,7 +370,7 @@ void Model::run(Call& call, const RenameArgs& a) {
   if (!to) return;
   ModelNode* n = named(call, *from, a.name);
   if (!n) return void(call.fail(ENOENT));
-  if ((a.flags & kNoReplace) && taken(*to, a.new_name)) return void(call.fail(EEXIST));
+  if ((a.flags & kNoReplace) && taken(call, *to, a.new_name)) return void(call.fail(EEXIST));
   ModelNode* there = named(call, *to, a.new_name);
   if (!there && exchange) return void(call.fail(ENOENT));
   bool moves_dir = n->stat.is_dir();
@@ -369,13 +382,13 @@ void Model::run(Call& call, const RenameArgs& a) {
       call.fail(exchange ? EINVAL : ENOTEMPTY);
     return call.out.err != 0;
   };
-  if (!loops_last_ && loops()) return;
+  if (!others_last_ && loops()) return;
   if (n == there) return call.stat(*n);
   if (!there && to->stat.nlink == 0) return void(call.fail(ENOENT));
   if (there && !exchange && moves_dir != meets_dir)
     return void(call.fail(moves_dir ? ENOTDIR : EISDIR));
   if (meets_dir && !exchange && !there->names.empty()) return void(call.fail(ENOTEMPTY));
-  if (loops_last_ && loops()) return;
+  if (others_last_ && loops()) return;
 
   if (exchange) {
     from->names[a.name] = there->stat.ino;
@@ -396,8 +409,8 @@ void Model::run(Call& call, const RenameArgs& a) {
   n->stat.ctime = call.now;
   call.touch(*from);
   call.touch(*to);
-  call.change(*from);
-  call.change(*to);
+  call.change_name(*from, a.name);
+  call.change_name(*to, a.new_name);
   call.change(*n);
   call.stat(call.out.orphaned ? *there : *n);
 }
@@ -474,6 +487,7 @@ void Model::run(Call& call, const ReadlinkArgs& a) {
 void Model::run(Call& call, const ReaddirArgs& a) {
   ModelNode* d = dir(call, a.dir);
   if (!d) return;
+  call.show(*d);
   access(call, *d);
   call.stat(*d);
   std::map<std::pair<NameHash, std::string>, Ino> rest;
@@ -495,7 +509,9 @@ void Model::run(Call& call, const ReaddirArgs& a) {
     if (e.stat) {
       Stat s = *e.stat;
       s.blocks = 0;
-      if (s != n.stat) return wrong("entry '" + e.name + "': " + describe_stat(s));
+      if (s != n.stat)
+        return wrong("entry '" + e.name + "': " + describe_stat(s) + " instead of " +
+                     describe_stat(n.stat));
       call.show(n);
     }
     ++it;

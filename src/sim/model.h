@@ -12,6 +12,22 @@
 
 namespace graftfs::sim {
 
+// What of an inode is shown, or was changed.
+struct Part {
+  enum What {
+    all,
+    self,  // of a directory: what its names do not move (permissions, whether it was removed)
+    name,  // of a directory: whether it has this name, and what for
+  };
+  Ino ino;
+  What what = all;
+  std::string of;  // the name
+  friend auto operator<=>(const Part&, const Part&) = default;
+
+  // With a part of it the inode is another one, too.
+  Part whole() const { return {ino, all, {}}; }
+};
+
 struct ModelNode {
   Stat stat;                         // blocks are not modelled
   std::map<std::string, Ino> names;  // of a directory
@@ -22,10 +38,6 @@ struct ModelNode {
   // When an operation of several ranks has changed its names last. What one of them does later may
   // be done before its part of that, and bear an earlier time where clocks differ.
   Timespec late;
-
-  // Who changed it last, to know what a reply reveals.
-  Lsn last, other;
-  SessionId last_session;
 };
 
 // What a request should be answered.
@@ -36,8 +48,8 @@ struct Expected {
   std::string data;
   bool created = false, orphaned = false;
   bool logs = false;           // an event must have been logged
-  std::vector<Ino> shown;      // inodes whose state the reply reveals
-  std::vector<Ino> changed;    // inodes whose state it changed
+  std::vector<Part> shown;     // whose state the reply reveals
+  std::vector<Part> changed;   // whose state it changed
   bool may_be_stale = false;   // the inode may be purged already: ESTALE is right, too
   bool may_be_full = false;    // ENOSPC is right, too, when the disk is small
   bool atime_skipped = false;  // atime should have moved and did not: right on a full disk only
@@ -65,8 +77,9 @@ class Model {
   bool is_orphan(Ino ino) const;
   // How the root came into being is the rank's business.
   void set_root(const Stat& stat) { nodes_.at(kRootIno).stat = stat; }
-  // Of the checks of a rename, that for loops is not the first one.
-  void check_loops_last(bool on) { loops_last_ = on; }
+  // What takes other ranks to check is not checked first: whether a rename makes a loop, whether
+  // the inode that gets another name is there.
+  void check_others_last(bool on) { others_last_ = on; }
 
  private:
   struct Call;
@@ -74,7 +87,7 @@ class Model {
   ModelNode* dir(Call& call, Ino ino);
   ModelNode* any(Call& call, Ino ino);
   ModelNode* parent_for(Call& call, Ino ino, const std::string& name);
-  static bool taken(const ModelNode& dir, const std::string& name);
+  static bool taken(Call& call, const ModelNode& dir, const std::string& name);
   ModelNode* named(Call& call, ModelNode& dir, const std::string& name);
   ModelNode* make(Call& call, Ino dir, const std::string& name, uint32_t mode);
   void drop(Call& call, ModelNode& victim);
@@ -110,9 +123,14 @@ class Model {
   void run(Call& call, const StatfsArgs& a);
   void run(Call& call, const SyncArgs& a);
 
+  struct Mark {  // who changed it last, to know what a reply reveals
+    Lsn last, other;
+    SessionId session;
+  };
   std::map<Ino, ModelNode> nodes_;
+  std::map<Part, Mark> marks_;
   std::set<Ino> used_;  // every ino there ever was
-  bool loops_last_ = false;
+  bool others_last_ = false;
 };
 
 // "" where the reply is as expected, else what differs.

@@ -30,10 +30,10 @@ void Oracle::submitted(int32_t call, const Request& request) {
 }
 
 bool Oracle::stale_is_right(const Expected& expected) {
-  std::vector<Ino> candidates;
-  for (Ino ino : expected.shown)
-    if (now_.is_orphan(ino) && !(held.contains(ino) && held[ino] > 0)) candidates.push_back(ino);
-  if (candidates.size() == 1) now_.forget(candidates[0]);
+  std::set<Ino> candidates;
+  for (const auto& [ino, what, name] : expected.shown)
+    if (now_.is_orphan(ino) && !(held.contains(ino) && held[ino] > 0)) candidates.insert(ino);
+  if (candidates.size() == 1) now_.forget(*candidates.begin());
   return !candidates.empty();
 }
 
@@ -166,7 +166,7 @@ void Oracle::crashed(CrashKind kind) {
 }
 
 std::string Oracle::check(const MemoryDisk& disk, const Model& model, const Look& look,
-                          bool holds_count, bool settled, Image* out) {
+                          bool holds_count, bool settled, std::optional<Image>* out) {
   ImageOptions options;
   options.volume = options_.volume;
   auto image = read_image(disk, options);
@@ -238,7 +238,7 @@ void Oracle::recovered(const MemoryDisk& disk, const Recovered& recovered) {
   const char* how = power_cut_ ? "power cut" : "process death";
   const Lsn last = end_of_history(recovered);
   std::string wrong;
-  Image image;
+  std::optional<Image> image;  // none where only a refusal could be asked of who reads the disk
   if (required_.v != UINT64_MAX && last < required_) {
     wrong = fmt::format("events up to {} were promised and {} is the last that survived",
                         required_.v, last.v);
@@ -257,13 +257,13 @@ void Oracle::recovered(const MemoryDisk& disk, const Recovered& recovered) {
     if (options_.faults) file.doubt(last);
     file.unpin(last);
   }
-  if (damaged_) {
+  if (damaged_ || (power_cut_ && !image)) {
     // A damaged tail may have been cut anywhere above what was promised.
     for (auto& [ino, file] : files_) file.settle_unknown();
   } else if (power_cut_) {
     for (auto& [ino, file] : files_) {
-      auto it = image.data.find(ino);
-      file.settle(it == image.data.end() ? std::string() : it->second);
+      auto it = image->data.find(ino);
+      file.settle(it == image->data.end() ? std::string() : it->second);
     }
   }
   base_ = now_;

@@ -57,10 +57,14 @@ class Oracle {
   }
   // The rank serves again, with everything up to `last`.
   void recovered(const MemoryDisk& disk, const Recovered& recovered);
-  // Bits were flipped at rest: recovery and requests may refuse, but never show anything wrong.
-  void disk_is_damaged() { damaged_ = options_.faults = true; }
-  // The disk has told lies. Of what was promised, only what something on it still vouches for can
-  // be asked of recovery: at least up to `evidence`, or a refusal.
+  // Bits were flipped at rest: recovery and requests may refuse, but never show anything wrong. Of
+  // what was promised, only what something on the disk still vouches for can be asked of recovery:
+  // at least up to `evidence`, or a refusal.
+  void disk_is_damaged(Lsn evidence) {
+    damaged_ = options_.faults = true;
+    required_ = std::min(required_, evidence);
+  }
+  // The disk has told lies: the same.
   void disk_has_lied(Lsn evidence) {
     lied_ = true;
     required_ = std::min(required_, evidence);
@@ -101,7 +105,7 @@ class Oracle {
   bool stale_is_right(const Expected& expected);
   void follow_data(const Request& request, const Reply& reply, Lsn lsn);
   std::string check(const MemoryDisk& disk, const Model& model, const Look& look, bool holds_count,
-                    bool settled, Image* out);
+                    bool settled, std::optional<Image>* out);
   std::string check_replays(const MemoryDisk& disk, const Image& image, bool settled);
 
   EventQueue& queue_;

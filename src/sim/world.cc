@@ -269,7 +269,7 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
   disk_->crash(random_, kind);
   oracle_.crashed(kind);
   if (config_.trouble == DiskTrouble::corruption && crashes_ >= 2 && random_.chance(50))
-    corrupt_at_rest();
+    corrupt_at_rest(kind);
   if (config_.trouble == DiskTrouble::lies && config_.lie == Lie::data_bit)
     for (int i = 0; i < 3; ++i)
       disk_->flip_data_bit(Ino{kFirstFreeIno + random_.below(40)}, random_.below(8 * 6000));
@@ -279,7 +279,7 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
 }
 
 // Flips one bit of something that is stored.
-void World::corrupt_at_rest() {
+void World::corrupt_at_rest(CrashKind kind) {
   uint64_t bit = random_.next();
   auto segments = disk_->segments(RankId{0});
   auto dirs = disk_->dirs();
@@ -299,7 +299,7 @@ void World::corrupt_at_rest() {
       if (!keys.empty()) disk_->flip_entry_bit(dir, keys[random_.below(keys.size())], bit);
   }
   corrupted_ = true;
-  oracle_.disk_is_damaged();
+  oracle_.disk_is_damaged(evidence_on(*disk_, kVolume, kind));
 }
 
 void World::set_lies(bool on) {

@@ -92,7 +92,7 @@ class World {
   bool recovering() const { return crashes_ == 1 && rank_ && !served_; }
   void set_troubles(bool on);
   void set_lies(bool on);
-  void corrupt_at_rest();
+  void corrupt_at_rest(CrashKind kind);
   void finish_errors(const Error& error);
   Task<void> finish();
   RankOptions rank_options();

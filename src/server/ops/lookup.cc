@@ -19,6 +19,7 @@ Outcome lookup_parent(OpContext& cx, const LookupParentArgs& args) {
   auto found = cx.dir(parent ? parent : args.dir);
   if (!found && found.error().ask) return reply_elsewhere(cx, parent, S_IFDIR, *found.error().ask);
   GET(Dir * above, std::move(found));
+  cx.shows(*above);
   return reply_stat(cx, above->inode());
 }
 

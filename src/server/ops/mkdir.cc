@@ -10,7 +10,7 @@ Outcome mkdir(OpContext& cx, const MkdirArgs& args) {
   GET(Dentry * there, cx.entry(*dir, args.name));
   if (there) return stop(EEXIST);
   if (int err = may_add(cx, *dir)) return stop(err);
-  if (dir->inode().nlink >= cx.max_dir_link()) return stop(EMLINK);
+  if (cx.has_all_links(*dir)) return stop(EMLINK);
   if (cx.out_of_space()) return stop(ENOSPC);
   GET(Ino ino, cx.new_ino());
 

@@ -83,10 +83,8 @@ int check_permission(const OpContext& cx, const Names& n) {
 
 int check_links(OpContext& cx, const Names& n) {
   if (n.changes_parent()) {
-    if (n.moves_dir() && !n.meets_dir() && n.new_dir->inode().nlink >= cx.max_dir_link())
-      return EMLINK;
-    if (n.exchange && !n.moves_dir() && n.meets_dir() && n.dir->inode().nlink >= cx.max_dir_link())
-      return EMLINK;
+    if (n.moves_dir() && !n.meets_dir() && cx.has_all_links(*n.new_dir)) return EMLINK;
+    if (n.exchange && !n.moves_dir() && n.meets_dir() && cx.has_all_links(*n.dir)) return EMLINK;
   }
   if (!n.exchange && n.meets_dir() && n.there->target.inode().size > 0) return ENOTEMPTY;
   return 0;

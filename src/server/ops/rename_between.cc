@@ -137,7 +137,7 @@ int check_new_name(OpContext& cx, const Between& b) {
     if (b.meets_dir() && victim.size > 0) return ENOTEMPTY;
   }
   const bool one_more = b.moves_dir() && !b.meets_dir() && b.dir != b.new_dir;
-  return one_more && b.new_dir->inode().nlink >= cx.max_dir_link() ? EMLINK : 0;
+  return one_more && cx.has_all_links(*b.new_dir) ? EMLINK : 0;
 }
 
 // Inodes of other ranks, now that their owners are known.

@@ -13,17 +13,18 @@ void ClusterOracle::fail(std::string what) {
                          static_cast<double>(queue_.now()) / 1e9, what);
 }
 
-// As `judge`, but where a rename fails for two reasons, either may be told: that it would make a
-// loop is known to several ranks together only, and each one's own reasons come first.
+// As `judge`, but where an operation fails for two reasons, either may be told: what is known to
+// several ranks together only comes after each one's own reasons.
 std::string ClusterOracle::apply(Model& model, const Done& d, Expected& expected) {
-  const bool refused = std::holds_alternative<RenameArgs>(d.request.args) && d.reply.err != 0;
-  if (!refused) return judge(model, d, expected);
+  const bool either = std::holds_alternative<RenameArgs>(d.request.args) ||
+                      std::holds_alternative<LinkArgs>(d.request.args);
+  if (!either || d.reply.err == 0) return judge(model, d, expected);
   // What was refused has changed nothing, also where the model would have carried it out.
   Model same = model;
   std::string wrong = judge(same, d, expected);
   if (wrong.empty()) return wrong;
   same = model;
-  same.check_loops_last(true);
+  same.check_others_last(true);
   if (judge(same, d, expected).empty()) wrong.clear();
   return wrong;
 }
@@ -41,7 +42,7 @@ std::string ClusterOracle::judge(Model& model, const Done& d, Expected& expected
   if (wrong.empty() && reply.err == ESTALE && expected.err != ESTALE) {
     // Nobody holds a nameless inode here for longer than a moment.
     bool orphan = false;
-    for (Ino ino : expected.shown) orphan |= model.is_orphan(ino);
+    for (const Part& part : expected.shown) orphan |= model.is_orphan(part.ino);
     if (!orphan) return "an inode that has a name is gone";
   }
   return wrong;
@@ -133,20 +134,22 @@ void ClusterOracle::executed(Owner owner, const graftfs::Executed& e) {
 }
 
 void ClusterOracle::note_marks(const Done& done, const Expected& expected) {
-  for (Ino ino : expected.changed) {
-    Mark& m = marks_[ino];
-    if (m.rank != done.rank || m.session != done.request.session)
-      m = {done.rank, m.last, m.rank == done.rank ? m.last : Lsn{}, done.request.session};
-    m.last = done.lsn;
+  for (const Part& part : expected.changed) {
+    for (const Part& changed : {part, part.whole()}) {
+      Mark& m = marks_[changed];
+      if (m.rank != done.rank || m.session != done.request.session)
+        m = {done.rank, m.last, m.rank == done.rank ? m.last : Lsn{}, done.request.session};
+      m.last = done.lsn;
+    }
   }
 }
 
 // The newest event of this rank that has to be durable before the reply may be shown.
 Lsn ClusterOracle::reveals(const Done& done, const Expected& expected) const {
   Lsn newest;
-  for (Ino ino : expected.shown) {
-    auto it = marks_.find(ino);
-    if (it == marks_.end() || it->second.rank != done.rank || now_.is_orphan(ino)) continue;
+  for (const Part& part : expected.shown) {
+    auto it = marks_.find(part);
+    if (it == marks_.end() || it->second.rank != done.rank || now_.is_orphan(part.ino)) continue;
     const bool own = durability_ == Durability::posix && it->second.session == done.request.session;
     newest = std::max(newest, own ? it->second.other : it->second.last);
   }
@@ -217,7 +220,7 @@ void ClusterOracle::recovered(Owner owner, Lsn last) {
     if (call.lsn > last) call.lsn = {};
     if (call.reveals > last) call.reveals = {};
   }
-  for (auto& [ino, mark] : marks_)
+  for (auto& [part, mark] : marks_)
     if (mark.rank == rank) {
       mark.last = std::min(mark.last, last);
       mark.other = std::min(mark.other, last);

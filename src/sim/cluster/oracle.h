@@ -92,7 +92,7 @@ class ClusterOracle {
     Lsn lsn, reveals;
     std::map<RankId, Lsn> covers;  // a sync: what it makes durable
   };
-  struct Mark {  // who changed an inode last
+  struct Mark {  // who changed it last
     RankId rank;
     Lsn last, other;
     SessionId session;
@@ -112,7 +112,7 @@ class ClusterOracle {
   std::vector<Done> history_;  // changes, in the order in which they were made
   std::set<std::tuple<RankId, SessionId, uint64_t>> done_;
   std::map<int32_t, Call> calls_;
-  std::map<Ino, Mark> marks_;
+  std::map<Part, Mark> marks_;
   std::map<RankId, Epoch> epochs_;
   std::map<RankId, Lsn> promised_;  // must survive the death of the rank's process
   std::map<RankId, Lsn> durable_;   // and that of its machine
