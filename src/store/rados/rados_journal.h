@@ -65,7 +65,6 @@ class RadosJournal final : public JournalDevice {
   void release_now();
 
  private:
-  class Watch;
   Result<void> writable(SegmentId id, bool must_exist) const;
   std::unexpected<Error> failed(int code, std::string_view verb, std::string_view object);
   Task<Result<void>> seal(SegmentId id);
