@@ -80,6 +80,7 @@ rados::ModelOptions random_rados(SimRandom& r) {
   o.map_within = map_within[r.below(3)];
   const uint64_t keys[] = {1024, 3};
   o.keys_in_answer = keys[r.below(2)];
+  o.guards_alone = r.chance(40);
   return o;
 }
 
@@ -127,10 +128,11 @@ std::string describe(const SimConfig& c) {
       c.segment_capacity, c.memory_limit, c.write_back_batch, c.ino_range, c.write_back_after,
       c.latency_max,
       c.store == StoreKind::rados
-          ? fmt::format(" rados osds {} latency {} slow {} % late {} map {} keys {} big {}{}",
+          ? fmt::format(" rados osds {} latency {} slow {} % late {} map {} keys {} big {}{}{}",
                         c.rados.osds, c.rados.latency, c.rados.slow_percent, c.rados.late,
                         c.rados.map_within, c.rados.keys_in_answer, c.big_directory,
-                        c.osd_restarts_ppm ? " restarts" : "")
+                        c.osd_restarts_ppm ? " restarts" : "",
+                        c.rados.guards_alone ? " guards alone" : "")
           : "",
       std::string(c.deep ? " deep" : "") +
           (c.commit_stall_ppm ? " slow write-back"

@@ -14,7 +14,8 @@ namespace {
 constexpr uint64_t kVolume = 0x6772616674667331;
 constexpr uint64_t kMostSteps = 3'000'000;
 constexpr Nanos kFullUntil = 20 * kSecond;  // then somebody makes room
-constexpr char kFileData[] = "data/";  // as objects of it begin
+// As objects of these begin.
+constexpr char kFileData[] = "data/", kLocations[] = "loc/";
 constexpr Nanos kReconnectWindow = 300 * kMillisecond;
 
 }  // namespace
@@ -187,6 +188,8 @@ void World::rank_started() {
                rank_->recovered().last.v);
   // Nobody shuts a dead client out of file data, and bytes that come later are not what is tested.
   if (objects_) objects_->settle(kFileData);
+  // Locations have no guard, either: what shuts its sender out keeps them.
+  if (objects_ && config_.rados.guards_alone) objects_->settle(kLocations);
   oracle_.recovered(*medium_, rank_->recovered());
   if (config_.trouble == DiskTrouble::lies && !finishing_) set_lies(true);
   for (auto& client : clients_) {

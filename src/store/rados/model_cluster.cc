@@ -134,21 +134,24 @@ int ModelCluster::take_effect(const std::string& object, const Sent& sent) {
       counts_.late += sent.from->dead;
     }
   }
-  answer(sent, code, map);
+  answer(object, sent, code, map);
   return code;
 }
 
-void ModelCluster::answer(const Sent& sent, int code, uint64_t map) {
+void ModelCluster::answer(const std::string& object, const Sent& sent, int code, uint64_t map) {
   if (sent.from->gone() || !sent.answer) return;
   auto arrived = [from = sent.from, tell = sent.answer, code, map] {
     if (from->gone()) return;
     from->map = std::max(from->map, map);
     tell(code);
   };
-  if (executor_)
-    sent.from->executor->post_after(draw_delay(), std::move(arrived));
-  else
-    sent.from->executor->post(std::move(arrived));
+  if (!executor_) return sent.from->executor->post(std::move(arrived));
+  // One connection to an OSD, which answers in turn.
+  Nanos& last = sent.from->answers[object];
+  last = std::max(last + 1, now() + draw_delay());
+  executor_->post_after(last - now(), [to = sent.from->executor, arrived]() mutable {
+    to->post(std::move(arrived));
+  });
 }
 
 void ModelCluster::finish_what_was_sent(const Way& way) {
@@ -243,7 +246,7 @@ bool ModelCluster::is_shut_out(uint64_t client, uint64_t map) const {
 
 void ModelCluster::new_map(uint64_t client) {
   ++map_;
-  shut_out_.try_emplace(client, map_);
+  if (!options_.guards_alone) shut_out_.try_emplace(client, map_);
   for (unsigned i = 0; i < osds_.size(); ++i) {
     if (!executor_) {
       osds_[i].map = map_;

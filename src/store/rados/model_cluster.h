@@ -25,6 +25,7 @@ struct ModelOptions {
   Nanos late = 0;                // within which what a dead client had sent arrives, or never
   Nanos map_within = 0;          // an OSD that nobody tells of a new map hears of it within this
   uint64_t keys_in_answer = 1024;
+  bool guards_alone = false;     // nobody is ever refused because it was shut out
 };
 
 // Who has clients. A machine that began anew is another one.
@@ -93,6 +94,7 @@ class ModelCluster : public std::enable_shared_from_this<ModelCluster> {
     uint64_t map;  // the newest it has
     bool dead = false, closed = false;
     Nanos silent_since = 0;
+    std::map<std::string, Nanos> answers;  // when the last one about an object comes
     std::map<std::string, std::shared_ptr<Watch>> watches;
     std::string address() const;
     bool gone() const { return dead || closed; }
@@ -117,7 +119,7 @@ class ModelCluster : public std::enable_shared_from_this<ModelCluster> {
   void schedule(const Way& way, Nanos after);
   void arrive(const Way& way);
   int take_effect(const std::string& object, const Sent& sent);
-  void answer(const Sent& sent, int code, uint64_t map);
+  void answer(const std::string& object, const Sent& sent, int code, uint64_t map);
   void finish_what_was_sent(const Way& way);
   bool is_shut_out(uint64_t client, uint64_t map) const;
   void new_map(uint64_t shut_out);

@@ -317,7 +317,6 @@ void RadosJournal::enqueue(SegmentId id, uint64_t offset, std::string_view bytes
     if (last.id == id && last.offset + last.bytes.size() == offset &&
         last.bytes.size() + bytes.size() <= kBytesInOperation) {
       last.bytes += bytes;
-      last.upto = accepted_;
       return;
     }
   }
@@ -329,12 +328,12 @@ void RadosJournal::pump() {
     Queued next = std::move(queue_.front());
     queue_.pop_front();
     ++under_way_;
-    unfinished_.insert(next.upto);
-    tasks_.spawn(send(next.id, next.offset, std::move(next.bytes), next.upto));
+    unfinished_.insert(next.first);
+    tasks_.spawn(send(next.id, next.offset, std::move(next.bytes), next.first));
   }
 }
 
-Task<void> RadosJournal::send(SegmentId id, uint64_t offset, std::string bytes, uint64_t upto) {
+Task<void> RadosJournal::send(SegmentId id, uint64_t offset, std::string bytes, uint64_t first) {
   WriteOp op = guarded();
   op.write(offset, to_buffer(bytes));
   int code = co_await session_->write(segment_object(rank_, id), std::move(op));
@@ -345,17 +344,18 @@ Task<void> RadosJournal::send(SegmentId id, uint64_t offset, std::string bytes, 
     auto error = failed(code, "write", segment_object(rank_, id));
     if (!lost_) lost_ = error.error();
   } else {
-    unfinished_.erase(upto);
+    unfinished_.erase(first);
   }
   pump();
   progress_.ring();
 }
 
-// The acknowledgements count in the order of the writes, whichever comes first.
+// The acknowledgements count in the order of the writes, whichever comes first. What comes while one
+// waits may go in the same operation: it is done when that is.
 Task<Result<void>> RadosJournal::until_written(uint64_t count) {
   auto is_written = [&] {
     return (unfinished_.empty() || *unfinished_.begin() > count) &&
-           (queue_.empty() || queue_.front().upto > count);
+           (queue_.empty() || queue_.front().first > count);
   };
   while (!lost_ && !is_written()) co_await progress_.next();
   if (lost_) co_return std::unexpected(*lost_);
