@@ -72,14 +72,16 @@ rados::ModelOptions random_rados(SimRandom& r) {
   o.osds = osds[r.below(3)];
   const Nanos latency[] = {20 * kMicrosecond, 300 * kMicrosecond, 2 * kMillisecond};
   o.latency = latency[r.below(3)];
-  o.slow_percent = static_cast<uint32_t>(r.below(6));
-  o.slow = static_cast<Nanos>(1 + r.below(30)) * kMillisecond;
-  const Nanos late[] = {kMillisecond, 20 * kMillisecond, 300 * kMillisecond};
-  o.late = late[r.below(3)];
+  const uint32_t slow[] = {0, 3, 30};
+  o.slow_percent = slow[r.below(3)];
+  o.slow = static_cast<Nanos>(1 + r.below(o.slow_percent > 10 ? 5 : 30)) * kMillisecond;
+  const Nanos late[] = {kMillisecond, 20 * kMillisecond, 100 * kMillisecond, 300 * kMillisecond};
+  o.late = late[r.below(4)];
   const Nanos map_within[] = {kMillisecond, 50 * kMillisecond, 2 * kSecond};
   o.map_within = map_within[r.below(3)];
   const uint64_t keys[] = {1024, 3};
   o.keys_in_answer = keys[r.below(2)];
+  o.slow_osds = r.chance(50);
   o.guards_alone = r.chance(40);
   return o;
 }
@@ -94,6 +96,15 @@ SimConfig random_rados_config(uint64_t seed) {
   c.osd_restarts_ppm = r.chance(40) ? 1000 : 0;
   c.big_directory = r.chance(30) ? 6 : 50'000;
   c.crashes = 1 + static_cast<int>(r.below(5));
+  if (c.rados.guards_alone) {
+    // What somebody sent who has died meets what his successor has written.
+    const Nanos after[] = {kMillisecond, 5 * kMillisecond};
+    c.write_back_after = after[r.below(2)];
+    c.memory_limit = r.chance(50) ? 1 : 4 << 10;
+    c.crashes += 2;
+    c.rados.slow_osds = true;
+    c.rados.late = 300 * kMillisecond;
+  }
   return c;
 }
 
@@ -128,8 +139,9 @@ std::string describe(const SimConfig& c) {
       c.segment_capacity, c.memory_limit, c.write_back_batch, c.ino_range, c.write_back_after,
       c.latency_max,
       c.store == StoreKind::rados
-          ? fmt::format(" rados osds {} latency {} slow {} % late {} map {} keys {} big {}{}{}",
-                        c.rados.osds, c.rados.latency, c.rados.slow_percent, c.rados.late,
+          ? fmt::format(" rados osds {} latency {} slow {} %{} late {} map {} keys {} big {}{}{}",
+                        c.rados.osds, c.rados.latency, c.rados.slow_percent,
+                        c.rados.slow_osds ? " and OSDs" : "", c.rados.late,
                         c.rados.map_within, c.rados.keys_in_answer, c.big_directory,
                         c.osd_restarts_ppm ? " restarts" : "",
                         c.rados.guards_alone ? " guards alone" : "")

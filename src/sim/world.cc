@@ -285,7 +285,7 @@ void World::end_client(SimClient& c) {
 void World::crash(CrashKind kind, NodeExecutor* killed_at) {
   medium_->kill(process_of(nullptr));
   ++crashes_;
-  reboots_ += kind == CrashKind::power_cut;
+  reboots_ += kind == CrashKind::power_cut && !config_.rados.guards_alone;
   if (early()) kind = CrashKind::power_cut;
   if (config_.print)
     fmt::print("{:>6} {} after kill point {}\n", queue_.steps(),
@@ -465,6 +465,8 @@ Task<void> World::finish() {
     if (orphans && orphans->inode().size == 0 && rank_->cache().dirty_count() == 0) break;
     co_await sleep_for(world_node_, kMillisecond);
   }
+  // Whatever somebody has sent who is dead comes now, and changes nothing of that.
+  if (objects_) objects_->settle("", true);
   oracle_.check_settled(*medium_);
   for (auto& c : clients_) end_client(*c);
   serving_ = false;

@@ -61,12 +61,18 @@ std::shared_ptr<ModelSession> ModelCluster::connect(Executor& executor, ModelPro
   return std::make_shared<ModelSession>(shared_from_this(), std::move(client));
 }
 
-Nanos ModelCluster::draw_delay() {
+Nanos ModelCluster::draw_delay(std::string_view object) {
   if (!random_) return 0;
   Nanos delay = static_cast<Nanos>(random_->below(static_cast<uint64_t>(options_.latency) + 1));
-  if (random_->below(100) < options_.slow_percent)
+  const bool slow_osd = options_.slow_osds && object != kMonitor && osd_of(object) % 3 == 0;
+  if (slow_osd || random_->below(100) < options_.slow_percent)
     delay += static_cast<Nanos>(random_->below(static_cast<uint64_t>(options_.slow) + 1));
   return delay;
+}
+
+Nanos ModelCluster::draw_late(std::string_view object) {
+  if (random_->below(3) == 0) return draw_delay(object);
+  return static_cast<Nanos>(random_->below(static_cast<uint64_t>(options_.late) + 1));
 }
 
 // FNV-1a: the same everywhere.
@@ -87,7 +93,7 @@ void ModelCluster::send(const std::string& object, Sent sent) {
   const Way way{sent.from->id, object};
   Queue& queue = queues_[way];
   queue.sent.push_back(std::move(sent));
-  if (queue.sent.size() == 1) schedule(way, draw_delay());
+  if (queue.sent.size() == 1) schedule(way, draw_delay(object));
 }
 
 void ModelCluster::schedule(const Way& way, Nanos after) {
@@ -103,7 +109,7 @@ void ModelCluster::schedule(const Way& way, Nanos after) {
 void ModelCluster::arrive(const Way& way) {
   if (way.second != kMonitor) {
     const Nanos back_at = osds_[osd_of(way.second)].back_at;
-    if (back_at > now()) return schedule(way, back_at - now() + draw_delay());
+    if (back_at > now()) return schedule(way, back_at - now() + draw_delay(way.second));
   }
   Queue& queue = queues_[way];
   Sent sent = std::move(queue.sent.front());
@@ -111,7 +117,7 @@ void ModelCluster::arrive(const Way& way) {
   if (queue.sent.empty())
     queues_.erase(way);
   else
-    schedule(way, draw_delay());
+    schedule(way, draw_delay(way.second));
   take_effect(way.second, sent);
 }
 
@@ -148,7 +154,7 @@ void ModelCluster::answer(const std::string& object, const Sent& sent, int code,
   if (!executor_) return sent.from->executor->post(std::move(arrived));
   // One connection to an OSD, which answers in turn.
   Nanos& last = sent.from->answers[object];
-  last = std::max(last + 1, now() + draw_delay());
+  last = std::max(last + 1, now() + draw_delay(object));
   executor_->post_after(last - now(), [to = sent.from->executor, arrived]() mutable {
     to->post(std::move(arrived));
   });
@@ -173,13 +179,11 @@ void ModelCluster::kill(const ModelProcess& process) {
     for (auto it = queues_.lower_bound({id, ""}); it != queues_.end() && it->first.first == id;) {
       auto& [way, queue] = *it++;
       std::erase_if(queue.sent, [](const Sent& sent) { return !sent.changes; });
-      queue.sent.resize(random_ ? random_->below(queue.sent.size() + 1) : 0);
+      if (random_->below(3) == 0) queue.sent.resize(random_->below(queue.sent.size() + 1));
       if (queue.sent.empty())
         queues_.erase(Way(way));
       else
-        schedule(Way(way), random_->below(2) ? draw_delay()
-                                             : static_cast<Nanos>(random_->below(
-                                                   static_cast<uint64_t>(options_.late) + 1)));
+        schedule(Way(way), draw_late(way.second));
     }
   }
 }
@@ -202,13 +206,13 @@ void ModelCluster::restart_osd(unsigned osd, Nanos away, bool forgets) {
   }
 }
 
-void ModelCluster::settle(std::string_view prefix) {
+void ModelCluster::settle(std::string_view prefix, bool all) {
   std::vector<Way> ways;
   for (const auto& [way, queue] : queues_)
     if (queue.sent.front().from->dead && way.second.starts_with(prefix)) ways.push_back(way);
   for (const Way& way : ways) {
     auto& sent = queues_[way].sent;
-    sent.resize(random_->below(sent.size() + 1));
+    if (!all) sent.resize(random_->below(sent.size() + 1));
     if (sent.empty()) queues_.erase(way);
     finish_what_was_sent(way);
   }

@@ -21,7 +21,8 @@ struct ModelOptions {
   unsigned osds = 3;             // each with a map of its own
   Nanos latency = 0;             // at most, of an operation to its OSD, and of its answer
   uint32_t slow_percent = 0;     // of both, those that take up to `slow`
-  Nanos slow = 0;                //
+  Nanos slow = 0;
+  bool slow_osds = false;        // and at each third OSD everything does
   Nanos late = 0;                // within which what a dead client had sent arrives, or never
   Nanos map_within = 0;          // an OSD that nobody tells of a new map hears of it within this
   uint64_t keys_in_answer = 1024;
@@ -62,8 +63,9 @@ class ModelCluster : public std::enable_shared_from_this<ModelCluster> {
   // An OSD dies and is back after `away`: what was sent to it and did not take effect is sent
   // again, by clients that live. `forgets`: it was away for so long that it knows no watchers.
   void restart_osd(unsigned osd, Nanos away, bool forgets);
-  // What dead clients have on their way to objects of this prefix arrives now, or never.
-  void settle(std::string_view prefix);
+  // What dead clients have on their way to objects of this prefix arrives now, or never; or all of
+  // it arrives.
+  void settle(std::string_view prefix, bool all = false);
 
   // What is there, without what is under way; where everything takes effect at once.
   std::shared_ptr<ModelCluster> clone() const;
@@ -112,7 +114,8 @@ class ModelCluster : public std::enable_shared_from_this<ModelCluster> {
     uint64_t turn = 0;  // a timer of an older one does nothing
   };
 
-  Nanos draw_delay();
+  Nanos draw_delay(std::string_view object);
+  Nanos draw_late(std::string_view object);
   Nanos now() const { return executor_ ? executor_->now() : 0; }
   unsigned osd_of(std::string_view object) const;
   void send(const std::string& object, Sent sent);
