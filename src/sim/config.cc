@@ -66,6 +66,48 @@ SimConfig random_config(uint64_t seed) {
   return c;
 }
 
+rados::ModelOptions random_rados(SimRandom& r) {
+  rados::ModelOptions o;
+  const unsigned osds[] = {1, 3, 40};
+  o.osds = osds[r.below(3)];
+  const Nanos latency[] = {20 * kMicrosecond, 300 * kMicrosecond, 2 * kMillisecond};
+  o.latency = latency[r.below(3)];
+  const uint32_t slow[] = {0, 3, 30};
+  o.slow_percent = slow[r.below(3)];
+  o.slow = static_cast<Nanos>(1 + r.below(o.slow_percent > 10 ? 5 : 30)) * kMillisecond;
+  const Nanos late[] = {kMillisecond, 20 * kMillisecond, 100 * kMillisecond, 300 * kMillisecond};
+  o.late = late[r.below(4)];
+  const Nanos map_within[] = {kMillisecond, 50 * kMillisecond, 2 * kSecond};
+  o.map_within = map_within[r.below(3)];
+  const uint64_t keys[] = {1024, 3};
+  o.keys_in_answer = keys[r.below(2)];
+  o.slow_osds = r.chance(50);
+  o.guards_alone = r.chance(40);
+  return o;
+}
+
+SimConfig random_rados_config(uint64_t seed) {
+  SimConfig c = random_config(seed);
+  SimRandom r(seed ^ 0x4ad05);
+  c.store = StoreKind::rados;
+  c.trouble = DiskTrouble::none;
+  c.commit_stall_ppm = c.commit_eio_ppm = 0;
+  c.rados = random_rados(r);
+  c.osd_restarts_ppm = r.chance(40) ? 1000 : 0;
+  c.big_directory = r.chance(30) ? 6 : 50'000;
+  c.crashes = 1 + static_cast<int>(r.below(5));
+  if (c.rados.guards_alone) {
+    // What somebody sent who has died meets what his successor has written.
+    const Nanos after[] = {kMillisecond, 5 * kMillisecond};
+    c.write_back_after = after[r.below(2)];
+    c.memory_limit = r.chance(50) ? 1 : 4 << 10;
+    c.crashes += 2;
+    c.rados.slow_osds = true;
+    c.rados.late = 300 * kMillisecond;
+  }
+  return c;
+}
+
 SimConfig script_config() {
   SimConfig config;
   config.seed = 7;
@@ -88,7 +130,7 @@ std::string describe(const SimConfig& c) {
       "seed {} {} {} {} trouble {}{} clients {} workers {} operations {} crashes {} "
       "segment-events {} major {} capacity {} memory {} batch {} inos {} write-back-after {} "
       "latency {}"
-      "{}",
+      "{}{}",
       c.seed, c.workload == Workload::random ? "random" : "scripted",
       c.durability == Durability::strict ? "strict" : "posix",
       c.trace == TracePolicy::full ? "full" : "chunked", kTrouble[static_cast<int>(c.trouble)],
@@ -96,6 +138,14 @@ std::string describe(const SimConfig& c) {
       c.clients, c.workers, c.operations, c.crashes, c.segment_events, c.segments_per_major,
       c.segment_capacity, c.memory_limit, c.write_back_batch, c.ino_range, c.write_back_after,
       c.latency_max,
+      c.store == StoreKind::rados
+          ? fmt::format(" rados osds {} latency {} slow {} %{} late {} map {} keys {} big {}{}{}",
+                        c.rados.osds, c.rados.latency, c.rados.slow_percent,
+                        c.rados.slow_osds ? " and OSDs" : "", c.rados.late,
+                        c.rados.map_within, c.rados.keys_in_answer, c.big_directory,
+                        c.osd_restarts_ppm ? " restarts" : "",
+                        c.rados.guards_alone ? " guards alone" : "")
+          : "",
       std::string(c.deep ? " deep" : "") +
           (c.commit_stall_ppm ? " slow write-back"
            : c.commit_eio_ppm ? " failing write-back"

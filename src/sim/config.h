@@ -7,10 +7,14 @@
 #include "events/trace.h"
 #include "journal/journal.h"
 #include "store/memory/memory_disk.h"
+#include "store/rados/model_cluster.h"
 
 namespace graftfs::sim {
 
+class SimRandom;
+
 enum class Workload : uint8_t { random, scripted };
+enum class StoreKind : uint8_t { disk, rados };
 
 // What a disk that lies does, one kind a run.
 enum class Lie : uint8_t {
@@ -38,6 +42,7 @@ enum class DiskTrouble : uint8_t {
 
 struct SimConfig {
   uint64_t seed = 1;
+  StoreKind store = StoreKind::disk;
   Workload workload = Workload::random;
   Durability durability = Durability::posix;
   TracePolicy trace = TracePolicy::chunked;
@@ -64,6 +69,10 @@ struct SimConfig {
   uint32_t commit_stall_ppm = 0;
   Nanos commit_stall = 0;
   uint32_t commit_eio_ppm = 0;
+  // Of a cluster of objects.
+  rados::ModelOptions rados;
+  uint32_t osd_restarts_ppm = 0;   // of the steps
+  size_t big_directory = 50'000;   // entries, from which on it lies in several objects
   bool bulky = false;  // many events are long
   bool deep = false;   // directories in directories, used without those above them
 
@@ -81,6 +90,10 @@ struct SimConfig {
 
 // Everything drawn from the seed.
 SimConfig random_config(uint64_t seed);
+// The same on a cluster of objects, with what is drawn for that.
+SimConfig random_rados_config(uint64_t seed);
+// What it does wrong.
+rados::ModelOptions random_rados(SimRandom& r);
 // The fixed script's; durability, traces and where to crash are the caller's.
 SimConfig script_config();
 // A line that a person can read, and that names what differs from one run to the next.

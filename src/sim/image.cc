@@ -6,7 +6,6 @@
 
 #include "recovery/commit_mark.h"
 #include "sim/executor.h"
-#include "store/memory/memory_store.h"
 
 namespace graftfs::sim {
 namespace {
@@ -58,7 +57,7 @@ void overlay(const Cache& cache, Image& image) {
   });
 }
 
-Task<Result<void>> read_all(Executor& executor, MemoryStore& store, const MemoryDisk& disk,
+Task<Result<void>> read_all(Executor& executor, Store& store, std::vector<Ino> dirs,
                             ImageOptions options, Image& image) {
   CO_TRY_ASSIGN(JournalDevice * device, co_await store.own_journal(options.rank));
   RecoveryOptions recovery;
@@ -75,7 +74,7 @@ Task<Result<void>> read_all(Executor& executor, MemoryStore& store, const Memory
     if (!recovered) co_return std::unexpected(recovered.error());
   }
   image.recovered = std::move(*recovered);
-  for (Ino dir : disk.dirs()) {
+  for (Ino dir : dirs) {
     if (dir == kCommitMarks) continue;
     CO_TRY(co_await read_dir(store, dir, image));
   }
@@ -94,9 +93,9 @@ Task<Result<void>> read_all(Executor& executor, MemoryStore& store, const Memory
   co_return Result<void>{};
 }
 
-Task<void> read_into(Executor& executor, MemoryStore& store, const MemoryDisk& disk,
+Task<void> read_into(Executor& executor, Store& store, std::vector<Ino> dirs,
                      ImageOptions options, Image& image, Result<void>& result) {
-  result = co_await read_all(executor, store, disk, options, image);
+  result = co_await read_all(executor, store, std::move(dirs), options, image);
 }
 
 Stat without_blocks(const Stat& s) {
@@ -221,17 +220,17 @@ std::string Fsck::data_has_owners() {
 
 bool reading_image() { return reading; }
 
-Result<Image> read_image(const MemoryDisk& disk, ImageOptions options) {
+Result<Image> read_image(const Medium& medium, ImageOptions options) {
   EventQueue queue(1);
   NodeExecutor& node = queue.add_node();
-  std::shared_ptr<MemoryDisk> copy = disk.clone();
-  copy->faults() = {};
-  MemoryStore store(node, copy, nullptr);
+  std::shared_ptr<Medium> copy = medium.clone();
+  std::unique_ptr<Store> store = copy->open(node, {"reader", 1});
   Image image;
   Result<void> result = fail(EIO, "reading the image never ended");
   TaskScope tasks;
   reading = true;
-  tasks.spawn(read_into(node, store, *copy, options, image, result));
+  std::vector<Ino> dirs = copy->dirs();
+  tasks.spawn(read_into(node, *store, dirs, options, image, result));
   while (!tasks.empty() && queue.step()) {
   }
   reading = false;

@@ -10,7 +10,7 @@
 #include "recovery/recover.h"
 #include "sim/file_history.h"
 #include "sim/model.h"
-#include "store/memory/memory_disk.h"
+#include "sim/medium.h"
 
 namespace graftfs::sim {
 
@@ -31,8 +31,8 @@ struct ImageOptions {
   bool twice = false;  // replay, and replay again into the same cache
 };
 
-// Reads a copy of the disk; `disk` itself is not touched.
-Result<Image> read_image(const MemoryDisk& disk, ImageOptions options);
+// Reads a copy; the medium itself is not touched.
+Result<Image> read_image(const Medium& medium, ImageOptions options);
 
 // Whether this thread is in read_image() just now: its kill points are not the simulated node's.
 bool reading_image();

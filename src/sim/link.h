@@ -55,6 +55,8 @@ class SimData final : public DataStore {
   Task<Result<void>> sync(Ino ino) override;
   Task<Result<void>> sync_all() override;
   bool has_unsynced() const override { return inner_.has_unsynced(); }
+  void note_written(Ino ino) override { inner_.note_written(ino); }
+  void forget(Ino ino) override { inner_.forget(ino); }
   Task<Result<void>> remove(Ino ino) override;
   Task<Result<std::vector<Ino>>> list(Ino from, size_t max) override;
 

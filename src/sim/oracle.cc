@@ -165,7 +165,7 @@ void Oracle::crashed(CrashKind kind) {
   records_.clear();
 }
 
-std::string Oracle::check(const MemoryDisk& disk, const Model& model, const Look& look,
+std::string Oracle::check(const Medium& disk, const Model& model, const Look& look,
                           bool holds_count, bool settled, std::optional<Image>* out) {
   ImageOptions options;
   options.volume = options_.volume;
@@ -184,7 +184,7 @@ std::string Oracle::check(const MemoryDisk& disk, const Model& model, const Look
 }
 
 // Replayed twice, and from every other place where replay may begin.
-std::string Oracle::check_replays(const MemoryDisk& disk, const Image& image, bool settled) {
+std::string Oracle::check_replays(const Medium& disk, const Image& image, bool settled) {
   ImageOptions options;
   options.volume = options_.volume;
   options.twice = true;
@@ -206,7 +206,7 @@ std::string Oracle::check_replays(const MemoryDisk& disk, const Image& image, bo
   return {};
 }
 
-void Oracle::first_recovery(const MemoryDisk& disk) {
+void Oracle::first_recovery(const Medium& disk) {
   ImageOptions options;
   options.volume = options_.volume;
   auto image = read_image(disk, options);
@@ -229,7 +229,7 @@ Lsn Oracle::end_of_history(const Recovered& recovered) const {
   return end;
 }
 
-void Oracle::recovered(const MemoryDisk& disk, const Recovered& recovered) {
+void Oracle::recovered(const Medium& disk, const Recovered& recovered) {
   if (!failure_.empty()) return;
   if (!base_) first_recovery(disk);
   if (!failure_.empty()) return;
@@ -277,10 +277,9 @@ void Oracle::recovered(const MemoryDisk& disk, const Recovered& recovered) {
   crashed_ = power_cut_ = false;
 }
 
-void Oracle::what_if(const MemoryDisk& disk, CrashKind kind, Random& random) {
+void Oracle::what_if(const Medium& disk, CrashKind kind, Random& random) {
   if (!failure_.empty() || !base_ || crashed_ || damaged_ || disk.lies() > 0) return;
-  std::shared_ptr<MemoryDisk> copy = disk.clone();
-  copy->crash(random, kind);
+  std::shared_ptr<Medium> copy = disk.what_if(random, kind);
   ImageOptions options;
   options.volume = options_.volume;
   bool cut = kind == CrashKind::power_cut;
@@ -293,7 +292,6 @@ void Oracle::what_if(const MemoryDisk& disk, CrashKind kind, Random& random) {
     for (const SegmentState& segment : image->recovered.live)
       fmt::print("       segment {} from event {} on, {} bytes\n", segment.id.v, segment.first.v,
                  segment.bytes);
-    fmt::print("       of {} on the disk\n", copy->segments(RankId{0}).size());
   }
   if (last < required)
     return fail(
@@ -310,7 +308,7 @@ void Oracle::what_if(const MemoryDisk& disk, CrashKind kind, Random& random) {
     fail(fmt::format("after a {} here, with events up to {}: {}", how, last.v, wrong));
 }
 
-void Oracle::check_settled(const MemoryDisk& disk) {
+void Oracle::check_settled(const Medium& disk) {
   if (!failure_.empty()) return;
   if (disk.lies() > 0) {
     // What a lie left behind is noticed here at the latest, or does no harm.

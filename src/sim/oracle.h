@@ -11,7 +11,6 @@
 #include "sim/file_history.h"
 #include "sim/image.h"
 #include "sim/model.h"
-#include "store/memory/memory_disk.h"
 
 namespace graftfs::sim {
 
@@ -56,7 +55,7 @@ class Oracle {
     cuts_.push_back({recovered.last, recovered.newest});
   }
   // The rank serves again, with everything up to `last`.
-  void recovered(const MemoryDisk& disk, const Recovered& recovered);
+  void recovered(const Medium& disk, const Recovered& recovered);
   // Bits were flipped at rest: recovery and requests may refuse, but never show anything wrong. Of
   // what was promised, only what something on the disk still vouches for can be asked of recovery:
   // at least up to `evidence`, or a refusal.
@@ -70,9 +69,9 @@ class Oracle {
     required_ = std::min(required_, evidence);
   }
   // What if the node died now?
-  void what_if(const MemoryDisk& disk, CrashKind kind, Random& random);
+  void what_if(const Medium& disk, CrashKind kind, Random& random);
   // Everything is written back and purged.
-  void check_settled(const MemoryDisk& disk);
+  void check_settled(const Medium& disk);
 
   // -- holds (the clients tell) ----------------------------------------------------------------
   std::map<Ino, uint32_t> held;
@@ -100,13 +99,13 @@ class Oracle {
   };
 
   Model at(Lsn last) const;
-  void first_recovery(const MemoryDisk& disk);
+  void first_recovery(const Medium& disk);
   std::set<Ino> held_inos() const;
   bool stale_is_right(const Expected& expected);
   void follow_data(const Request& request, const Reply& reply, Lsn lsn);
-  std::string check(const MemoryDisk& disk, const Model& model, const Look& look, bool holds_count,
+  std::string check(const Medium& disk, const Model& model, const Look& look, bool holds_count,
                     bool settled, std::optional<Image>* out);
-  std::string check_replays(const MemoryDisk& disk, const Image& image, bool settled);
+  std::string check_replays(const Medium& disk, const Image& image, bool settled);
 
   EventQueue& queue_;
   OracleOptions options_;

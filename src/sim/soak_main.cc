@@ -29,6 +29,7 @@ constexpr const char* kUsage =
     "  --first S    begin at this seed (default 1)\n"
     "  --only WORDS only seeds whose line (--trace) has these words in it, as in 'trouble lies'\n"
     "  --trace      print a line for every seed\n"
+    "  --store S    'disk' (default), or 'rados': the store on Ceph, on a modelled cluster\n"
     "  --cluster    several ranks; with --seeds, --seed, --first, --minutes, --only\n"
     "  --plain      with --cluster: only crashes, takeovers and breaks of the network\n"
     "  --matrix     every pair of kill points of migrations and of operations of two ranks;\n"
@@ -50,6 +51,8 @@ constexpr uint64_t kEnoughSeeds = 500;
 constexpr std::string_view kOfSeveralRanks[] = {"migration.",     "two_party.",        "session.",
                                                 "cluster.",       "client.reconnect.", "lease.",
                                                 "client.recall.", "purge.asked"};
+// What only the store on Ceph has.
+constexpr std::string_view kOfRados = "store.rados.";
 // What no simulation comes to, but the modules' own tests do: the store on files; rights to write
 // and locks of several clients; a directory whose parent nobody here knows.
 constexpr std::string_view kNotSimulated[] = {
@@ -67,6 +70,7 @@ struct Options {
   bool one = false;
   bool trace = false;
   std::string only;
+  sim::StoreKind store = sim::StoreKind::disk;
   bool cluster = false;
   bool matrix = false;
   bool plain = false;
@@ -86,6 +90,10 @@ bool parse(int argc, char** argv, Options& o) {
     double n = 0;
     if (arg == "--only" && i + 1 < argc) {
       o.only = argv[++i];
+    } else if (arg == "--store" && i + 1 < argc) {
+      const std::string_view kind = argv[++i];
+      if (kind != "disk" && kind != "rados") return false;
+      o.store = kind == "rados" ? sim::StoreKind::rados : sim::StoreKind::disk;
     } else if (arg == "--trace") {
       o.trace = true;
     } else if (arg == "--cluster") {
@@ -131,7 +139,7 @@ bool parse(int argc, char** argv, Options& o) {
 }
 
 // The sites of the product itself. A kill point that was never reached is a hole in the test.
-uint64_t report_sites(bool several_ranks) {
+uint64_t report_sites(bool several_ranks, sim::StoreKind store) {
   uint64_t missed = 0;
   fmt::print("kill points and marks, and how often each was reached:\n");
   for (const fault::Site* site : fault::sites())
@@ -142,6 +150,8 @@ uint64_t report_sites(bool several_ranks) {
     if (site->hits > 0) continue;
     fmt::print("       never  {}{}\n", site->name,
                site->kind == fault::SiteKind::mark ? " (mark)" : "");
+    if (std::string_view(site->name).starts_with(kOfRados) && store != sim::StoreKind::rados)
+      continue;
     missed += site->kind == fault::SiteKind::kill_point && !is_one_of(kNotSimulated, site->name) &&
               is_one_of(kOfSeveralRanks, site->name) == several_ranks;
   }
@@ -153,6 +163,12 @@ bool has_holes(uint64_t missed, uint64_t runs) {
   if (missed == 0 || runs < kEnoughSeeds) return false;
   fmt::print("{} kill points were never reached: the workload has to get there\n", missed);
   return true;
+}
+
+void report_objects(sim::StoreKind store, const rados::ModelCluster::Counts& objects) {
+  if (store != sim::StoreKind::rados) return;
+  fmt::print("{} operations of dead clients arrived, {} of any were refused by a guard, {} shut out\n",
+             objects.late, objects.guarded, objects.shut_out);
 }
 
 // Runs of several ranks, as many as asked for.
@@ -188,7 +204,7 @@ int soak_cluster(const Options& options) {
         "FAILED {}\n  commit {}, digest {:08x}\n  {}\n  again: graftfs-soak --cluster --seed {}\n",
         sim::describe(config), GRAFTFS_COMMIT, result.digest, result.failure, seed);
   }
-  const uint64_t missed = options.one ? 0 : report_sites(true);
+  const uint64_t missed = options.one ? 0 : report_sites(true, options.store);
   fmt::print(
       "{} clusters in {:.1f} s, {} requests, {} answers from caches, {} messages of clients, {} "
       "redirects, {} crashes, "
@@ -254,10 +270,12 @@ int main(int argc, char** argv) {
   auto began = Clock::now();
   auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - began).count(); };
   uint64_t runs = 0, failed = 0, refused = 0, crashes = 0, executions = 0;
+  rados::ModelCluster::Counts objects;
   for (uint64_t seed = options.first;; ++seed) {
     if (options.one && runs == 1) break;
     if (options.minutes > 0 ? elapsed() > options.minutes * 60 : runs >= options.seeds) break;
-    sim::SimConfig config = sim::random_config(seed);
+    sim::SimConfig config = options.store == sim::StoreKind::rados ? sim::random_rados_config(seed)
+                                                                   : sim::random_config(seed);
     if (sim::describe(config).find(options.only) == std::string::npos) continue;
     config.print = options.one;
     if (options.trace) fmt::print("{}\n", sim::describe(config));
@@ -267,20 +285,23 @@ int main(int argc, char** argv) {
     refused += result.refused;
     crashes += result.crashes;
     executions += result.executions;
+    objects += result.objects;
     if (options.trace)
       fmt::print("seed {}: {}, digest {:08x}, {} steps, {} requests, {} crashes\n", seed,
                  result.ok ? "ok" : "failed", result.digest, result.steps, result.executions,
                  result.crashes);
     if (result.ok) continue;
     ++failed;
-    fmt::print("FAILED {}\n  commit {}, digest {:08x}\n  {}\n  again: graftfs-soak --seed {}\n",
-               sim::describe(config), GRAFTFS_COMMIT, result.digest, result.failure, seed);
+    fmt::print("FAILED {}\n  commit {}, digest {:08x}\n  {}\n  again: graftfs-soak{} --seed {}\n",
+               sim::describe(config), GRAFTFS_COMMIT, result.digest, result.failure,
+               options.store == sim::StoreKind::rados ? " --store rados" : "", seed);
   }
   double seconds = elapsed();
-  uint64_t missed = options.one ? 0 : report_sites(false);
+  uint64_t missed = options.one ? 0 : report_sites(false, options.store);
   fmt::print(
       "{} seeds in {:.1f} s ({:.0f}/s), {} requests, {} crashes, {} disks refused, "
       "{} failed\n",
       runs, seconds, static_cast<double>(runs) / seconds, executions, crashes, refused, failed);
+  report_objects(options.store, objects);
   return has_holes(missed, runs) || failed > 0 ? 1 : 0;
 }

@@ -14,6 +14,8 @@ namespace {
 constexpr uint64_t kVolume = 0x6772616674667331;
 constexpr uint64_t kMostSteps = 3'000'000;
 constexpr Nanos kFullUntil = 20 * kSecond;  // then somebody makes room
+// As objects of these begin.
+constexpr char kFileData[] = "data/", kLocations[] = "loc/";
 constexpr Nanos kReconnectWindow = 300 * kMillisecond;
 
 }  // namespace
@@ -44,16 +46,39 @@ World::World(SimConfig config)
       rank_node_(queue_.add_node()),
       operations_left_(config.operations),
       crashes_left_(config.crashes) {
-  MemoryDiskOptions options;
-  options.segment_capacity = config_.segment_capacity;
-  disk_ = std::make_shared<MemoryDisk>(options);
-  for (auto& chance : disk_->faults().chances) chance.latency_max = config_.latency_max;
+  make_medium();
   for (int i = 0; i < config_.clients; ++i) {
     clients_.push_back(std::make_unique<SimClient>(*this, queue_.add_node(), i));
     done_.emplace_back(config_.workers, false);
     workers_left_ += config_.workers;
   }
   fault::set_handler(&World::on_kill_point, this);
+}
+
+void World::make_medium() {
+  if (on_rados()) {
+    NodeExecutor& osds = queue_.add_node();
+    objects_ = std::make_shared<rados::ModelCluster>(config_.rados, &osds, &disk_random_);
+    RadosOptions options;
+    options.segment_capacity = config_.segment_capacity;
+    options.big_directory = config_.big_directory;
+    options.early_journal = early();
+    medium_ = std::make_unique<RadosMedium>(objects_, options);
+    return;
+  }
+  MemoryDiskOptions options;
+  options.segment_capacity = config_.segment_capacity;
+  disk_ = std::make_shared<MemoryDisk>(options);
+  for (auto& chance : disk_->faults().chances) chance.latency_max = config_.latency_max;
+  medium_ = std::make_unique<DiskMedium>(disk_, &disk_random_);
+}
+
+// A process that begins is another one, and a machine that lost its power knows nothing of those
+// before.
+Medium::Process World::process_of(const SimClient* client) const {
+  std::string machine = client ? fmt::format("client-{}", client->index)
+                               : fmt::format("rank/{}", reboots_);
+  return {std::move(machine), static_cast<int32_t>(client ? client->life : crashes_)};
 }
 
 World::~World() {
@@ -113,7 +138,7 @@ RankOptions World::rank_options() {
 }
 
 void World::start_rank() {
-  store_ = std::make_unique<MemoryStore>(rank_node_, disk_, &disk_random_);
+  store_ = medium_->open(rank_node_, process_of(nullptr));
   rank_ = std::make_unique<Rank>(rank_node_, *store_, rank_options());
   served_ = false;
   plan_crash();
@@ -128,7 +153,14 @@ Task<void> World::run_rank() {
   }
   if (config_.print)
     fmt::print("{:>6} no start: {}\n", queue_.steps(), graftfs::describe(started.error()));
-  bool allowed = config_.trouble == DiskTrouble::errors || corrupted_ || disk_->lies() > 0;
+  if (on_rados() && started.error().code == EBUSY) {
+    // The cluster takes the owner for alive until it has heard nothing of it for long enough.
+    world_node_.post_after(kSecond, [this, seen = crashes_] {
+      if (seen == crashes_) crash(CrashKind::process_death, nullptr);
+    });
+    co_return;
+  }
+  bool allowed = config_.trouble == DiskTrouble::errors || corrupted_ || medium_->lies() > 0;
   // A sync that failed may have dropped what it covered: to refuse is right then, too.
   if (started.error().is_damage() && allowed) {
     refused_ = finished_ = true;
@@ -154,7 +186,11 @@ void World::rank_started() {
   if (config_.print)
     fmt::print("{:>6} the rank serves, with events up to {}\n", queue_.steps(),
                rank_->recovered().last.v);
-  oracle_.recovered(*disk_, rank_->recovered());
+  // Nobody shuts a dead client out of file data, and bytes that come later are not what is tested.
+  if (objects_) objects_->settle(kFileData);
+  // Locations have no guard, either: what shuts its sender out keeps them.
+  if (objects_ && config_.rados.guards_alone) objects_->settle(kLocations);
+  oracle_.recovered(*medium_, rank_->recovered());
   if (config_.trouble == DiskTrouble::lies && !finishing_) set_lies(true);
   for (auto& client : clients_) {
     SimClient* c = client.get();
@@ -183,8 +219,9 @@ void World::connect(SimClient& c) {
     claimed(c);
     return;
   }
-  c.store = std::make_unique<MemoryStore>(c.executor, disk_, &disk_random_);
-  c.data = std::make_unique<SimData>(c.store->data(), oracle_);
+  ++c.life;
+  if (!early()) c.store = medium_->open(c.executor, process_of(&c));
+  c.data = std::make_unique<SimData>((early() ? store_ : c.store)->data(), oracle_);
   c.link = std::make_unique<Link>(*this, c.executor);
   c.link->connect();
   c.client = std::make_unique<Client>(c.executor, *c.link, *c.data, random_);
@@ -238,13 +275,18 @@ void World::end_client(SimClient& c) {
   c.client.reset();
   c.link.reset();
   c.data.reset();
+  if (c.store) medium_->kill(process_of(&c));
   c.store.reset();
   c.executor.crash();
+  if (objects_ && !early()) objects_->settle(kFileData);
   while (!c.holds.empty()) c.unhold(c.holds.begin()->first);
 }
 
 void World::crash(CrashKind kind, NodeExecutor* killed_at) {
+  medium_->kill(process_of(nullptr));
   ++crashes_;
+  reboots_ += kind == CrashKind::power_cut && !config_.rados.guards_alone;
+  if (early()) kind = CrashKind::power_cut;
   if (config_.print)
     fmt::print("{:>6} {} after kill point {}\n", queue_.steps(),
                kind == CrashKind::power_cut ? "power cut" : "process death", last_site_);
@@ -253,27 +295,27 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
   serving_ = false;
   // What read through a client that lives on would leave it with buffers that are gone.
   // What they were told may turn out to have been a lie.
-  bool all = kind == CrashKind::power_cut || finishing_ || random_.chance(25) || disk_->lies() > 0;
+  bool all = kind == CrashKind::power_cut || finishing_ || random_.chance(25) || medium_->lies() > 0;
   finishing_ = false;
   finish_tasks_.cancel_all();
   rank_tasks_.cancel_all();
   rank_.reset();
-  store_.reset();
-  rank_node_.crash();
   for (auto& c : clients_) {
     if (all || killed_at == &c->executor)
       end_client(*c);
     else if (c->link)
       c->link->disconnect();
   }
-  disk_->crash(random_, kind);
+  store_.reset();
+  rank_node_.crash();
+  medium_->crash(random_, kind);
   oracle_.crashed(kind);
   if (config_.trouble == DiskTrouble::corruption && crashes_ >= 2 && random_.chance(50))
     corrupt_at_rest(kind);
   if (config_.trouble == DiskTrouble::lies && config_.lie == Lie::data_bit)
     for (int i = 0; i < 3; ++i)
       disk_->flip_data_bit(Ino{kFirstFreeIno + random_.below(40)}, random_.below(8 * 6000));
-  if (disk_->lies() > 0) oracle_.disk_has_lied(evidence_on(*disk_, kVolume, kind));
+  if (medium_->lies() > 0) oracle_.disk_has_lied(evidence_on(*disk_, kVolume, kind));
   world_node_.post_after(static_cast<Nanos>(random_.below(5 * kMillisecond)),
                          [this] { start_rank(); });
 }
@@ -337,6 +379,7 @@ void World::set_lies(bool on) {
 }
 
 void World::set_troubles(bool on) {
+  if (!disk_) return;
   MemoryFaults::Chances& commits = disk_->faults()[StoreCall::dirs_commit];
   commits.stall_ppm = on ? config_.commit_stall_ppm : 0;
   commits.stall = config_.commit_stall;
@@ -374,14 +417,19 @@ bool World::step() {
   if (config_.trouble == DiskTrouble::full && queue_.now() > kFullUntil)
     disk_->set_capacity(UINT64_MAX);
   if (rank_failed() && serving_) {
-    if (config_.trouble < DiskTrouble::full && !disk_->lies())
+    if (config_.trouble < DiskTrouble::full && !medium_->lies())
       oracle_.fail("the rank failed by itself");
     crash(CrashKind::process_death, nullptr);
     return true;
   }
   if (config_.checks_inside && serving_ && !finished_ && random_.below(40) == 0)
-    oracle_.what_if(*disk_, random_.chance(50) ? CrashKind::power_cut : CrashKind::process_death,
-                    random_);
+    oracle_.what_if(
+        *medium_,
+        early() || random_.chance(50) ? CrashKind::power_cut : CrashKind::process_death, random_);
+  if (objects_ && !finished_ && random_.below(1'000'000) < config_.osd_restarts_ppm)
+    objects_->restart_osd(static_cast<unsigned>(random_.below(config_.rados.osds)),
+                          static_cast<Nanos>(random_.below(60 * kMillisecond)),
+                          random_.chance(30));
   if (workers_left_ == 0 && !finishing_ && serving_) {
     finishing_ = true;
     set_troubles(false);
@@ -417,7 +465,9 @@ Task<void> World::finish() {
     if (orphans && orphans->inode().size == 0 && rank_->cache().dirty_count() == 0) break;
     co_await sleep_for(world_node_, kMillisecond);
   }
-  oracle_.check_settled(*disk_);
+  // Whatever somebody has sent who is dead comes now, and changes nothing of that.
+  if (objects_) objects_->settle("", true);
+  oracle_.check_settled(*medium_);
   for (auto& c : clients_) end_client(*c);
   serving_ = false;
   auto stopped = co_await rank_->stop();
@@ -449,6 +499,7 @@ RunResult World::run() {
   result.executions = oracle_.executions();
   result.crashes = crashes_;
   result.recovery_steps = recovery_steps_;
+  if (objects_) result.objects = objects_->counts();
   result.recovery_kill_points = recovery_kill_points_;
   return result;
 }

@@ -12,8 +12,8 @@
 #include "sim/config.h"
 #include "sim/executor.h"
 #include "sim/link.h"
+#include "sim/medium.h"
 #include "sim/oracle.h"
-#include "store/memory/memory_store.h"
 
 namespace graftfs::sim {
 
@@ -25,12 +25,13 @@ struct SimClient {
   World& world;
   NodeExecutor& executor;
   int index;
-  std::unique_ptr<MemoryStore> store;
+  std::unique_ptr<Store> store;  // null: the rank's
   std::unique_ptr<SimData> data;
   std::unique_ptr<Link> link;
   std::unique_ptr<Client> client;
   std::map<Ino, uint32_t> holds;
   size_t claims_left = 0;
+  uint64_t life = 0;
   TaskScope tasks;  // destroyed first
 
   void hold(Ino ino);
@@ -46,6 +47,7 @@ struct RunResult {
   uint32_t digest = 0;
   uint64_t steps = 0, kill_points = 0, executions = 0, crashes = 0;
   uint64_t recovery_steps = 0, recovery_kill_points = 0;  // of the recovery from the first crash
+  rados::ModelCluster::Counts objects;
 };
 
 // Lives for one run, in one thread. Deterministic: everything follows from the config.
@@ -63,7 +65,6 @@ class World {
   Rank* rank() { return serving_ ? rank_.get() : nullptr; }
   bool rank_failed() const { return rank_ && rank_->failed(); }
   NodeExecutor& rank_node() { return rank_node_; }
-  MemoryDisk& disk() { return *disk_; }
   SimRandom& random() { return random_; }
   Nanos latency();
   int32_t next_call() { return ++last_call_; }
@@ -93,6 +94,12 @@ class World {
   void set_troubles(bool on);
   void set_lies(bool on);
   void corrupt_at_rest(CrashKind kind);
+  void make_medium();
+  bool on_rados() const { return config_.store == StoreKind::rados; }
+  // A mount on Ceph that hosts its rank, in posix: it writes file data through the rank's store,
+  // and the death of the process is a power cut to it.
+  bool early() const { return on_rados() && config_.durability == Durability::posix; }
+  Medium::Process process_of(const SimClient* client) const;  // null: the rank's
   void finish_errors(const Error& error);
   Task<void> finish();
   RankOptions rank_options();
@@ -102,10 +109,12 @@ class World {
   SimRandom random_;
   SimRandom disk_random_;
   Oracle oracle_;
-  std::shared_ptr<MemoryDisk> disk_;
+  std::shared_ptr<MemoryDisk> disk_;              // or
+  std::shared_ptr<rados::ModelCluster> objects_;  // one of the two
+  std::unique_ptr<Medium> medium_;
   NodeExecutor& world_node_;
   NodeExecutor& rank_node_;
-  std::unique_ptr<MemoryStore> store_;
+  std::unique_ptr<Store> store_;
   std::unique_ptr<Rank> rank_;
   TaskScope rank_tasks_;
   std::vector<std::unique_ptr<SimClient>> clients_;
@@ -123,6 +132,7 @@ class World {
   uint64_t kill_points_ = 0;
   const char* last_site_ = "none";
   uint64_t crashes_ = 0;
+  uint64_t reboots_ = 0;
   int crashes_left_;
   uint64_t recovery_steps_ = 0, recovery_kill_points_ = 0;
   uint64_t kill_in_ = 0;  // kill points until the next crash; 0: none planned

@@ -1,6 +1,7 @@
 // The contract of store.h on a real cluster, and what only it can show.
 
 #include "cluster.h"
+#include "store/rados/librados_session.h"
 #include "store/rados/rados_store.h"
 #include "store/tests/other_process.h"
 #include "store/tests/store_test_util.h"
@@ -131,12 +132,12 @@ TEST_F(Zombie, ATakingThatIsCutOffAnywhereIsTakenOver) {
 TEST_F(Zombie, AnOlderOwnersCommitIsRefusedByTheObjectItself) {
   auto name = rados::parse_name(backend_.name);
   ASSERT_OK(name);
-  auto session = rados::Session::connect(*name);
+  auto session = rados::LibradosSession::connect(*name);
   ASSERT_OK(session);
-  (*session)->bind(loop_);
+  (*session)->bind(loop_, pool_);
   auto commit = [&](rados::Tokens tokens, uint64_t dir, const char* text) {
     auto mine = std::make_shared<rados::Tokens>(std::move(tokens));
-    rados::RadosDirs dirs(loop_, pool_, **session, mine, 1000);
+    rados::RadosDirs dirs(**session, mine, 1000);
     DirUpdate u;
     u.dir = Ino{dir};
     u.header = text;
@@ -231,7 +232,7 @@ TEST_F(Zombie, ABigDirectoryLiesInSeveralObjects) {
   }
   auto fragments = [&] {
     size_t count = 0;
-    auto session = rados::Session::connect((*volume)->full_name());
+    auto session = rados::LibradosSession::connect((*volume)->full_name());
     for (auto it = (*session)->io().nobjects_begin(); it != (*session)->io().nobjects_end(); ++it)
       count += it->get_oid().starts_with(rados::dir_object(dir));
     return count;

@@ -59,9 +59,10 @@ TEST(SimTest, TheOracleNoticesALostPromise) {
   RunResult result = world.run();
   ASSERT_TRUE(result.ok) << result.failure;
   // The journal and the directories vanish.
-  auto empty = std::make_shared<MemoryDisk>(MemoryDiskOptions{config.segment_capacity});
+  DiskMedium empty(std::make_shared<MemoryDisk>(MemoryDiskOptions{config.segment_capacity}),
+                   nullptr);
   oracle.crashed(CrashKind::process_death);
-  oracle.recovered(*empty, Recovered{});
+  oracle.recovered(empty, Recovered{});
   EXPECT_NE(oracle.failure(), "");
 }
 

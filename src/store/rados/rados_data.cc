@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "base/fault.h"
-#include "store/local/local_common.h"
 #include "store/points.h"
 
 namespace graftfs::rados {
@@ -38,13 +37,6 @@ void each_block(uint64_t begin, uint64_t end, F&& fn) {
     begin = stop;
   }
 }
-
-struct Bytes {
-  bufferlist bytes;
-  int code = 0;
-};
-
-using Mapped = std::map<uint64_t, uint64_t>;
 
 }  // namespace
 
@@ -106,8 +98,8 @@ Task<Result<void>> RadosData::load(Ino ino, DataFile& file, uint64_t first, uint
     for (;;) {
       auto out = std::make_shared<Head>();
       ReadOp op;
-      op.stat(&out->size, nullptr, &out->stat_code);
-      op.omap_get_vals2(after, kKeysInAnswer, &out->blocks, &out->more, &out->code);
+      op.stat(&out->size);
+      op.omap_get_vals2(after, "", kKeysInAnswer, &out->blocks, &out->more);
       Answer<Head> answer = co_await session_->read(object, std::move(op), out);
       if (answer.code == -ENOENT) break;
       if (answer.code < 0) co_return session_->failed(answer.code, "read", object);
@@ -129,30 +121,21 @@ Task<Result<void>> RadosData::load(Ino ino, DataFile& file, uint64_t first, uint
     file.blocks = std::move(blocks);
     file.loaded = true;
   }
-  // librados has no asynchronous way to ask for extents.
-  std::vector<std::pair<uint32_t, Promised<std::pair<int, Mapped>>>> asked;
+  std::vector<std::pair<uint32_t, Promised<Mapped>>> asked;
   for (auto it = file.blocks.lower_bound(block_of(first));
-       it != file.blocks.end() && begin_of(it->first) < last; ++it) {
-    if (it->second.known) continue;
-    asked.emplace_back(it->first,
-                       local::start_job(pool_, executor_,
-                                        [session = session_, object = data_object(ino, it->first)] {
-                                          Mapped mapped;
-                                          int code =
-                                              session->io().mapext(object, 0, kBlockBytes, mapped);
-                                          return std::pair(code, std::move(mapped));
-                                        }));
-  }
+       it != file.blocks.end() && begin_of(it->first) < last; ++it)
+    if (!it->second.known)
+      asked.emplace_back(it->first, session_->mapext(data_object(ino, it->first), kBlockBytes));
   Result<void> result;
   for (auto& [number, done] : asked) {
-    auto [code, mapped] = co_await done;
+    auto [code, extents] = co_await done;
     if (code < 0 && code != -ENOENT) {
       if (result) result = session_->failed(code, "read", data_object(ino, number));
       continue;
     }
     DataFile::Block& block = file.blocks[number];
     block.known = true;
-    for (auto [from, length] : mapped) block.extents.add(from, from + length);
+    for (auto [from, length] : extents) block.extents.add(from, from + length);
   }
   co_return result;
 }
@@ -480,7 +463,7 @@ Task<Result<void>> RadosData::carry_out_in_turn(Accepted& work) {
 
 Promised<Answer<RadosData::Head>> RadosData::ask_for_blocks(Ino ino, std::shared_ptr<Head> out) {
   ReadOp op;
-  op.omap_get_vals2("", kKeysInAnswer, &out->blocks, &out->more, &out->code);
+  op.omap_get_vals2("", "", kKeysInAnswer, &out->blocks, &out->more);
   return session_->read(data_object(ino, 0), std::move(op), out);
 }
 
@@ -564,27 +547,27 @@ Task<Result<void>> RadosData::fetch(Ino ino, uint64_t offset, char* out, size_t 
   struct Part {
     uint64_t at;
     std::string object;
-    Promised<Answer<Bytes>> done;
+    Promised<Answer<bufferlist>> done;
   };
   std::memset(out, 0, length);
   std::vector<Part> parts;
   each_block(offset, offset + length, [&](uint32_t number, uint64_t from, uint64_t to) {
-    auto bytes = std::make_shared<Bytes>();
+    auto bytes = std::make_shared<bufferlist>();
     ReadOp op;
-    op.read(from, to - from, &bytes->bytes, &bytes->code);
+    op.read(from, to - from, bytes.get());
     const std::string object = data_object(ino, number);
     parts.push_back(
         {begin_of(number) + from - offset, object, session_->read(object, std::move(op), bytes)});
   });
   Result<void> result;
   for (Part& part : parts) {
-    Answer<Bytes> answer = co_await part.done;
+    Answer<bufferlist> answer = co_await part.done;
     if (answer.code == -ENOENT) continue;
     if (answer.code < 0) {
       if (result) result = session_->failed(answer.code, "read", part.object);
       continue;
     }
-    const bufferlist& got = answer.out->bytes;
+    const bufferlist& got = *answer.out;
     auto it = got.begin();
     it.copy(std::min<unsigned>(got.length(), static_cast<unsigned>(length - part.at)),
             out + part.at);
@@ -782,7 +765,7 @@ Task<Result<void>> RadosData::remove_many(std::vector<Ino> inos) {
 }
 
 Task<Result<std::vector<Ino>>> RadosData::list(Ino from, size_t max) {
-  auto listing = listed_.next(*session_, pool_, executor_, from, max);
+  auto listing = listed_.next(*session_, from, max);
   Result<Inos> inos = co_await listing;
   co_return inos;
 }

@@ -9,7 +9,6 @@
 #include <set>
 #include <vector>
 
-#include "base/blocking_pool.h"
 #include "store/local/gates.h"
 #include "store/rados/extents.h"
 #include "store/rados/rados_dirs.h"
@@ -43,12 +42,8 @@ struct DataFile {
 // each object; all others wait.
 class RadosData final : public DataStore {
  public:
-  RadosData(Executor& executor, BlockingPool& pool, std::shared_ptr<Session> session)
-      : executor_(executor),
-        pool_(pool),
-        session_(std::move(session)),
-        gates_(executor),
-        progress_(executor) {}
+  RadosData(Executor& executor, std::shared_ptr<Session> session)
+      : executor_(executor), session_(std::move(session)), gates_(executor), progress_(executor) {}
   // From here on writes are answered early: the journal that covers them is this process's own.
   void answer_early() { early_ = true; }
   Task<Result<DataInfo>> write(Ino ino, uint64_t offset, std::string_view bytes,
@@ -124,16 +119,13 @@ class RadosData final : public DataStore {
   struct Head {
     std::map<std::string, bufferlist> blocks;
     bool more = false;
-    int code = 0;
     uint64_t size = 0;
-    int stat_code = 0;
   };
   Promised<Answer<Head>> ask_for_blocks(Ino ino, std::shared_ptr<Head> out);
   Task<Result<void>> remove_further_blocks(Ino ino, Answer<Head> answer);
   Task<Result<void>> until_written(uint64_t count);
 
   Executor& executor_;
-  BlockingPool& pool_;
   std::shared_ptr<Session> session_;
   local::Gates gates_;
   absl::flat_hash_map<Ino, std::unique_ptr<DataFile>> files_;

@@ -10,7 +10,6 @@
 #include <map>
 
 #include "base/fault.h"
-#include "store/local/local_common.h"
 #include "store/points.h"
 
 namespace graftfs::rados {
@@ -44,7 +43,6 @@ struct Omap {
   bufferlist header;
   std::map<std::string, bufferlist> first, rest;
   bool more = false;
-  int header_code = 0, first_code = 0, rest_code = 0;
 };
 
 // The write operations of one object, in the order in which they are to be sent.
@@ -83,14 +81,14 @@ class Writes {
   WriteOp next() {
     WriteOp op;
     op.create(false);
-    std::map<std::string, std::pair<bufferlist, int>> guards;
-    if (small_) guards[kBig] = {bufferlist(), LIBRADOS_CMPXATTR_OP_EQ};
+    std::map<std::string, std::pair<bufferlist, Compare>> guards;
+    if (small_) guards[kBig] = {bufferlist(), Compare::equal};
     for (auto [rank, token] : tokens_) {
       const std::string name = fmt::format("{}{}", kToken, rank);
-      guards[name] = {to_buffer(big_endian(token + 1)), LIBRADOS_CMPXATTR_OP_LT};
+      guards[name] = {to_buffer(big_endian(token + 1)), Compare::less};
       put_[name] = to_buffer(big_endian(token));
     }
-    if (!guards.empty()) op.omap_cmp(guards, nullptr);
+    if (!guards.empty()) op.omap_cmp(std::move(guards));
     if (!erase_.empty()) op.omap_rm_keys(erase_);
     if (!put_.empty()) op.omap_set(put_);
     erase_.clear();
@@ -111,36 +109,16 @@ class Writes {
 
 // -- lists --------------------------------------------------------------------------------------
 
-Result<std::vector<Ino>> list_inos(Session& session, Ino (*ino_of)(std::string_view object)) {
-  std::vector<Ino> inos;
-  try {
-    for (auto it = session.io().nobjects_begin(); it != session.io().nobjects_end(); ++it) {
-      TRY(session.alive());
-      if (Ino ino = ino_of(it->get_oid())) inos.push_back(ino);
-    }
-  } catch (const std::system_error& e) {
-    return session.failed(e.code().value(), "list", "*");
-  } catch (const std::exception& e) {
-    return fail(EIO, fmt::format("cannot list {}: {}", session.name().shown(), e.what()));
-  }
-  std::sort(inos.begin(), inos.end());
-  inos.erase(std::unique(inos.begin(), inos.end()), inos.end());
-  return inos;
-}
-
-Task<Result<std::vector<Ino>>> InoList::next(Session& session, BlockingPool& pool,
-                                             Executor& executor, Ino from, size_t max) {
+Task<Result<std::vector<Ino>>> InoList::next(Session& session, Ino from, size_t max) {
   if (from != next_ || all_.empty()) {
-    auto done =
-        local::start_job(pool, executor, [session = session.shared_from_this(), ino_of = ino_of_] {
-          return list_inos(*session, ino_of);
-        });
+    auto done = session.list_inos(ino_of_);
     Result<std::vector<Ino>> all = co_await done;
     if (!all) co_return all;
     all_ = std::move(*all);
   }
   auto begin = std::lower_bound(all_.begin(), all_.end(), from);
-  auto end = begin + std::min<ptrdiff_t>(all_.end() - begin, static_cast<ptrdiff_t>(max));
+  auto end = begin + static_cast<ptrdiff_t>(
+                         std::min<size_t>(static_cast<size_t>(all_.end() - begin), max));
   std::vector<Ino> inos(begin, end);
   if (end == all_.end())
     all_.clear();
@@ -165,7 +143,7 @@ Task<Result<std::vector<std::optional<std::string>>>> RadosDirs::read_headers(
   for (Ino dir : dirs) {
     auto out = std::make_shared<Omap>();
     ReadOp op;
-    op.omap_get_header(&out->header, &out->header_code);
+    op.omap_get_header(&out->header);
     reads.push_back(session_.read(dir_object(dir), std::move(op), out));
   }
   std::vector<std::optional<std::string>> headers(dirs.size());
@@ -191,7 +169,7 @@ Task<Result<std::optional<std::string>>> RadosDirs::read_entry(Ino dir, EntryKey
   for (bool head = true;; head = false) {
     auto out = std::make_shared<Omap>();
     ReadOp op;
-    op.omap_get_vals_by_keys({name, kBig}, &out->first, &out->first_code);
+    op.omap_get_vals_by_keys({name, kBig}, &out->first);
     Answer<Omap> answer = co_await session_.read(object, std::move(op), out);
     if (answer.code == -ENOENT) co_return value;
     if (answer.code < 0) co_return session_.failed(answer.code, "read", object);
@@ -214,10 +192,10 @@ Task<Result<std::vector<DirEntryBytes>>> RadosDirs::read_object(std::string obje
     ReadOp op;
     std::set<std::string> names{kBig};
     if (with_first) names.insert(after);
-    op.omap_get_vals_by_keys(names, &out->first, &out->first_code);
+    op.omap_get_vals_by_keys(names, &out->first);
     op.omap_get_vals2(after, std::string(1, kEntry),
                       std::min<uint64_t>(max - entries.size(), kKeysInAnswer), &out->rest,
-                      &out->more, &out->rest_code);
+                      &out->more);
     Answer<Omap> answer = co_await session_.read(object, std::move(op), out);
     if (answer.code == -ENOENT) break;
     if (answer.code < 0) co_return session_.failed(answer.code, "read", object);
@@ -266,7 +244,7 @@ Task<Result<std::optional<Location>>> RadosDirs::locate(Ino ino) {
   CO_TRY(session_.alive());
   auto out = std::make_shared<Omap>();
   ReadOp op;
-  op.omap_get_vals_by_keys({big_endian(ino.v)}, &out->first, &out->first_code);
+  op.omap_get_vals_by_keys({big_endian(ino.v)}, &out->first);
   Answer<Omap> answer = co_await session_.read(location_object(ino), std::move(op), out);
   std::optional<Location> location;
   if (answer.code == -ENOENT) co_return location;
@@ -283,7 +261,7 @@ Task<Result<std::optional<Location>>> RadosDirs::locate(Ino ino) {
 Task<Result<bool>> RadosDirs::is_big(Ino dir) {
   auto out = std::make_shared<Omap>();
   ReadOp op;
-  op.omap_get_vals_by_keys({kBig}, &out->first, &out->first_code);
+  op.omap_get_vals_by_keys({kBig}, &out->first);
   Answer<Omap> answer = co_await session_.read(dir_object(dir), std::move(op), out);
   if (answer.code == -ENOENT) co_return false;
   if (answer.code < 0) co_return session_.failed(answer.code, "read", dir_object(dir));
@@ -317,9 +295,9 @@ void RadosDirs::send(const DirUpdate& u, std::vector<Sent>& sent) {
   };
   if (u.remove) {
     WriteOp op;
-    std::map<std::string, std::pair<bufferlist, int>> small;
-    small[kBig] = {bufferlist(), LIBRADOS_CMPXATTR_OP_EQ};
-    op.omap_cmp(small, nullptr);
+    std::map<std::string, std::pair<bufferlist, Compare>> small;
+    small[kBig] = {bufferlist(), Compare::equal};
+    op.omap_cmp(std::move(small));
     op.remove();
     sent.push_back({head, session_.write(head, std::move(op)), &u});
     return;
@@ -442,7 +420,7 @@ Task<Result<void>> RadosDirs::commit(std::vector<DirUpdate> updates) {
 
 Task<Result<std::vector<Ino>>> RadosDirs::list_dirs(Ino from, size_t max) {
   // Object 0 has no header and is no directory.
-  auto listing = listed_.next(session_, pool_, executor_, from, max);
+  auto listing = listed_.next(session_, from, max);
   Result<std::vector<Ino>> inos = co_await listing;
   co_return inos;
 }
@@ -471,7 +449,7 @@ Task<Result<StateValue>> RadosState::get(std::string key) {
   CO_TRY(session_.alive());
   auto out = std::make_shared<Omap>();
   ReadOp op;
-  op.omap_get_vals_by_keys({value_key(key)}, &out->first, &out->first_code);
+  op.omap_get_vals_by_keys({value_key(key)}, &out->first);
   Answer<Omap> answer = co_await session_.read(kStateObject, std::move(op), out);
   if (answer.code < 0) co_return session_.failed(answer.code, "read", kStateObject);
   if (out->first.empty()) co_return StateValue{};
@@ -485,10 +463,10 @@ Task<Result<uint64_t>> RadosState::set(std::string key, uint64_t expected, std::
   WriteOp op;
   op.assert_exists();
   // A key that is not there compares as empty.
-  std::map<std::string, std::pair<bufferlist, int>> guard;
+  std::map<std::string, std::pair<bufferlist, Compare>> guard;
   guard[version_key(key)] = {to_buffer(expected ? fmt::format("{}", expected) : std::string()),
-                             LIBRADOS_CMPXATTR_OP_EQ};
-  op.omap_cmp(guard, nullptr);
+                             Compare::equal};
+  op.omap_cmp(std::move(guard));
   std::map<std::string, bufferlist> put;
   put[version_key(key)] = to_buffer(fmt::format("{}", version));
   put[value_key(key)] = to_buffer(fmt::format("{}\n{}", version, value));
@@ -508,7 +486,7 @@ Task<Result<std::vector<std::pair<std::string, StateValue>>>> RadosState::list(s
   for (;;) {
     auto out = std::make_shared<Omap>();
     ReadOp op;
-    op.omap_get_vals2(after, filter, kKeysInAnswer, &out->rest, &out->more, &out->rest_code);
+    op.omap_get_vals2(after, filter, kKeysInAnswer, &out->rest, &out->more);
     Answer<Omap> answer = co_await session_.read(kStateObject, std::move(op), out);
     if (answer.code < 0) co_return session_.failed(answer.code, "read", kStateObject);
     for (const auto& [key, bytes] : out->rest) {

@@ -7,7 +7,6 @@
 #include <map>
 #include <memory>
 
-#include "base/blocking_pool.h"
 #include "store/rados/session.h"
 #include "store/store.h"
 
@@ -16,15 +15,11 @@ namespace graftfs::rados {
 // The journals that a store owns or has owned, and under which token.
 using Tokens = std::map<RankId, uint64_t>;
 
-// Every object of the namespace for which `ino_of` knows an ino, in ino order. Blocks.
-Result<std::vector<Ino>> list_inos(Session& session, Ino (*ino_of)(std::string_view object));
-
 // Serves calls that go on where the last one ended from one listing. Used from one thread.
 class InoList {
  public:
   explicit InoList(Ino (*ino_of)(std::string_view)) : ino_of_(ino_of) {}
-  Task<Result<std::vector<Ino>>> next(Session& session, BlockingPool& pool, Executor& executor,
-                                      Ino from, size_t max);
+  Task<Result<std::vector<Ino>>> next(Session& session, Ino from, size_t max);
 
  private:
   Ino (*ino_of_)(std::string_view);
@@ -41,13 +36,8 @@ class InoList {
 // operation.
 class RadosDirs final : public DirStore {
  public:
-  RadosDirs(Executor& executor, BlockingPool& pool, Session& session,
-            std::shared_ptr<const Tokens> tokens, size_t big)
-      : executor_(executor),
-        pool_(pool),
-        session_(session),
-        tokens_(std::move(tokens)),
-        big_from_(big) {}
+  RadosDirs(Session& session, std::shared_ptr<const Tokens> tokens, size_t big)
+      : session_(session), tokens_(std::move(tokens)), big_from_(big) {}
   Task<Result<std::optional<std::string>>> read_header(Ino dir) override;
   Task<Result<std::vector<std::optional<std::string>>>> read_headers(
       std::vector<Ino> dirs) override;
@@ -70,8 +60,6 @@ class RadosDirs final : public DirStore {
   Task<Result<bool>> is_big(Ino dir);
   Task<Result<std::vector<DirEntryBytes>>> read_object(std::string object, EntryKey from,
                                                        size_t max, bool& big);
-  Executor& executor_;
-  BlockingPool& pool_;
   Session& session_;
   std::shared_ptr<const Tokens> tokens_;
   const size_t big_from_;

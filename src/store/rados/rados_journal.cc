@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -30,45 +31,11 @@ std::string segment_value(uint64_t capacity, bool live) {
 bufferlist token_text(uint64_t token) { return to_buffer(fmt::format("{}", token)); }
 
 struct IndexRead {
-  bufferlist token;
   std::map<std::string, bufferlist> owner, segments;
   bool more = false;
-  int token_code = 0, owner_code = 0, segments_code = 0;
-  std::list<obj_watch_t> watchers;
 };
 
 }  // namespace
-
-// Called by threads of librados; lives as long as the session may call it.
-class RadosJournal::Watch final : public librados::WatchCtx2 {
- public:
-  Watch(Executor& executor, std::function<void(int)> broken)
-      : shared_(std::make_shared<Shared>(executor, std::move(broken))) {}
-  void handle_notify(uint64_t, uint64_t, uint64_t, bufferlist&) override {}
-  void handle_error(uint64_t, int code) override {
-    std::lock_guard lock(shared_->mutex);
-    if (shared_->over) return;
-    shared_->executor.post([shared = shared_, code] {
-      if (!shared->over) shared->broken(code);
-    });
-  }
-  // From the executor's thread: nothing is called from here on.
-  void end() {
-    std::lock_guard lock(shared_->mutex);
-    shared_->over = true;
-  }
-  std::shared_ptr<uint64_t> handle = std::make_shared<uint64_t>(0);
-
- private:
-  struct Shared {
-    Shared(Executor& e, std::function<void(int)> b) : executor(e), broken(std::move(b)) {}
-    std::mutex mutex;
-    bool over = false;
-    Executor& executor;
-    std::function<void(int)> broken;
-  };
-  std::shared_ptr<Shared> shared_;
-};
 
 RadosJournal::~RadosJournal() {
   tasks_.cancel_all();
@@ -97,7 +64,7 @@ Result<void> RadosJournal::writable(SegmentId id, bool must_exist) const {
 
 WriteOp RadosJournal::guarded() const {
   WriteOp op;
-  op.cmpxattr(kToken, LIBRADOS_CMPXATTR_OP_EQ, token_);
+  op.cmpxattr(kToken, Compare::equal, token_);
   return op;
 }
 
@@ -111,9 +78,8 @@ Task<Result<JournalIndex>> RadosJournal::read_index() {
   for (;;) {
     auto out = std::make_shared<IndexRead>();
     ReadOp op;
-    op.omap_get_vals_by_keys({kOwnerKey}, &out->owner, &out->owner_code);
-    op.omap_get_vals2(after, std::string(1, kSegment), kKeysInAnswer, &out->segments, &out->more,
-                      &out->segments_code);
+    op.omap_get_vals_by_keys({kOwnerKey}, &out->owner);
+    op.omap_get_vals2(after, std::string(1, kSegment), kKeysInAnswer, &out->segments, &out->more);
     Answer<IndexRead> answer = co_await session_->read(object, std::move(op), out);
     if (answer.code == -ENOENT) co_return index;
     if (answer.code < 0) co_return failed(answer.code, "read", object);
@@ -143,15 +109,13 @@ Task<Result<JournalIndex>> RadosJournal::read_index() {
 
 Task<Result<bool>> RadosJournal::is_watched_by(uint64_t client) {
   const std::string object = index_object(rank_);
-  auto out = std::make_shared<IndexRead>();
+  auto out = std::make_shared<std::vector<uint64_t>>();
   ReadOp op;
-  op.list_watchers(&out->watchers, &out->token_code);
-  Answer<IndexRead> answer = co_await session_->read(object, std::move(op), out);
+  op.list_watchers(out.get());
+  auto answer = co_await session_->read(object, std::move(op), out);
   if (answer.code == -ENOENT) co_return false;
   if (answer.code < 0) co_return failed(answer.code, "read", object);
-  for (const obj_watch_t& watcher : out->watchers)
-    if (static_cast<uint64_t>(watcher.watcher_id) == client) co_return true;
-  co_return false;
+  co_return std::find(out->begin(), out->end(), client) != out->end();
 }
 
 Task<Result<void>> RadosJournal::begin_watch() {
@@ -161,8 +125,7 @@ Task<Result<void>> RadosJournal::begin_watch() {
   int code = co_await session_->write(object, std::move(make));
   if (code < 0) co_return failed(code, "create", object);
   watch_ = std::make_shared<Watch>(executor_, [this](int) { tasks_.spawn(watch_again()); });
-  session_->keep(watch_);
-  code = co_await session_->watch(object, watch_->handle, watch_.get(), kWatchTimeout);
+  code = co_await session_->watch(object, watch_, kWatchTimeout);
   if (code < 0) co_return failed(code, "watch", object);
   co_return Result<void>{};
 }
@@ -170,7 +133,7 @@ Task<Result<void>> RadosJournal::begin_watch() {
 Task<void> RadosJournal::end_watch() {
   if (!watch_) co_return;
   watch_->end();
-  (void)co_await session_->unwatch(*watch_->handle);
+  (void)co_await session_->unwatch(*watch_);
   watch_.reset();
 }
 
@@ -179,9 +142,8 @@ Task<void> RadosJournal::watch_again() {
   if (std::exchange(watching_again_, true)) co_return;
   while (!closed_) {
     MARK("store.rados.watch_again");
-    (void)co_await session_->unwatch(*watch_->handle);
-    int code =
-        co_await session_->watch(index_object(rank_), watch_->handle, watch_.get(), kWatchTimeout);
+    (void)co_await session_->unwatch(*watch_);
+    int code = co_await session_->watch(index_object(rank_), watch_, kWatchTimeout);
     if (code >= 0) break;
     (void)failed(code, "watch", index_object(rank_));
     co_await sleep_for(executor_, kWatchAgain);
@@ -191,10 +153,10 @@ Task<void> RadosJournal::watch_again() {
 
 Task<Result<void>> RadosJournal::seize(uint64_t token, JournalIndex index) {
   const std::string object = index_object(rank_);
-  me_ = this_process(session_->client_id(), session_->address());
+  me_ = session_->me();
   me_.early = early_;
   WriteOp op;
-  op.cmpxattr(kToken, LIBRADOS_CMPXATTR_OP_GT, token);
+  op.cmpxattr(kToken, Compare::greater, token);
   op.setxattr(kToken, token_text(token));
   std::map<std::string, bufferlist> put;
   put[kOwnerKey] = to_buffer(encode(me_));
@@ -225,7 +187,7 @@ Task<Result<void>> RadosJournal::seal(SegmentId id) {
   for (;;) {
     WriteOp op;
     op.assert_exists();
-    op.cmpxattr(kToken, LIBRADOS_CMPXATTR_OP_GTE, token_);
+    op.cmpxattr(kToken, Compare::greater_or_equal, token_);
     op.setxattr(kToken, token_text(token_));
     int code = co_await session_->write(object, std::move(op));
     if (code >= 0) co_return Result<void>{};
@@ -268,7 +230,7 @@ void RadosJournal::release_now() {
     op.omap_set(put);
     (void)session_->write_now(index_object(rank_), std::move(op));
     // While it is asked for again nobody may take it back; it ends with the client.
-    if (!watching_again_) (void)session_->unwatch_now(*watch_->handle);
+    if (!watching_again_) (void)session_->unwatch_now(*watch_);
   }
   closed_ = ESTALE;
 }
@@ -307,8 +269,7 @@ Task<Result<void>> RadosJournal::create(SegmentId id) {
   WriteOp make;
   make.create(true);
   make.setxattr(kToken, token_text(token_));
-  make.set_alloc_hint2(capacity_, 4096,
-                       LIBRADOS_ALLOC_HINT_FLAG_APPEND_ONLY | LIBRADOS_ALLOC_HINT_FLAG_SHORTLIVED);
+  make.set_alloc_hint(capacity_);
   code = co_await session_->write(segment_object(rank_, id), std::move(make));
   // An older one of that name whose removal did not come about.
   if (code == -EEXIST) {
@@ -356,7 +317,6 @@ void RadosJournal::enqueue(SegmentId id, uint64_t offset, std::string_view bytes
     if (last.id == id && last.offset + last.bytes.size() == offset &&
         last.bytes.size() + bytes.size() <= kBytesInOperation) {
       last.bytes += bytes;
-      last.upto = accepted_;
       return;
     }
   }
@@ -368,12 +328,12 @@ void RadosJournal::pump() {
     Queued next = std::move(queue_.front());
     queue_.pop_front();
     ++under_way_;
-    unfinished_.insert(next.upto);
-    tasks_.spawn(send(next.id, next.offset, std::move(next.bytes), next.upto));
+    unfinished_.insert(next.first);
+    tasks_.spawn(send(next.id, next.offset, std::move(next.bytes), next.first));
   }
 }
 
-Task<void> RadosJournal::send(SegmentId id, uint64_t offset, std::string bytes, uint64_t upto) {
+Task<void> RadosJournal::send(SegmentId id, uint64_t offset, std::string bytes, uint64_t first) {
   WriteOp op = guarded();
   op.write(offset, to_buffer(bytes));
   int code = co_await session_->write(segment_object(rank_, id), std::move(op));
@@ -384,17 +344,18 @@ Task<void> RadosJournal::send(SegmentId id, uint64_t offset, std::string bytes, 
     auto error = failed(code, "write", segment_object(rank_, id));
     if (!lost_) lost_ = error.error();
   } else {
-    unfinished_.erase(upto);
+    unfinished_.erase(first);
   }
   pump();
   progress_.ring();
 }
 
-// The acknowledgements count in the order of the writes, whichever comes first.
+// The acknowledgements count in the order of the writes, whichever comes first. What comes while one
+// waits may go in the same operation: it is done when that is.
 Task<Result<void>> RadosJournal::until_written(uint64_t count) {
   auto is_written = [&] {
     return (unfinished_.empty() || *unfinished_.begin() > count) &&
-           (queue_.empty() || queue_.front().upto > count);
+           (queue_.empty() || queue_.front().first > count);
   };
   while (!lost_ && !is_written()) co_await progress_.next();
   if (lost_) co_return std::unexpected(*lost_);
@@ -416,16 +377,16 @@ Task<Result<std::string>> RadosJournal::read(SegmentId id, uint64_t offset, uint
   if (auto it = segments_.find(id); it != segments_.end()) capacity = it->second;
   std::string bytes(offset >= capacity ? 0 : std::min(length, capacity - offset), '\0');
   if (bytes.empty()) co_return bytes;
-  auto out = std::make_shared<IndexRead>();
+  auto out = std::make_shared<bufferlist>();
   ReadOp op;
-  op.read(offset, bytes.size(), &out->token, &out->token_code);
-  Answer<IndexRead> answer = co_await session_->read(segment_object(rank_, id), std::move(op), out);
+  op.read(offset, bytes.size(), out.get());
+  auto answer = co_await session_->read(segment_object(rank_, id), std::move(op), out);
   if (answer.code == -ENOENT && !segments_.contains(id) && token_)
     co_return fail(ENOENT, fmt::format("{} does not exist", name_of(id)));
   if (answer.code < 0 && answer.code != -ENOENT)
     co_return failed(answer.code, "read", segment_object(rank_, id));
   // What was never written reads as zeros.
-  std::string got = to_text(out->token);
+  std::string got = to_text(*out);
   std::memcpy(bytes.data(), got.data(), std::min(got.size(), bytes.size()));
   co_return bytes;
 }

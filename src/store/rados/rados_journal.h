@@ -65,7 +65,6 @@ class RadosJournal final : public JournalDevice {
   void release_now();
 
  private:
-  class Watch;
   Result<void> writable(SegmentId id, bool must_exist) const;
   std::unexpected<Error> failed(int code, std::string_view verb, std::string_view object);
   Task<Result<void>> seal(SegmentId id);
@@ -73,7 +72,7 @@ class RadosJournal final : public JournalDevice {
   Task<void> watch_again();
   void enqueue(SegmentId id, uint64_t offset, std::string_view bytes);
   void pump();
-  Task<void> send(SegmentId id, uint64_t offset, std::string bytes, uint64_t upto);
+  Task<void> send(SegmentId id, uint64_t offset, std::string bytes, uint64_t first);
   Task<Result<void>> until_written(uint64_t count);
 
   Executor& executor_;
@@ -93,12 +92,12 @@ class RadosJournal final : public JournalDevice {
     SegmentId id;
     uint64_t offset;
     std::string bytes;
-    uint64_t upto;
+    uint64_t first;  // the number of the first write in it
   };
   std::deque<Queued> queue_;
   size_t queued_bytes_ = 0, under_way_ = 0;
   uint64_t accepted_ = 0;
-  std::set<uint64_t> unfinished_;  // the last write of each operation under way
+  std::set<uint64_t> unfinished_;  // the first write of each operation under way
   std::optional<Error> lost_;      // an accepted write failed
   Bell progress_;
   TaskScope tasks_;

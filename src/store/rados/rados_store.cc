@@ -3,11 +3,10 @@
 #include <fmt/format.h>
 
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "base/fault.h"
 #include "store/fence.h"
-#include "store/local/local_common.h"
+#include "store/rados/librados_session.h"
 #include "store/points.h"
 
 namespace graftfs {
@@ -16,9 +15,6 @@ namespace {
 using rados::OwnerRecord;
 using rados::RadosJournal;
 using rados::Session;
-
-// Of an address that is shut out: longer than any operation is on its way.
-constexpr uint32_t kShutOutSeconds = 24 * 3600;
 
 // Clients that the cluster has not answered in time; their operations may still come back.
 void leave_behind(std::shared_ptr<Session> session) {
@@ -30,16 +26,18 @@ void leave_behind(std::shared_ptr<Session> session) {
 
 }  // namespace
 
+RadosStore::RadosStore(Executor& executor, std::shared_ptr<Session> session, RadosOptions options)
+    : executor_(executor), options_(options), session_(std::move(session)) {
+  dirs_ = std::make_unique<rados::RadosDirs>(*session_, tokens_, options_.big_directory);
+  state_ = std::make_unique<rados::RadosState>(*session_);
+  data_ = std::make_unique<rados::RadosData>(executor_, session_);
+}
+
 Result<std::unique_ptr<RadosStore>> RadosStore::on(Executor& executor, BlockingPool& pool,
                                                    std::shared_ptr<RadosVolume> volume) {
-  std::unique_ptr<RadosStore> store(new RadosStore(executor, pool, std::move(volume)));
-  TRY_ASSIGN(store->session_, Session::connect(store->volume_->full_name()));
-  store->session_->bind(executor);
-  store->dirs_ = std::make_unique<rados::RadosDirs>(
-      executor, pool, *store->session_, store->tokens_, store->volume_->options().big_directory);
-  store->state_ = std::make_unique<rados::RadosState>(*store->session_);
-  store->data_ = std::make_unique<rados::RadosData>(executor, pool, store->session_);
-  return store;
+  TRY_ASSIGN(auto session, rados::LibradosSession::connect(volume->full_name()));
+  session->bind(executor, pool);
+  return std::make_unique<RadosStore>(executor, std::move(session), volume->options());
 }
 
 Result<std::unique_ptr<Store>> RadosVolume::use(Executor& executor, BlockingPool& pool) {
@@ -47,8 +45,6 @@ Result<std::unique_ptr<Store>> RadosVolume::use(Executor& executor, BlockingPool
 }
 
 RadosStore::~RadosStore() {
-  pool_.drain(executor_);  // which may go next
-  if (!session_) return;
   for (auto& [rank, owned] : owned_)
     if (owned.journal) owned.journal->release_now();
   bool idle = session_->close();
@@ -70,8 +66,8 @@ Task<Result<JournalDevice*>> RadosStore::own_journal(RankId rank, OwnOptions opt
   Owned owned;
   owned.node = options.node;
   owned.journal =
-      std::make_unique<RadosJournal>(executor_, session_, rank, volume_->options().segment_capacity,
-                                     volume_->options().early_journal);
+      std::make_unique<RadosJournal>(executor_, session_, rank, options_.segment_capacity,
+                                     options_.early_journal);
   Result<void> taken = co_await take(rank, options, owned);
   if (!taken) {
     co_await owned.journal->end_watch();
@@ -79,7 +75,7 @@ Task<Result<JournalDevice*>> RadosStore::own_journal(RankId rank, OwnOptions opt
   }
   JournalDevice* device = owned.journal.get();
   owned_[rank] = std::move(owned);
-  if (volume_->options().early_journal) answer_early();
+  if (options_.early_journal) answer_early();
   points::OwnJournal::after();
   co_return device;
 }
@@ -95,7 +91,7 @@ Task<Result<void>> RadosStore::take(RankId rank, OwnOptions options, Owned& owne
   CO_TRY_ASSIGN(rados::JournalIndex index, co_await journal.read_index());
   const OwnerRecord& old = index.owner;
   owned.all_survived = index.exists && record.epoch != Epoch{} && !old.early;
-  bool proven = old.address.empty() || rados::has_ended_here(old);
+  bool proven = old.address.empty() || session_->has_ended_here(old);
   if (!proven) {
     uint64_t client = old.client;
     CO_TRY_ASSIGN(bool lives, co_await journal.is_watched_by(client));
@@ -134,10 +130,7 @@ Task<Result<void>> RadosStore::take(RankId rank, OwnOptions options, Owned& owne
 // Completion: whatever serves us from here on refuses that client.
 Task<Result<void>> RadosStore::shut_out(std::string address) {
   MARK("store.rados.shut_out");
-  auto done = local::start_job(pool_, executor_, [session = session_, address] {
-    int code = session->cluster().blocklist_add(address, kShutOutSeconds);
-    return code < 0 ? code : session->cluster().wait_for_latest_osdmap();
-  });
+  auto done = session_->shut_out(address);
   int code = co_await done;
   if (code == -EACCES || code == -EPERM)
     co_return fail(EACCES,
@@ -177,7 +170,7 @@ Task<Result<JournalDevice*>> RadosStore::read_journal(RankId rank) {
   auto& reader = readers_[rank];
   if (!reader)
     reader = std::make_unique<RadosJournal>(executor_, session_, rank,
-                                            volume_->options().segment_capacity);
+                                            options_.segment_capacity);
   CO_TRY_ASSIGN(rados::JournalIndex index, co_await reader->read_index());
   if (!index.exists)
     co_return fail(ENOENT, fmt::format("{} has no journal of rank {}", name(), rank));
@@ -191,26 +184,7 @@ bool RadosStore::unsynced_survived(RankId rank) const {
 
 Task<Result<StoreUsage>> RadosStore::usage() {
   CO_TRY(session_->alive());
-  auto done = local::start_job(pool_, executor_, [session = session_]() -> Result<StoreUsage> {
-    rados::bufferlist nothing, answer;
-    std::string text;
-    int code = session->cluster().mon_command(R"({"prefix": "df", "format": "json"})", nothing,
-                                              &answer, &text);
-    if (code < 0) return session->failed(code, "ask for the space of", "");
-    auto json = nlohmann::json::parse(rados::to_text(answer), nullptr, false);
-    StoreUsage u;
-    for (const auto& pool : json.value("pools", nlohmann::json::array())) {
-      if (pool.value("name", "") != session->name().pool) continue;
-      const auto stats = pool.value("stats", nlohmann::json::object());
-      uint64_t free = stats.value("max_avail", uint64_t{0}) / u.block_size;
-      u.blocks_free = u.blocks_available = free;
-      u.blocks =
-          free + stats.value("stored", stats.value("bytes_used", uint64_t{0})) / u.block_size;
-      u.files = stats.value("objects", uint64_t{0}) + free;
-      u.files_free = free;
-    }
-    return u;
-  });
+  auto done = session_->usage();
   Result<StoreUsage> usage = co_await done;
   co_return usage;
 }

@@ -61,6 +61,8 @@ class RadosStore final : public Store {
  public:
   static Result<std::unique_ptr<RadosStore>> on(Executor& executor, BlockingPool& pool,
                                                 std::shared_ptr<RadosVolume> volume);
+  // Over a client that is there, whose calls complete on the executor.
+  RadosStore(Executor& executor, std::shared_ptr<rados::Session> session, RadosOptions options);
   ~RadosStore() override;
 
   DirStore& dirs() override { return *dirs_; }
@@ -75,8 +77,7 @@ class RadosStore final : public Store {
   bool unsynced_survived(RankId rank) const override;
   Task<Result<StoreUsage>> usage() override;
   void shut_down() override { session_->shut_down(); }
-  std::string name() const override { return volume_->name(); }
-  RadosVolume& volume() { return *volume_; }
+  std::string name() const override { return session_->name().shown(); }
   // Of file data that is written: see rados::RadosData. So it is with an early journal of its own.
   void answer_early() { data_->answer_early(); }
 
@@ -88,14 +89,11 @@ class RadosStore final : public Store {
     uint64_t node = 0;
     bool all_survived = false;
   };
-  RadosStore(Executor& executor, BlockingPool& pool, std::shared_ptr<RadosVolume> volume)
-      : executor_(executor), pool_(pool), volume_(std::move(volume)) {}
   Task<Result<void>> take(RankId rank, OwnOptions options, Owned& owned);
   Task<Result<void>> shut_out(std::string address);
 
   Executor& executor_;
-  BlockingPool& pool_;
-  std::shared_ptr<RadosVolume> volume_;
+  const RadosOptions options_;
   std::shared_ptr<rados::Session> session_;
   std::unique_ptr<rados::RadosDirs> dirs_;
   std::unique_ptr<rados::RadosState> state_;

@@ -2,13 +2,14 @@
 
 #include <cstring>
 
+#include "store/rados/librados_session.h"
 #include "store/rados/rados_store.h"
 
 namespace graftfs {
 namespace {
 
 using rados::bufferlist;
-using rados::Session;
+using Session = rados::LibradosSession;
 using rados::to_buffer;
 using rados::to_text;
 
@@ -25,7 +26,7 @@ Result<std::optional<std::string>> read_object(Session& session, const char* obj
 
 // False: it is there already.
 Result<bool> create_object(Session& session, const char* object, std::string_view bytes) {
-  rados::WriteOp op;
+  librados::ObjectWriteOperation op;
   op.create(true);
   op.write_full(to_buffer(bytes));
   int code = session.io().operate(object, &op);
@@ -81,7 +82,7 @@ Result<local::VolumeFile> RadosVolume::format(const std::string& name, local::Vo
     return fail(ENOTEMPTY, fmt::format("{} is not empty ('{}' is in it); give another pool or "
                                        "namespace to make a volume in",
                                        shown, other));
-  rados::WriteOp state;
+  librados::ObjectWriteOperation state;
   state.create(false);
   state.omap_clear();
   if (int code = session->io().operate(rados::kStateObject, &state); code < 0)

@@ -1,6 +1,9 @@
-// The contract of store.h, in memory and on this machine. (On a cluster: tests/rados.)
+// The contract of store.h, in memory, on this machine, and on the model of a cluster. (On a real
+// one: tests/rados.)
 
 #include "store/fence.h"
+#include "store/rados/model_cluster.h"
+#include "store/rados/rados_store.h"
 #include "store/tests/other_process.h"
 #include "store/tests/store_test_util.h"
 
@@ -51,7 +54,32 @@ struct LocalBackend {
   }
 };
 
-using Backends = ::testing::Types<MemoryBackend, LocalBackend>;
+// Few keys in an answer, so that every listing goes on.
+struct ModelBackend {
+  static constexpr bool kBuffersData = false;
+  std::shared_ptr<rados::ModelCluster> cluster =
+      std::make_shared<rados::ModelCluster>(rados::ModelOptions{.keys_in_answer = 3});
+  int32_t processes = 0;
+  std::unique_ptr<RadosStore> open(EventLoop& loop, const std::string& machine) {
+    RadosOptions options;
+    options.segment_capacity = kCapacity;
+    options.big_directory = 300;
+    return std::make_unique<RadosStore>(loop, cluster->connect(loop, {machine, ++processes}),
+                                        options);
+  }
+  std::unique_ptr<Store> open(EventLoop& loop, BlockingPool&) { return open(loop, "here"); }
+  void take(RankId rank, const std::function<void()>& fn) {
+    EventLoop loop;
+    auto other = open(loop, "elsewhere");
+    EXPECT_CODE(graftfs::run(loop, other->own_journal(rank)), EBUSY);
+    OwnOptions options;
+    options.mode = OwnMode::take;
+    ASSERT_OK(graftfs::run(loop, other->own_journal(rank, options)));
+    fn();
+  }
+};
+
+using Backends = ::testing::Types<MemoryBackend, LocalBackend, ModelBackend>;
 
 }  // namespace
 }  // namespace graftfs
