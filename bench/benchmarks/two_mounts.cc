@@ -1,5 +1,7 @@
 // Two mounts: a file is created through one mount of a served volume and looked at through the
 // other, again and again. The reference, in turns, is the same with both halves through one mount.
+// Then two clients of the library: one is leased the attributes of many files, and the other
+// changes them, which takes each back.
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -51,6 +53,55 @@ double round_trips(const std::filesystem::path& writer, const std::filesystem::p
   return count / watch.seconds();
 }
 
+// In so many directories that none is changed often enough to be leased to nobody for a while.
+constexpr size_t kDirs = 4'000;
+constexpr size_t kUnderWay = 64;
+
+struct Recalls {
+  double per_second = 0, of_changes = 0;
+};
+
+Recalls recalls(const Served& served, size_t dirs, int rounds) {
+  LibraryClients clients(served.volume(), 2);
+  const Ino top = clients.must(0, MkdirArgs{kRootIno, "leased", 0755, 0}).stat.ino;
+  std::vector<Ino> files;
+  // Calls for each number in turn, many at once.
+  auto each = [&](size_t client, auto args_of) {
+    size_t next = 0, answered = 0, failed = 0;
+    std::function<void()> go = [&] {
+      if (next == dirs) return;
+      const size_t i = next++;
+      clients.submit(client, args_of(i), [&, i](Reply reply) {
+        failed += reply.err != 0;
+        if (files.size() < dirs) files.resize(dirs);
+        if (reply.err == 0 && reply.stat.ino) files[i] = reply.stat.ino;
+        answered++;
+        go();
+      });
+    };
+    for (size_t i = 0; i < kUnderWay; ++i) go();
+    while (answered < dirs) clients.loop().run_one();
+    if (failed) throw BenchmarkError(fmt::format("{} of {} requests failed", failed, dirs));
+  };
+  each(0, [&](size_t i) -> Args { return MkdirArgs{top, fmt::format("{:05}", i), 0755, 0}; });
+  const std::vector<Ino> in = files;
+  each(0, [&](size_t i) -> Args { return MknodArgs{in[i], "file", S_IFREG | 0644, 0, 0}; });
+  double seconds = 0;
+  const uint64_t before = clients.recalls(0);
+  for (int round = 0; round < rounds; ++round) {
+    each(0, [&](size_t i) -> Args { return GetattrArgs{files[i]}; });
+    Stopwatch watch;
+    each(1, [&](size_t i) -> Args {
+      SetattrArgs args{.ino = files[i], .valid = kSetMode};
+      args.mode = 0600 + static_cast<uint32_t>(round % 2);
+      return args;
+    });
+    seconds += watch.seconds();
+  }
+  const auto taken = static_cast<double>(clients.recalls(0) - before);
+  return {taken / seconds, taken / static_cast<double>(dirs) / rounds};
+}
+
 Report run_two_mounts(const Context& context) {
   const int count = context.quick ? 100 : 10'000;
   Served served(context, "two-mounts", context.durability);
@@ -76,6 +127,11 @@ Report run_two_mounts(const Context& context) {
   report.figures["files"] = count;
   report.reference["through_one_mount_per_second"] = rounded(median(together));
   report.figures["against_one_mount"] = rounded(median_ratio(apart, together));
+  const Recalls taken = recalls(served, context.quick ? 50 : kDirs, context.quick ? 1 : 5);
+  progress(fmt::format("two-mounts: {:.0f} leases recalled/s, {:.2f} a change", taken.per_second,
+                       taken.of_changes));
+  report.figures["leases_recalled_per_second"] = rounded(taken.per_second);
+  report.figures["recalls_a_change"] = rounded(taken.of_changes);
   report.at_most("files that were created and not seen", static_cast<double>(missed), 0);
   report.durability = context.durability;
   report.cache = "each name is new; what the second mount knew of the directory is recalled";

@@ -45,7 +45,7 @@ class Served {
 };
 
 // Clients of the library on this thread's loop, each with a session and connections of its own,
-// over the sockets of the volume. Without FUSE, and without a cache: each request reaches a rank.
+// over the sockets of the volume, without FUSE. What ranks have leased is answered at once.
 class LibraryClients {
  public:
   // `volume`: as the command line takes it.
@@ -54,6 +54,8 @@ class LibraryClients {
 
   EventLoop& loop() { return loop_; }
   size_t size() const { return clients_.size(); }
+  // How often ranks have taken back from a client what it was leased.
+  uint64_t recalls(size_t client) const { return clients_[client].router->cache().recalls(); }
   // One with the data path, and a session of its own.
   Client& data_client();
   void submit(size_t client, Args args, ReplyFn done);

@@ -260,6 +260,7 @@ void LeaseCache::keep_attr(RankId rank, Ino home, const Stat& stat) {
 }
 
 void LeaseCache::recall(RankId rank, const msg::Recall& r) {
+  recalls_++;
   raise(rank, r.order);
   for (auto& [number, change] : changes_)
     for (const Name& name : change.names)

@@ -50,6 +50,7 @@ class LeaseCache {
   size_t inodes() const { return attrs_.size(); }
   size_t busy() const { return changes_.size(); }  // requests that change something, under way
   uint64_t hits() const { return hits_; }
+  uint64_t recalls() const { return recalls_; }
   static constexpr size_t kMost = 1 << 18;
 
  private:
@@ -103,7 +104,7 @@ class LeaseCache {
   absl::flat_hash_map<Ino, int> busy_inos_;
   absl::flat_hash_map<Name, int> busy_names_;
   int wild_ = 0;
-  uint64_t hits_ = 0;
+  uint64_t hits_ = 0, recalls_ = 0;
 };
 
 // Whether a rank that carries it out changes something that another answer may have told of.

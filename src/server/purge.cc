@@ -15,6 +15,12 @@ constexpr size_t kReleasesInAnEvent = 64;
 constexpr Nanos kLookEvery = 20 * kMillisecond;
 constexpr int kLooks = 8;
 constexpr Nanos kRetryAfter = kSecond;
+// Purging makes room for those who ask for something: so many in that time are busy, and so long it
+// waits for them, at the most, unless so much is to be purged.
+constexpr Nanos kBusyLook = 10 * kMillisecond;
+constexpr uint64_t kBusyRequests = 20;
+constexpr int kBusyLooks = 100;
+constexpr size_t kMuchToPurge = 1 << 20;
 
 }  // namespace
 
@@ -166,6 +172,7 @@ Task<void> Rank::purge_loop() {
       co_await sleep_for(executor_, kMillisecond);
       continue;
     }
+    co_await yield_to_requests();
     auto purged = co_await purge_batch(batch);
     quieter_.ring();
     if (!purged && !failed_) {
@@ -177,6 +184,16 @@ Task<void> Rank::purge_loop() {
   }
   purging_ = false;
   quieter_.ring();
+}
+
+Task<void> Rank::yield_to_requests() {
+  for (int i = 0; i < kBusyLooks && purge_queue_.size() < kMuchToPurge; ++i) {
+    if (failed_ || stopping_ || out_of_space_ || journal_->out_of_space()) break;
+    const uint64_t before = stats_.requests;
+    co_await sleep_for(executor_, kBusyLook);
+    if (stats_.requests - before < kBusyRequests) break;
+    MARK("purge.yields");
+  }
 }
 
 Task<Result<void>> Rank::durable_in_time(Lsn lsn) {

@@ -264,6 +264,7 @@ class Rank final : public MetadataService, private JournalHooks {
   Hold* find_hold(Ino ino, SessionId session);
   void want_purge(Ino ino);
   Task<void> purge_loop();
+  Task<void> yield_to_requests();
   Task<Result<void>> durable_in_time(Lsn lsn);
   Task<Result<bool>> is_orphan(Dir& orphans, Ino ino);
   Task<Result<void>> purge_batch(std::vector<Ino> asked);
