@@ -294,7 +294,13 @@ void Model::run(Call& call, const OpenArgs& a) {
   if (ModelNode* n = any(call, a.ino)) open(call, *n, a.flags);
 }
 
-void Model::run(Call&, const ReleaseArgs&) {}
+// Of what was removed by a rank that had no session of this client, it may be gone already.
+void Model::run(Call& call, const ReleaseArgs& a) {
+  const ModelNode* n = node(a.ino);
+  if (!n || n->stat.nlink > 0) return;
+  call.out.may_be_stale = true;
+  call.show(*n);
+}
 
 void Model::run(Call& call, const LinkArgs& a) {
   ModelNode* n = others_last_ ? nullptr : any(call, a.ino);

@@ -27,6 +27,13 @@ Cluster::Cluster(ClusterConfig config)
       power_cuts_left_(config.power_cuts) {
   for (auto& chance : disk_->faults().chances) chance.latency_max = config_.latency_max / 4;
   room_.hints = config_.hints;
+  room_.settle = [this](RankId rank, Epoch before) {
+    for (const auto& process : processes_)
+      for (Host* host : process->hosts())
+        if (host->id == rank && host->rank && !host->serving && host->rank->epoch() < before &&
+            host->rank->recovered().newest)
+          oracle_.recovered({rank, host->rank->epoch()}, host->rank->recovered().last);
+  };
   room_.lost = [this](int machine) {
     // As if it had died; what takes its place is another node.
     Process& process = *processes_[machine];

@@ -81,7 +81,10 @@ Task<Result<Epoch>> Host::bring_up(OwnOptions own) {
   rank = std::make_unique<Rank>(executor, *store, std::move(o));
   CO_TRY(co_await rank->start());
   // Who was stopped meanwhile may have lost it again, and does not know yet.
-  if (!fenced()) room.oracle.recovered({id, rank->epoch()}, rank->recovered().last);
+  if (!fenced()) {
+    room.settle(id, rank->epoch());
+    room.oracle.recovered({id, rank->epoch()}, rank->recovered().last);
+  }
   EndpointOptions options;
   options.lease = c.lease;
   options.window = c.lease;

@@ -36,6 +36,9 @@ struct Room {
   bool hints = true;
   // The process is over: its ranks were taken from it. Called in an event of the world's.
   std::function<void(int machine)> lost;
+  // A rank was recovered in that epoch: what earlier owners have found, who never came to serve, is
+  // settled, too, for it has seen what they logged.
+  std::function<void(RankId, Epoch)> settle;
 };
 
 class Process;
