@@ -384,6 +384,7 @@ TEST_F(Endpoints, AFencedRankHangsUpInsteadOfAnswering) {
   EXPECT_TRUE(c->closed);
   auto later = connect(0x1002);
   EXPECT_TRUE(later->closed);
+  endpoint.reset();
   ranks.kill(0);
 }
 
