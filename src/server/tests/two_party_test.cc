@@ -257,9 +257,9 @@ TEST_P(TwoPartyKill, IsDoneOnBothOrOnNone) {
     try {
       Request copy = request;
       t.ranks.rank(at).submit(std::move(copy), [answer](Reply r) { *answer = std::move(r); });
-      bool over = false;
-      t.ranks.executor.post_after(10 * kSecond, [&over] { over = true; });
-      t.ranks.executor.run_until([&over] { return over; });
+      auto over = std::make_shared<bool>(false);  // it may fire behind a kill
+      t.ranks.executor.post_after(10 * kSecond, [over] { *over = true; });
+      t.ranks.executor.run_until([over] { return *over; });
     } catch (const fault::Killed&) {
     }
     fired = killer.fired;
