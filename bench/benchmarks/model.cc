@@ -35,7 +35,7 @@ constexpr int kSubdirs = 3;
 struct Sizes {
   int ranks = 128;                  // the most
   int levels = 1;                   // of a worker's tree, below its own directory
-  size_t hot = 60'000;              // operations in the hot spot, at the least
+  size_t hot = 80'000;              // operations in the hot spot
   Nanos alone = 40 * kMillisecond;  // a neighbour of it is watched for so long before
   size_t scaling = 200'000;         // creates, real and simulated
 };
@@ -94,6 +94,20 @@ class Model {
     spread_seconds = seconds(cluster_.queue().now() - began);
     const auto counts = cluster_.counts() - before;
     if (ranks_ > 1) messages_per_move = static_cast<double>(counts.between_ranks) / (ranks_ - 1);
+    if (ranks_ > 2) co_await move_on();
+  }
+
+  // What the cluster does while nobody asks it for anything: the share of a processor that the
+  // busiest machine of a rank uses.
+  Task<double> idle() {
+    constexpr Nanos kWatched = 2 * kSecond;
+    std::vector<Nanos> used;
+    for (int r = 0; r < ranks_; ++r) used.push_back(cluster_.used(rank_of(r)));
+    co_await sleep_for(cluster_.world(), kWatched);
+    Nanos most = 0;
+    for (int r = 0; r < ranks_; ++r)
+      most = std::max(most, cluster_.used(rank_of(r)) - used[static_cast<size_t>(r)]);
+    co_return seconds(most) / seconds(kWatched);
   }
 
   // One operation of a worker's.
@@ -146,9 +160,23 @@ class Model {
     work.ended = std::max(work.ended, cluster_.queue().now());
   }
 
-  double spread_seconds = 0, messages_per_move = 0;
+  double spread_seconds = 0, messages_per_move = 0, messages_per_move_on = 0;
 
  private:
+  // A subtree moves from a rank that has nothing of what it hangs in: who has that must be told,
+  // and which one it is the rank does not know.
+  Task<void> move_on() {
+    Ino dir = co_await mkdir(work_, "moves");
+    auto moved = co_await cluster_.move(dir, RankId{0}, RankId{1});
+    if (!moved) throw BenchmarkError(describe(moved.error()));
+    co_await sleep_for(cluster_.world(), 50 * kMillisecond);
+    const auto before = cluster_.counts();
+    auto again = co_await cluster_.move(dir, RankId{1}, RankId{2});
+    if (!again) throw BenchmarkError(describe(again.error()));
+    co_await sleep_for(cluster_.world(), 50 * kMillisecond);
+    messages_per_move_on = static_cast<double>((cluster_.counts() - before).between_ranks);
+  }
+
   Task<Ino> mkdir(Ino parent, std::string name) {
     MkdirArgs args{parent, std::move(name), 0755, 0};
     Reply made = co_await cluster_.call(RankId{0}, args);
@@ -168,7 +196,8 @@ struct Makedirs {
   Work work;
   double found_ms = 0;                    // until the last client had its directory
   double root_busy = 0, others_busy = 0;  // of a processor
-  double spread_seconds = 0, messages_per_move = 0;
+  double spread_seconds = 0, messages_per_move = 0, messages_per_move_on = 0;
+  double idle = 0;
   double host_us = 0;  // of this machine's processor, for an operation: a check that no cost grows
   ParallelCluster::Counts counts;
   double per_op(uint64_t n) const {
@@ -201,6 +230,7 @@ Makedirs run_makedirs(const sim::Costs& costs, int ranks, int levels) {
   };
   auto play = [&]() -> Task<void> {
     co_await m.spread();
+    result.idle = co_await m.idle();
     const auto before = m.cluster().counts();
     std::vector<Nanos> used;
     for (int r = 0; r < ranks; ++r) used.push_back(m.cluster().used(rank_of(r)));
@@ -227,6 +257,7 @@ Makedirs run_makedirs(const sim::Costs& costs, int ranks, int levels) {
   result.found_ms = seconds(found - work.began) * 1e3;
   result.spread_seconds = m.spread_seconds;
   result.messages_per_move = m.messages_per_move;
+  result.messages_per_move_on = m.messages_per_move_on;
   return result;
 }
 
@@ -243,8 +274,8 @@ HotSpot run_hot_spot(const sim::Costs& costs, int ranks, const Sizes& sizes) {
   HotSpot result;
   result.ranks = ranks;
   const int hot_rank = ranks > 1 ? 1 : 0;
-  const size_t total =
-      std::max(sizes.hot, static_cast<size_t>(m.clients()) * static_cast<size_t>(kWorkers));
+  // More requests in one queue make nothing faster.
+  const int workers = std::max(kWorkers / ranks, 4);
   Work* watched = &result.alone;  // what neighbours do counts here
   bool stop = false;
   int neighbours = 0;
@@ -254,7 +285,7 @@ HotSpot run_hot_spot(const sim::Costs& costs, int ranks, const Sizes& sizes) {
 
   // Creates a file, and looks for one that somebody else has made, in turns.
   auto worker = [&](int client, Ino dir, int number) -> Task<void> {
-    for (int i = 0; begun < total; ++i) {
+    for (int i = number; begun < sizes.hot; ++i) {
       ++begun;
       if (i % 2 == 1 && !names.empty()) {
         LookupArgs look{dir, names[random.below(names.size())]};
@@ -270,19 +301,25 @@ HotSpot run_hot_spot(const sim::Costs& costs, int ranks, const Sizes& sizes) {
   };
   auto client_begins = [&](int client) -> Task<void> {
     Ino dir = co_await m.find(client, hot_rank);
-    for (int i = 0; i < kWorkers; ++i) {
+    for (int i = 0; i < workers; ++i) {
       ++result.hot.left;
       m.cluster().begin(static_cast<size_t>(client),
                         [&, client, dir, i] { return worker(client, dir, i); });
     }
     m.over(result.hot);
   };
-  // One request at a time, in a directory of its own.
+  // One request at a time, in directories of its own.
   auto neighbour = [&](int client, int rank) -> Task<void> {
-    Ino shared = co_await m.find(client, rank);
+    Ino dir = co_await m.find(client, rank);
+    Ino shared = dir;
     for (int i = 0; !stop; ++i) {
       std::string name = fmt::format("neighbour{}", i);
-      co_await m.make_tree(client, shared, std::move(name), 0, *watched);
+      if (i % kFiles == 0) {
+        dir = co_await m.make(client, shared, std::move(name), watched);
+        continue;
+      }
+      MknodArgs file{dir, std::move(name), S_IFREG | 0644, 0, 0};
+      co_await m.must(client, file, "create", watched);
     }
     --neighbours;
   };
@@ -321,7 +358,9 @@ HotSpot run_hot_spot(const sim::Costs& costs, int ranks, const Sizes& sizes) {
 // -- against the real thing -----------------------------------------------------------------------
 
 // What `scaling` measures: ranks on one machine of two cores, a client in the thread of each.
-double simulated_scaling(sim::Costs costs, int ranks, size_t total) {
+double simulated_scaling(const MeasuredCosts& measured, int ranks, size_t total) {
+  sim::Costs costs = measured.all;
+  costs.mknod = measured.create_alone;
   costs.network = 0;  // the store is on the same machine
   ParallelCluster cluster(ParallelOptions{
       .ranks = ranks, .clients = 0, .cores = 2, .one_machine = true, .costs = costs});
@@ -384,12 +423,16 @@ double simulated_scaling(sim::Costs costs, int ranks, size_t total) {
   return static_cast<double>(total) / seconds(ended - began);
 }
 
+double efficiency(const Makedirs& t, const Makedirs& one) {
+  return t.work.per_second() / (t.ranks * one.work.per_second());
+}
+
 // -- the report -----------------------------------------------------------------------------------
 
 void draw(const std::filesystem::path& file, const std::vector<Makedirs>& trees,
           const std::vector<HotSpot>& spots) {
   Panel rates{"makedirs: every rank has its share", "ranks", "operations a second", {}, true};
-  Panel efficiency{"makedirs: efficiency", "ranks", "of N times one rank", {}, false};
+  Panel shares{"makedirs: efficiency", "ranks", "of N times one rank", {}, false};
   Panel hot{"one directory for all clients", "ranks", "operations a second", {}, true};
   Series rate{"all ranks together", {}, false}, ideal{"N times one rank", {}, true};
   Series share{"efficiency", {}, false}, bar{"bar", {}, true}, full{"1", {}, true};
@@ -398,7 +441,7 @@ void draw(const std::filesystem::path& file, const std::vector<Makedirs>& trees,
     const double n = t.ranks;
     rate.points.emplace_back(n, t.work.per_second());
     ideal.points.emplace_back(n, n * one);
-    share.points.emplace_back(n, t.work.per_second() / (n * one));
+    share.points.emplace_back(n, efficiency(t, trees.front()));
     bar.points.emplace_back(n, kBar);
     full.points.emplace_back(n, 1);
   }
@@ -412,98 +455,110 @@ void draw(const std::filesystem::path& file, const std::vector<Makedirs>& trees,
     alone.points.emplace_back(s.ranks, s.alone.per_second());
   }
   rates.series = {rate, ideal};
-  efficiency.series = {share, bar, full};
+  shares.series = {share, bar, full};
   hot.series = {there, beside, alone};
   std::ofstream out(file);
-  out << svg_of({rates, efficiency, hot});
+  out << svg_of({rates, shares, hot});
   if (!out.flush())
     throw BenchmarkError(fmt::format("the plot cannot be written to '{}'", file.string()));
 }
 
-Json kinds_per_op(const ParallelCluster::Counts& counts, size_t done) {
-  Json kinds = Json::object();
-  for (const auto& [kind, count] : counts.kinds)
-    kinds[kind] = rounded(static_cast<double>(count) / static_cast<double>(done), 3);
-  return kinds;
+void report_makedirs(Report& report, const std::vector<Makedirs>& all) {
+  for (const Makedirs& t : all) {
+    const uint64_t messages = t.counts.to_ranks + t.counts.from_ranks + t.counts.between_ranks;
+    report.figures["makedirs"].push_back(
+        {{"ranks", t.ranks},
+         {"operations", t.work.done},
+         {"operations_per_second", rounded(t.work.per_second())},
+         {"efficiency", rounded(efficiency(t, all.front()))},
+         {"messages_per_operation", rounded(t.per_op(messages))},
+         {"between_ranks_per_operation", rounded(t.per_op(t.counts.between_ranks))},
+         {"redirects_per_operation", rounded(t.per_op(t.counts.redirects))},
+         {"p50_ms", rounded(t.work.latency_ms(0.5))},
+         {"p99_ms", rounded(t.work.latency_ms(0.99))},
+         {"all_have_begun_after_ms", rounded(t.found_ms)},
+         {"took_ms", rounded(seconds(t.work.ended - t.work.began) * 1e3)},
+         {"busy_root_rank", rounded(t.root_busy, 3)},
+         {"busy_other_ranks", rounded(t.others_busy, 3)},
+         {"busy_while_idle", rounded(t.idle, 3)},
+         {"messages_per_first_move", rounded(t.messages_per_move)},
+         {"messages_per_move_on", rounded(t.messages_per_move_on)},
+         {"spreading_seconds", rounded(t.spread_seconds)},
+         {"simulator_us_per_operation", rounded(t.host_us, 3)}});
+  }
+  const Makedirs& most = all.back();
+  Json& kinds = report.figures["messages_of_a_makedirs_operation"];
+  for (const auto& [kind, count] : most.counts.kinds) kinds[kind] = rounded(most.per_op(count), 3);
+  report.at_least(fmt::format("makedirs: efficiency at {} ranks", most.ranks),
+                  efficiency(most, all.front()), kBar);
+}
+
+void report_hot_spot(Report& report, const std::vector<HotSpot>& all) {
+  for (const HotSpot& s : all) {
+    const auto messages = s.counts.to_ranks + s.counts.from_ranks + s.counts.between_ranks;
+    const auto done = static_cast<double>(s.hot.done + s.beside.done);
+    const bool others = s.ranks > 1;
+    report.figures["hot_spot"].push_back(
+        {{"ranks", s.ranks},
+         {"clients", s.ranks * kClients},
+         {"operations_per_second", rounded(s.hot.per_second())},
+         {"p50_ms", rounded(s.hot.latency_ms(0.5))},
+         {"messages_per_operation", rounded(static_cast<double>(messages) / done)},
+         {"neighbours_per_second", rounded(others ? s.beside.per_second() : 0)},
+         {"neighbours_before_per_second", rounded(others ? s.alone.per_second() : 0)},
+         {"neighbours_p50_ms", rounded(s.beside.latency_ms(0.5))},
+         {"neighbours_p99_ms", rounded(s.beside.latency_ms(0.99))},
+         {"neighbours_before_p99_ms", rounded(s.alone.latency_ms(0.99))}});
+  }
+}
+
+// The same program's real ranks, on this machine, and the model of exactly that.
+void report_scaling(Report& report, const Context& context, const MeasuredCosts& costs,
+                    size_t total) {
+  std::vector<double> one, two, one_cpu, two_cpu;
+  for (int round = 0; round < context.rounds_or(3); ++round) {
+    for (size_t ranks : {1, 2}) {
+      auto rate =
+          creates_at_ranks(context, fmt::format("model-scaling-{}-{}", round, ranks), ranks, total);
+      (ranks == 1 ? one : two).push_back(rate.per_second);
+      // Other work on this machine spoils the rates, and this less.
+      (ranks == 1 ? one_cpu : two_cpu).push_back(rate.busy_cores / rate.per_second * 1e6);
+    }
+  }
+  const double model_one = simulated_scaling(costs, 1, total);
+  const double model_two = simulated_scaling(costs, 2, total);
+  report.figures["scaling_two_ranks_against_one"] = rounded(model_two / model_one);
+  report.figures["scaling_one_rank_creates_per_second"] = rounded(model_one);
+  report.reference["scaling_two_ranks_against_one_measured"] = rounded(median_ratio(two, one));
+  report.reference["scaling_one_rank_creates_per_second_measured"] = rounded(median(one));
+  report.reference["scaling_cpu_us_of_a_create_one_rank"] = rounded(median(one_cpu));
+  report.reference["scaling_cpu_us_of_a_create_two_ranks"] = rounded(median(two_cpu));
 }
 
 Report run_model(const Context& context) {
   const Sizes sizes = sizes_of(context);
   Report report;
-  const sim::Costs costs = measure_costs(context);
-  report.figures["costs_us"] = to_json(costs);
+  const MeasuredCosts measured = measure_costs(context);
+  const sim::Costs& costs = measured.all;
+  report.figures["costs_us"] = to_json(measured);
   report.figures["clients_a_rank"] = kClients;
   report.figures["outstanding_a_client"] = kWorkers;
-
   std::vector<Makedirs> trees;
   std::vector<HotSpot> spots;
   for (int ranks = 1; ranks <= sizes.ranks; ranks *= 2) {
     trees.push_back(run_makedirs(costs, ranks, sizes.levels));
-    const Makedirs& t = trees.back();
-    const double efficiency = t.work.per_second() / (ranks * trees.front().work.per_second());
-    const uint64_t messages = t.counts.to_ranks + t.counts.from_ranks + t.counts.between_ranks;
-    report.figures["makedirs"].push_back(
-        {{"ranks", ranks},
-         {"operations", t.work.done},
-         {"operations_per_second", rounded(t.work.per_second())},
-         {"efficiency", rounded(efficiency)},
-         {"messages_per_operation", rounded(t.per_op(messages))},
-         {"messages_between_ranks_per_operation", rounded(t.per_op(t.counts.between_ranks))},
-         {"redirects_per_operation", rounded(t.per_op(t.counts.redirects))},
-         {"p50_ms", rounded(t.work.latency_ms(0.5))},
-         {"p99_ms", rounded(t.work.latency_ms(0.99))},
-         {"all_have_begun_ms", rounded(t.found_ms)},
-         {"took_ms", rounded(seconds(t.work.ended - t.work.began) * 1e3)},
-         {"busy_root_rank", rounded(t.root_busy, 3)},
-         {"busy_other_ranks", rounded(t.others_busy, 3)},
-         {"messages_between_ranks_per_move", rounded(t.messages_per_move)},
-         {"spread_seconds", rounded(t.spread_seconds)},
-         {"simulator_us_per_operation", rounded(t.host_us, 3)}});
-    progress(fmt::format("model, {} rank{}: makedirs {:.0f} operations/s, efficiency {:.3f}", ranks,
-                         ranks == 1 ? "" : "s", t.work.per_second(), efficiency));
+    progress(fmt::format("model, makedirs, {} ranks: {:.0f} operations/s, efficiency {:.3f}", ranks,
+                         trees.back().work.per_second(), efficiency(trees.back(), trees.front())));
   }
-  report.figures["messages_per_makedirs_operation"] =
-      kinds_per_op(trees.back().counts, trees.back().work.done);
+  report_makedirs(report, trees);
   for (int ranks = 1; ranks <= sizes.ranks; ranks *= 2) {
     spots.push_back(run_hot_spot(costs, ranks, sizes));
-    const HotSpot& s = spots.back();
-    const auto messages = s.counts.to_ranks + s.counts.from_ranks + s.counts.between_ranks;
-    report.figures["hot_spot"].push_back(
-        {{"ranks", ranks},
-         {"clients", ranks * kClients},
-         {"operations_per_second", rounded(s.hot.per_second())},
-         {"p50_ms", rounded(s.hot.latency_ms(0.5))},
-         {"messages_per_operation",
-          rounded(static_cast<double>(messages) / static_cast<double>(s.hot.done + s.beside.done))},
-         {"neighbours_per_second", rounded(ranks > 1 ? s.beside.per_second() : 0)},
-         {"neighbours_before_per_second", rounded(ranks > 1 ? s.alone.per_second() : 0)},
-         {"neighbours_p50_ms", rounded(s.beside.latency_ms(0.5))},
-         {"neighbours_p99_ms", rounded(s.beside.latency_ms(0.99))},
-         {"neighbours_before_p99_ms", rounded(s.alone.latency_ms(0.99))}});
-    progress(fmt::format("model, {} rank{}: hot spot {:.0f} operations/s", ranks,
-                         ranks == 1 ? "" : "s", s.hot.per_second()));
+    progress(fmt::format("model, hot spot, {} ranks: {:.0f} operations/s", ranks,
+                         spots.back().hot.per_second()));
   }
+  report_hot_spot(report, spots);
   if (!context.plot.empty()) draw(context.plot, trees, spots);
-
-  // The same program's real ranks, on this machine, and the model of exactly that.
-  std::vector<double> one, two;
-  for (int round = 0; round < context.rounds_or(3); ++round) {
-    for (size_t ranks : {1, 2}) {
-      auto rate = creates_at_ranks(context, fmt::format("model-scaling-{}-{}", round, ranks), ranks,
-                                   sizes.scaling);
-      (ranks == 1 ? one : two).push_back(rate.per_second);
-    }
-  }
-  const double model_one = simulated_scaling(costs, 1, sizes.scaling);
-  const double model_two = simulated_scaling(costs, 2, sizes.scaling);
-  report.figures["scaling_two_ranks_against_one"] = rounded(model_two / model_one);
-  report.figures["scaling_one_rank_creates_per_second"] = rounded(model_one);
-  report.reference["scaling_two_ranks_against_one_measured"] = rounded(median_ratio(two, one));
-  report.reference["scaling_one_rank_creates_per_second_measured"] = rounded(median(one));
-
-  const Makedirs& most = trees.back();
-  report.at_least(fmt::format("makedirs: efficiency at {} ranks", most.ranks),
-                  most.work.per_second() / (most.ranks * trees.front().work.per_second()), kBar);
+  report_scaling(report, context, measured, sizes.scaling);
   report.durability = "strict";
   report.cache = "everything cached in the ranks; clients begin without knowing anything";
   return report;

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <ctime>
 
 #include "cluster/records.h"
@@ -68,7 +69,8 @@ void write_back(Embedded& e) {
 }
 
 // What changes something is written back, too, before the clock is read.
-void measure_operations(const Context& context, int round, sim::Costs& costs) {
+void measure_operations(const Context& context, int round, MeasuredCosts& measured) {
+  sim::Costs& costs = measured.all;
   const size_t creates = context.quick ? 4'000 : 150'000;
   const size_t mkdirs = context.quick ? 1'000 : 30'000;
   const size_t reads = context.quick ? 4'000 : 300'000;
@@ -84,6 +86,7 @@ void measure_operations(const Context& context, int round, sim::Costs& costs) {
   drive(e, creates, [&](size_t i) -> Args {
     return MknodArgs{dirs[i % kDirs], file(i), S_IFREG | 0644, 0, 0};
   });
+  measured.create_alone = each(before, creates);
   write_back(e);
   costs.mknod = each(before, creates);
   before = Used();
@@ -226,6 +229,11 @@ Nanos measure_record() {
 
 // -- the disk -------------------------------------------------------------------------------------
 
+// A disk that is busy with something else says nothing, and the clients of the model would be too
+// few to keep a rank busy over it.
+constexpr Nanos kLongestSync = kMillisecond;
+constexpr double kUndisturbed = 0.1;  // of all writes
+
 void measure_disk(const Context& context, sim::Costs& costs) {
   constexpr size_t kSmall = 16 << 10, kLarge = 1 << 20, kFile = 8 << 20;
   const int times = context.quick ? 5 : 60;
@@ -243,51 +251,59 @@ void measure_disk(const Context& context, sim::Costs& costs) {
           pwrite(fd, bytes.data(), size, at) == static_cast<ssize_t>(size) && fdatasync(fd) == 0;
       took.push_back(watch.seconds());
     }
-    return median(took);
+    return percentile(took, kUndisturbed);
   };
-  const double small = take(kSmall), large = take(kLarge);
+  const double small = take(kSmall), large = take(kLarge);  // seconds
   close(fd);
   unlink(path.c_str());
   if (!good) throw BenchmarkError("a write to the work directory failed");
   costs.mib = nanos(std::max(0.0, (large - small) * kLarge / (kLarge - kSmall)));
-  costs.sync = std::max(Nanos{0}, nanos(small) - costs.mib * Nanos{kSmall} / Nanos{kLarge});
+  costs.sync =
+      std::clamp(nanos(small) - costs.mib * Nanos{kSmall} / Nanos{kLarge}, Nanos{0}, kLongestSync);
 }
 
-// Of each cost the median of the rounds.
-template <class... Part>
-Nanos middle(const std::vector<sim::Costs>& rounds, Part... part) {
+// Of each cost the median of the rounds. `cost` finds it.
+template <class Find>
+Nanos middle(const std::vector<MeasuredCosts>& rounds, Find cost) {
   std::vector<double> values;
-  for (const sim::Costs& c : rounds) values.push_back(static_cast<double>((c.*....*part)));
+  for (const MeasuredCosts& c : rounds) values.push_back(static_cast<double>(cost(c)));
   return static_cast<Nanos>(median(values));
+}
+
+template <class Find>
+sim::Costs::Operation middle_of(const std::vector<MeasuredCosts>& rounds, Find operation) {
+  return {middle(rounds, [&](const MeasuredCosts& c) { return operation(c).thread; }),
+          middle(rounds, [&](const MeasuredCosts& c) { return operation(c).beside; })};
 }
 
 }  // namespace
 
-sim::Costs measure_costs(const Context& context) {
+MeasuredCosts measure_costs(const Context& context) {
   using sim::Costs;
-  std::vector<Costs> rounds;
+  std::vector<MeasuredCosts> rounds;
   for (int round = 0; round < context.rounds_or(3); ++round) {
-    Costs costs;
-    measure_operations(context, round, costs);
-    costs.redirect = measure_redirect(context, round);
-    measure_messages(context, costs);
-    costs.record = measure_record();
-    measure_disk(context, costs);
-    rounds.push_back(costs);
+    MeasuredCosts measured;
+    measure_operations(context, round, measured);
+    measured.all.redirect = measure_redirect(context, round);
+    measure_messages(context, measured.all);
+    measured.all.record = measure_record();
+    measure_disk(context, measured.all);
+    rounds.push_back(measured);
   }
-  Costs costs;
-  for (auto operation : {&Costs::lookup, &Costs::getattr, &Costs::mknod, &Costs::mkdir}) {
-    (costs.*operation).thread = middle(rounds, operation, &Costs::Operation::thread);
-    (costs.*operation).beside = middle(rounds, operation, &Costs::Operation::beside);
-  }
+  MeasuredCosts result;
+  for (auto operation : {&Costs::lookup, &Costs::getattr, &Costs::mknod, &Costs::mkdir})
+    result.all.*operation =
+        middle_of(rounds, [&](const MeasuredCosts& c) { return c.all.*operation; });
+  result.create_alone = middle_of(rounds, [](const MeasuredCosts& c) { return c.create_alone; });
   for (auto cost : {&Costs::redirect, &Costs::message, &Costs::batch, &Costs::record, &Costs::sync,
                     &Costs::mib})
-    costs.*cost = middle(rounds, cost);
-  costs.protocol = costs.getattr.thread;
-  return costs;
+    result.all.*cost = middle(rounds, [&](const MeasuredCosts& c) { return c.all.*cost; });
+  result.all.protocol = result.all.getattr.thread;
+  return result;
 }
 
-Json to_json(const sim::Costs& c) {
+Json to_json(const MeasuredCosts& costs) {
+  const sim::Costs& c = costs.all;
   auto us = [](Nanos n) { return rounded(static_cast<double>(n) / kMicrosecond); };
   auto both = [&](const sim::Costs::Operation& o) -> Json {
     return {{"rank", us(o.thread)}, {"beside", us(o.beside)}};
@@ -295,6 +311,7 @@ Json to_json(const sim::Costs& c) {
   return {{"lookup", both(c.lookup)},
           {"getattr", both(c.getattr)},
           {"create", both(c.mknod)},
+          {"create_without_write_back", both(costs.create_alone)},
           {"mkdir", both(c.mkdir)},
           {"redirect", us(c.redirect)},
           {"other_message_handled", us(c.protocol)},

@@ -7,7 +7,13 @@
 
 namespace graftfs::bench {
 
-sim::Costs measure_costs(const Context& context);
-Json to_json(const sim::Costs& costs);
+struct MeasuredCosts {
+  sim::Costs all;
+  // A create without its write-back, which begins later: what a short run has of it.
+  sim::Costs::Operation create_alone;
+};
+
+MeasuredCosts measure_costs(const Context& context);
+Json to_json(const MeasuredCosts& costs);
 
 }  // namespace graftfs::bench
