@@ -18,7 +18,7 @@ std::string text(double x, double y, const char* anchor, const std::string& what
                      anchor, more, what);
 }
 
-std::string line(double x1, double y1, double x2, double y2, const char* style) {
+std::string line(double x1, double y1, double x2, double y2, const std::string& style) {
   return fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" {}/>\n", x1, y1,
                      x2, y2, style);
 }
@@ -112,10 +112,18 @@ class Drawing {
     }
     out += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\"{}/>\n", points, color,
                        s.reference ? " stroke-dasharray=\"5 4\"" : " stroke-width=\"2\"");
-    if (s.points.empty()) return out;
-    const auto [last_x, last_y] = s.points.back();
-    return out +
-           text(x(last_x) - 4, y(last_y) - 8, "end", s.name, fmt::format(" fill=\"{}\"", color));
+    return out + legend(number, color, s.reference);
+  }
+
+  // Down on the right, where lines that grow or stay high leave room.
+  std::string legend(size_t number, const char* color, bool dashed) const {
+    const double right = offset_ + kWidth - kRight - 8;
+    const double at =
+        kHeight - kBottom - 14 - 16 * static_cast<double>(panel_.series.size() - 1 - number);
+    return line(right - 24, at - 4, right, at - 4,
+                fmt::format("stroke=\"{}\"{}", color,
+                            dashed ? " stroke-dasharray=\"5 4\"" : " stroke-width=\"2\"")) +
+           text(right - 30, at, "end", panel_.series[number].name);
   }
 
   const Panel& panel_;
