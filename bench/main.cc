@@ -201,6 +201,7 @@ int main_of(int argc, char** argv) {
   app.add_option("--null-fs", context.null_fs, "the null file system")->capture_default_str();
   app.add_option("--null-threads", context.null_threads,
                  "threads of the null file system (default: the faster of 1 and 4)");
+  app.add_option("--plot", context.plot, "file for the plot of `model`, an SVG image");
   app.add_option("--work", work, "directory on a real disk to work in")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   std::string options = options_given(argc, argv);

@@ -6,6 +6,7 @@
 
 #include <atomic>
 
+#include "benchmarks/scaling.h"
 #include "harness/embedded.h"
 #include "harness/embedded_node.h"
 #include "harness/process.h"
@@ -14,7 +15,7 @@
 namespace graftfs::bench {
 namespace {
 
-constexpr size_t kDepth = 512;
+constexpr size_t kDepth = kScalingDepth;
 constexpr size_t kDirs = 8;
 constexpr double kBar = 1.7;
 
@@ -44,12 +45,10 @@ struct Load : std::enable_shared_from_this<Load> {
   }
 };
 
-struct Rate {
-  double per_second = 0, busy_cores = 0;
-};
+}  // namespace
 
-Rate creates_per_second(const Context& context, const std::string& label, size_t ranks,
-                        size_t total) {
+ScalingRate creates_at_ranks(const Context& context, const std::string& label, size_t ranks,
+                             size_t total) {
   RankOptions options;
   options.durability = Durability::strict;
   options.memory_limit = size_t{4} << 30;
@@ -87,7 +86,7 @@ Rate creates_per_second(const Context& context, const std::string& label, size_t
     e.loop().post_after(kMillisecond, [] {});  // the node's own loop has to turn
     e.loop().run_one();
   }
-  Rate rate;
+  ScalingRate rate;
   const double seconds = watch.seconds();
   rate.per_second = static_cast<double>(total) / seconds;
   rate.busy_cores = (process_cpu_seconds() - cpu) / seconds;
@@ -97,6 +96,8 @@ Rate creates_per_second(const Context& context, const std::string& label, size_t
   return rate;
 }
 
+namespace {
+
 Report run_scaling(const Context& context) {
   const size_t total = context.quick ? 20'000 : 800'000;
   std::vector<double> one, two;
@@ -104,8 +105,8 @@ Report run_scaling(const Context& context) {
   for (int round = 0; round < context.rounds_or(3); ++round) {
     for (size_t turn = 0; turn < 2; ++turn) {
       const size_t ranks = (turn + static_cast<size_t>(round)) % 2 + 1;
-      Rate rate =
-          creates_per_second(context, fmt::format("scaling-{}-{}", round, ranks), ranks, total);
+      ScalingRate rate =
+          creates_at_ranks(context, fmt::format("scaling-{}-{}", round, ranks), ranks, total);
       (ranks == 1 ? one : two).push_back(rate.per_second);
       report.figures["rounds"].push_back({{"ranks", ranks},
                                           {"creates_per_second", rate.per_second},

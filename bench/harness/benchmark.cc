@@ -90,14 +90,40 @@ Json to_json(const std::string& name, const Report& report, const std::string& c
 
 namespace {
 
+std::string shown(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+bool is_table(const Json& value) {
+  return value.is_array() && !value.empty() &&
+         std::all_of(value.begin(), value.end(), [](const Json& row) {
+           return row.is_object() && std::none_of(row.begin(), row.end(), [](const Json& cell) {
+                    return cell.is_structured();
+                  });
+         });
+}
+
+// A column for each object, as there are fewer of them than of what they say.
+void print_columns(const Json& objects, int indent) {
+  constexpr int kName = 42, kCell = 11;
+  for (const auto& [key, ignored] : objects.front().items()) {
+    fmt::print("{:{}}{:<{}}", "", indent, key, kName - indent);
+    for (const Json& object : objects)
+      fmt::print(" {:>{}}", object.contains(key) ? shown(object[key]) : "", kCell - 1);
+    fmt::print("\n");
+  }
+}
+
 void print_values(const Json& object, int indent) {
   for (const auto& [key, value] : object.items()) {
-    if (value.is_object()) {
+    if (is_table(value)) {
+      fmt::print("{:{}}{}\n", "", indent, key);
+      print_columns(value, indent + 2);
+    } else if (value.is_object()) {
       fmt::print("{:{}}{}\n", "", indent, key);
       print_values(value, indent + 2);
     } else {
-      fmt::print("{:{}}{:<{}} {}\n", "", indent, key, 40 - indent,
-                 value.is_string() ? value.get<std::string>() : value.dump());
+      fmt::print("{:{}}{:<{}} {}\n", "", indent, key, 40 - indent, shown(value));
     }
   }
 }

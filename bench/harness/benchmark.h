@@ -38,6 +38,7 @@ struct Context {
   std::filesystem::path work;     // an empty directory on a real disk
   std::vector<std::string> only;  // phases to run; empty: all
   unsigned null_threads = 0;      // 0: the fastest, see make_null()
+  std::filesystem::path plot;     // where to draw what has a plot; empty: nowhere
 
   int rounds_or(int usual) const { return rounds > 0 ? rounds : quick ? 1 : usual; }
   // Whether `phase` is wanted.

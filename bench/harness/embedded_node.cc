@@ -42,10 +42,21 @@ Reply EmbeddedNode::call(RankId rank, Args args) {
 }
 
 void EmbeddedNode::move(RankId from, Ino root, RankId to) {
-  or_throw(in_rank<Result<void>>(
-      from, [root, to](Rank& r, std::move_only_function<void(Result<void>)> done) {
-        r.migrations().start(root, to, std::move(done));
-      }));
+  // It is given up where a disk that is busy with other things takes longer than its limits.
+  constexpr int kTries = 20;
+  for (int tries = 1;; ++tries) {
+    auto moved = in_rank<Result<void>>(
+        from, [root, to](Rank& r, std::move_only_function<void(Result<void>)> done) {
+          r.migrations().start(root, to, std::move(done));
+        });
+    if (moved || tries == kTries) return or_throw(std::move(moved));
+    wait_for(loop_, pause());
+  }
+}
+
+Task<bool> EmbeddedNode::pause() {
+  co_await sleep_for(loop_, 20 * kMillisecond);
+  co_return true;
 }
 
 void EmbeddedNode::stop() {

@@ -46,6 +46,8 @@ class EmbeddedNode {
     co_return co_await answer;
   }
 
+  Task<bool> pause();
+
   EventLoop loop_;
   BlockingPool pool_{"io", 2};
   std::shared_ptr<LocalVolume> volume_;

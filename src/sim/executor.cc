@@ -17,12 +17,11 @@ Timespec wall_at(Nanos now) {
 
 }  // namespace
 
-void NodeExecutor::post(Fn fn) { posted_.push_back(std::move(fn)); }
+void NodeExecutor::post(Fn fn) { queue_.post(*this, std::move(fn)); }
 
 void NodeExecutor::post_after(Nanos delay, Fn fn) {
   if (ppm_ != 0 && delay > 0) delay = delay * kMillion / (kMillion + ppm_) + 1;
-  std::pair<Nanos, uint64_t> key(queue_.now_ + delay, queue_.random_.next());
-  queue_.timers_.emplace(key, EventQueue::Timer{this, generation_, std::move(fn)});
+  queue_.post_after(*this, delay, std::move(fn));
 }
 
 Nanos NodeExecutor::now() const { return queue_.now_ + queue_.now_ / kMillion * ppm_; }
@@ -36,7 +35,6 @@ void NodeExecutor::stall(bool on) {
 }
 
 void NodeExecutor::crash() {
-  ++generation_;
   // What the functions own may post again while it is destroyed.
   std::deque<Fn> dropped = std::move(posted_), overdue = std::move(late_);
   posted_.clear();
@@ -45,16 +43,24 @@ void NodeExecutor::crash() {
   posted_.clear();
   late_.clear();
   stalled_ = false;
+  queue_.drop(*this);
+}
+
+void EventQueue::post_after(NodeExecutor& node, Nanos delay, Fn fn) {
+  std::pair<Nanos, uint64_t> key(now_ + delay, random_.next());
+  timers_.emplace(key, Timer{&node, std::move(fn)});
+}
+
+void EventQueue::drop(NodeExecutor& node) {
   std::vector<Fn> late;
-  for (auto it = queue_.timers_.begin(); it != queue_.timers_.end();) {
-    if (it->second.node == this) {
+  for (auto it = timers_.begin(); it != timers_.end();) {
+    if (it->second.node == &node) {
       late.push_back(std::move(it->second.fn));
-      it = queue_.timers_.erase(it);
+      it = timers_.erase(it);
     } else {
       ++it;
     }
   }
-  late.clear();
 }
 
 NodeExecutor& EventQueue::add_node() {
@@ -66,11 +72,15 @@ Timespec EventQueue::wall_now() const { return wall_at(now_); }
 
 void EventQueue::note(std::string_view what) { digest_ = crc32c(what, digest_); }
 
-void EventQueue::run(NodeExecutor& node, Fn fn) {
+void EventQueue::note_step(NodeExecutor& node) {
   ++steps_;
   current_ = &node;
   int64_t trace[2] = {now_, node.id()};
   digest_ = crc32c(std::string_view(reinterpret_cast<const char*>(trace), sizeof trace), digest_);
+}
+
+void EventQueue::run(NodeExecutor& node, Fn fn) {
+  note_step(node);
   now_ += static_cast<Nanos>(random_.below(kLongestStep)) + 1;
   fn();
 }

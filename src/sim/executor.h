@@ -29,6 +29,7 @@ class SimRandom final : public Random {
 };
 
 class EventQueue;
+class ParallelQueue;
 
 // One node's executor. What is posted to it runs in order, timers by their due time; among nodes,
 // and among timers due at once, the seed decides. crash() drops everything that is queued. While it
@@ -49,19 +50,21 @@ class NodeExecutor final : public Executor {
     ppm_ = ppm;
     wall_offset_ = wall_offset;
   }
-  // The same clock, and stalled where the other one is.
+  // The same machine and clock, and stalled where the other one is.
   void follow(const NodeExecutor& other) {
     set_clock(other.ppm_, other.wall_offset_);
     stalled_ = other.stalled_;
+    machine_ = other.machine_;
   }
   int id() const { return id_; }
   bool ready() const { return !stalled_ && !posted_.empty(); }
 
  private:
   friend class EventQueue;
+  friend class ParallelQueue;
   EventQueue& queue_;
   int id_;
-  uint64_t generation_ = 0;
+  int machine_ = -1;  // where nodes work at the same time: ParallelQueue
   std::deque<Fn> posted_;
   bool stalled_ = false;
   std::deque<Fn> late_;  // timers that came while it was stalled
@@ -74,10 +77,11 @@ class NodeExecutor final : public Executor {
 class EventQueue {
  public:
   explicit EventQueue(uint64_t seed) : random_(seed) {}
+  virtual ~EventQueue() = default;
 
   NodeExecutor& add_node();
   // Runs one event. False: there is none. What the event throws comes out of here.
-  bool step();
+  virtual bool step();
   Nanos now() const { return now_; }
   Timespec wall_now() const;
   uint64_t steps() const { return steps_; }
@@ -86,21 +90,29 @@ class EventQueue {
   uint32_t digest() const { return digest_; }
   void note(std::string_view what);
 
- private:
+ protected:
   friend class NodeExecutor;
+  virtual void post(NodeExecutor& node, Fn fn) { node.posted_.push_back(std::move(fn)); }
+  virtual void post_after(NodeExecutor& node, Nanos delay, Fn fn);
+  // Everything of the node's that has not run is dropped.
+  virtual void drop(NodeExecutor& node);
+  // Counts the event that is about to run.
+  void note_step(NodeExecutor& node);
+
+  SimRandom random_;
+  std::vector<std::unique_ptr<NodeExecutor>> nodes_;
+  Nanos now_ = kSecond;
+
+ private:
   struct Timer {
     NodeExecutor* node;
-    uint64_t generation;
     Fn fn;
   };
 
   bool take_timer();
   void run(NodeExecutor& node, Fn fn);
 
-  SimRandom random_;
-  std::vector<std::unique_ptr<NodeExecutor>> nodes_;
   std::map<std::pair<Nanos, uint64_t>, Timer> timers_;  // the second key breaks ties at random
-  Nanos now_ = kSecond;
   uint64_t steps_ = 0;
   NodeExecutor* current_ = nullptr;
   uint32_t digest_ = 0;

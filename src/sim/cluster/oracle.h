@@ -21,6 +21,17 @@ struct Owner {
   uint64_t process = 0;  // the life of it that owns it
 };
 
+// Who is told what the ranks of simulated processes do.
+class RankWitness {
+ public:
+  virtual ~RankWitness() = default;
+  virtual void executed(Owner owner, const graftfs::Executed& executed) = 0;
+  // The rank serves again, with every event up to `last`.
+  virtual void recovered(Owner owner, Lsn last) = 0;
+  // Something is wrong.
+  virtual void fail(std::string what) = 0;
+};
+
 // Owned by the world; sees each request at the moment a rank carries it out. As the simulated ranks
 // run one after the other, the order of these moments is a serial order: a reply that the model
 // would not give in it is not linearizable.
@@ -30,13 +41,13 @@ struct Owner {
 // because of what another rank said must have been right at some moment since it was asked for.
 //
 // The first thing found wrong is kept in failure().
-class ClusterOracle {
+class ClusterOracle final : public RankWitness {
  public:
   ClusterOracle(EventQueue& queue, Durability durability)
       : queue_(queue), durability_(durability) {}
 
   const std::string& failure() const { return failure_; }
-  void fail(std::string what);
+  void fail(std::string what) override;
   void print(bool on) { print_ = on; }
 
   // The first start has made the root.
@@ -46,7 +57,7 @@ class ClusterOracle {
   }
   // A client begins to ask; the number is Credentials::pid of what it sends.
   void asked(int32_t call, SessionId session, bool sync);
-  void executed(Owner owner, const graftfs::Executed& executed);
+  void executed(Owner owner, const graftfs::Executed& executed) override;
   // By that rank in that process; nobody: the client says it by itself, or nobody knows.
   using Speaker = SimNet::Speaker;
   void answered(int32_t call, int err, std::optional<Speaker> by = {});
@@ -56,9 +67,9 @@ class ClusterOracle {
   void client_died(SessionId session) { dead_.insert(session); }
   // What the rank has written and not synced may be gone.
   void power_cut(RankId rank) { cut_.insert(rank); }
-  // The rank serves again, with every event up to `last`. What owners before it do from now on is
+  // What owners before it do from now on is
   // nothing, and nobody may be told of it.
-  void recovered(Owner owner, Lsn last);
+  void recovered(Owner owner, Lsn last) override;
   // One rank at the most believes itself to be the authority for a directory. Fenced ones do not
   // count: they are not given.
   void check_owners(const std::vector<const Rank*>& serving);

@@ -15,6 +15,11 @@ net::Address address_of(const std::string& name) { return {net::Address::local, 
 
 }  // namespace
 
+std::unique_ptr<Store> open_store(Room& room, NodeExecutor& executor) {
+  if (room.open_store) return room.open_store(executor);
+  return std::make_unique<MemoryStore>(executor, room.disk, &room.disk_random);
+}
+
 // -- a rank ---------------------------------------------------------------------------------------
 
 Host::~Host() {
@@ -37,7 +42,7 @@ bool Host::fenced() const {
 Task<Result<Epoch>> Host::bring_up(OwnOptions own) {
   Room& room = process.room();
   number = ++room.last_host;
-  store = std::make_unique<MemoryStore>(executor, room.disk, &room.disk_random);
+  store = open_store(room, executor);
   transport = std::make_unique<SimTransport>(room.net, executor);
   node::PeerEvents events;
   events.up = [this](RankId other, Epoch epoch) { rank->peer_up(other, epoch); };
@@ -145,7 +150,7 @@ RankId Process::rank_at(const NodeExecutor* executor) const {
 }
 
 void Process::start(bool add) {
-  store_ = std::make_unique<MemoryStore>(executor_, room_.disk, &room_.disk_random);
+  store_ = open_store(room_, executor_);
   cluster::NodeRecord me;
   me.id = ++room_.last_node;
   me.machine = fmt::format("{}", machine_);

@@ -25,7 +25,7 @@ inline constexpr uint64_t kVolume = 0x6772616674667332;
 struct Room {
   EventQueue& queue;
   SimNet& net;
-  ClusterOracle& oracle;
+  RankWitness& oracle;
   std::shared_ptr<MemoryDisk> disk;
   SimRandom& disk_random;
   const ClusterConfig& config;
@@ -34,12 +34,16 @@ struct Room {
   uint64_t takeovers = 0, evictions = 0;
   // Ranks are taken where a connection breaks and their owner is dead; not only by its lease.
   bool hints = true;
+  // The store as an executor of a process sees it; unset: a MemoryStore on the disk.
+  std::function<std::unique_ptr<Store>(NodeExecutor&)> open_store;
   // The process is over: its ranks were taken from it. Called in an event of the world's.
   std::function<void(int machine)> lost;
   // A rank was recovered in that epoch: what earlier owners have found, who never came to serve, is
   // settled, too, for it has seen what they logged.
   std::function<void(RankId, Epoch)> settle;
 };
+
+std::unique_ptr<Store> open_store(Room& room, NodeExecutor& executor);
 
 class Process;
 
@@ -59,7 +63,7 @@ struct Host {
   uint64_t number = 0;
   bool serving = false;
   bool looked_at = false;  // its fence was this process's, when the lease was renewed
-  std::unique_ptr<MemoryStore> store;
+  std::unique_ptr<Store> store;
   std::unique_ptr<SimTransport> transport;
   std::unique_ptr<node::PeerLines> peers;
   std::unique_ptr<Rank> rank;
@@ -117,7 +121,7 @@ class Process {
   uint64_t life_ = 0;
   bool settled_ = false;  // it has taken what it takes at its start
   bool stopping_ = false;
-  std::unique_ptr<MemoryStore> store_;
+  std::unique_ptr<Store> store_;
   std::unique_ptr<cluster::Beats> beats_;
   std::map<RankId, std::unique_ptr<Host>> hosts_;
   std::set<RankId> taking_;

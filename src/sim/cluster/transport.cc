@@ -29,6 +29,10 @@ class SimConnection final : public net::Connection {
   void send(Message message) override {
     if (!own().open || wire_->broken) return;
     if (auto* call = std::get_if<msg::Call>(&message.body)) call->request.cred.settle();
+    if (NetMeter* meter = net_.meter_) {
+      uint64_t& last = own().metered[0];
+      last = meter->sends(*own().node, message, last);
+    }
     std::string frame;
     encode_message(message, frame);
     net_.deliver_later(wire_, 1 - end_, std::move(frame));
@@ -77,7 +81,10 @@ class SimListener final : public net::Listener {
 
 }  // namespace
 
-Nanos SimNet::latency() { return 1 + static_cast<Nanos>(random_.below(options_.latency_max + 1)); }
+Nanos SimNet::latency() {
+  const Nanos spread = options_.latency_max - options_.latency_min;
+  return 1 + options_.latency_min + static_cast<Nanos>(random_.below(spread + 1));
+}
 
 void SimNet::deliver_later(const std::shared_ptr<Wire>& wire, int to, std::string frame) {
   End& end = wire->ends[to];
@@ -109,6 +116,7 @@ void SimNet::pass(const std::shared_ptr<Wire>& wire, int to, const std::string& 
   if (options_.print)
     if (std::string what = describe_message(*message); !what.empty())
       fmt::print("{:>7} {}\n", queue_.steps(), what);
+  if (meter_) end.metered[1] = meter_->receives(*end.node, *message, end.metered[1]);
   if (!end.events) return;
   struct Speaking {
     std::optional<Speaker>& who;

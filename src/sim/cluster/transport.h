@@ -18,6 +18,17 @@ struct SimNetOptions {
   Nanos latency_max = 200 * kMicrosecond;
   Nanos break_after = 5 * kMillisecond;  // until the other side of a dead node notices
   bool print = false;                    // what ranks say to each other, as it arrives
+  Nanos latency_min = 0;
+};
+
+// Who counts what is sent, and makes it cost something. Called in the events of the nodes.
+class NetMeter {
+ public:
+  virtual ~NetMeter() = default;
+  // What it returned for this end of this connection the last time comes back as `last`; 0 at
+  // first.
+  virtual uint64_t sends(const NodeExecutor& node, const Message& message, uint64_t last) = 0;
+  virtual uint64_t receives(const NodeExecutor& node, const Message& message, uint64_t last) = 0;
 };
 
 // The wires. Owned by the world, outlives every transport; the world's thread. Every message is
@@ -43,6 +54,8 @@ class SimNet {
   Nanos latency();
   EventQueue& queue() { return queue_; }
   uint64_t messages() const { return messages_; }
+  // Outlives the network.
+  void set_meter(NetMeter* meter) { meter_ = meter; }
   // Who has said what is being delivered at this moment; nobody, outside of that.
   struct Speaker {
     uint64_t process = 0;  // that listened; 0: what is said comes from who has connected
@@ -61,6 +74,7 @@ class SimNet {
     bool told = false;  // that it is broken
     bool reading = true;
     net::ConnectionEvents* events = nullptr;
+    uint64_t metered[2] = {0, 0};  // sending, receiving
   };
   struct Wire;
   struct Door {
@@ -87,6 +101,7 @@ class SimNet {
   std::set<std::pair<int, int>> parted_;
   uint64_t messages_ = 0;
   std::optional<Speaker> speaker_;
+  NetMeter* meter_ = nullptr;
 };
 
 // One node's way into it. Lives as long as the node's process.
