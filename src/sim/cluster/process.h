@@ -15,7 +15,7 @@
 #include "sim/cluster/config.h"
 #include "sim/cluster/oracle.h"
 #include "sim/cluster/transport.h"
-#include "store/memory/memory_store.h"
+#include "sim/medium.h"
 
 namespace graftfs::sim {
 
@@ -26,8 +26,7 @@ struct Room {
   EventQueue& queue;
   SimNet& net;
   ClusterOracle& oracle;
-  std::shared_ptr<MemoryDisk> disk;
-  SimRandom& disk_random;
+  std::shared_ptr<Medium> medium;
   const ClusterConfig& config;
   NodeExecutor& world;
   uint64_t last_node = 0, last_host = 0;
@@ -56,7 +55,7 @@ struct Host {
   uint64_t number = 0;
   bool serving = false;
   bool looked_at = false;  // its fence was this process's, when the lease was renewed
-  std::unique_ptr<MemoryStore> store;
+  std::unique_ptr<Store> store;
   std::unique_ptr<SimTransport> transport;
   std::unique_ptr<node::PeerLines> peers;
   std::unique_ptr<Rank> rank;
@@ -75,6 +74,8 @@ class Process {
   // `add`: it makes a new rank; else it takes one that nobody runs, if there is one.
   void start(bool add);
   void end();
+  // Its machine begins anew, too: it knows nothing of who lived there.
+  void reboot() { ++boots_; }
   void stall(bool on);
   // Takes no rank any more, because the end is near.
   void close() { stopping_ = true; }
@@ -94,6 +95,7 @@ class Process {
   bool starting() const { return !settled_; }
   Room& room() { return room_; }
   cluster::NodeId id() const { return beats_->me().id; }
+  Medium::Process on_medium() const;
   void peer_lost(RankId rank);
 
  private:
@@ -111,10 +113,10 @@ class Process {
   const int machine_;
   NodeExecutor& executor_;
   std::map<RankId, NodeExecutor*> executors_;
-  uint64_t life_ = 0;
+  uint64_t life_ = 0, boots_ = 0;
   bool settled_ = false;  // it has taken what it takes at its start
   bool stopping_ = false;
-  std::unique_ptr<MemoryStore> store_;
+  std::unique_ptr<Store> store_;
   std::unique_ptr<cluster::Beats> beats_;
   std::map<RankId, std::unique_ptr<Host>> hosts_;
   std::set<RankId> taking_;
