@@ -135,7 +135,8 @@ Place Rank::is_root_of_other(Ino ino) const {
 // Brings the directory and its ancestors up to the root of its import into the cache. The way up is
 // read first; what turns out to be another rank's leaves no trace.
 Task<Result<Place>> Rank::fetch_dir(Ino ino) {
-  std::vector<DirHeader> way;  // from `ino` up, not cached
+  std::vector<ReadHeader> way;  // from `ino` up, not cached
+  HeaderReads::Reader reader(header_reads_);
   for (Ino next = ino;;) {
     Dir* d = cache_.find_dir(next);
     auto import = state_.imports.find(next);
@@ -148,10 +149,12 @@ Task<Result<Place>> Rank::fetch_dir(Ino ino) {
     }
     DirHeader header;
     if (!d || !d->fetched) {
-      // Nothing is there to be pinned. Were the answer older than its completion, the directory
-      // could come, be changed, written back and evicted meanwhile, and this would bring its old
-      // state back. It is not: the local store reads at once, the one in memory when it answers.
+      const uint64_t read_at = reader.now();
       CO_TRY_ASSIGN(auto bytes, co_await store_.dirs().read_header(next));
+      if (reader.is_old(next, read_at)) {
+        MARK("fetch.dir.committed_meanwhile");
+        continue;
+      }
       d = cache_.find_dir(next);  // it may have come meanwhile
       if (bytes) {
         CO_TRY_ASSIGN(header, decode_dir_header(next, *bytes));
@@ -174,7 +177,7 @@ Task<Result<Place>> Rank::fetch_dir(Ino ino) {
       cache_.attach(*d);
       header.at.parent = d->header.at.parent;
     } else {
-      way.push_back(header);
+      way.push_back({header, reader.now()});
     }
     if (state_.is_root(next) ||
         (d && d->parent && (d->parent->parent || state_.is_root(d->parent->ino()))))
@@ -183,7 +186,7 @@ Task<Result<Place>> Rank::fetch_dir(Ino ino) {
     if (!next && !is_alone()) co_return Place{Place::other, ask_root(), {}};
     if (!next)
       co_return damaged(fmt::format("directory {:#x} hangs nowhere; run 'graftfs fsck {}'",
-                                    way.empty() ? ino.v : way.back().inode.ino.v,
+                                    way.empty() ? ino.v : way.back().header.inode.ino.v,
                                     options_.volume_name));
     // An attached directory has its own ancestors.
     Dir* above = cache_.find_dir(next);
@@ -191,15 +194,15 @@ Task<Result<Place>> Rank::fetch_dir(Ino ino) {
         (above->fetched || !state_.is_root(next)))
       break;
   }
-  co_return co_await hang(std::move(way));
+  co_return co_await hang(std::move(way), reader);
 }
 
 // Puts what was read on the way up below what is cached, from the top down. With other ranks about,
 // a header in the store may be older than they know: what counts is the parent's entry.
-Task<Result<Place>> Rank::hang(std::vector<DirHeader> way) {
+Task<Result<Place>> Rank::hang(std::vector<ReadHeader> way, const HeaderReads::Reader& reader) {
   const bool check = !is_alone();
   while (!way.empty()) {
-    DirHeader header = std::move(way.back());
+    auto [header, read_at] = std::move(way.back());
     way.pop_back();
     const Ino ino = header.inode.ino;
     if (check && !state_.is_root(ino)) {
@@ -226,6 +229,11 @@ Task<Result<Place>> Rank::hang(std::vector<DirHeader> way) {
     }
     Dir* d = cache_.find_dir(ino);
     if (d && d->is_foreign()) co_return Place{Place::other, d->foreign, {}};
+    if (reader.is_old(ino, read_at)) {
+      // The operation starts over.
+      MARK("fetch.way.committed_meanwhile");
+      co_return Place{Place::ours};
+    }
     cache_.merge_header(header);
     note_pin(*migrations_, header);
   }
@@ -311,9 +319,12 @@ Task<Result<bool>> Rank::fetch_range(Ino ino, NameHash from) {
       cache_.merge_known(*d, from, to);
       if (children.empty()) co_return true;
       // Who lists a directory asks for its children next.
+      HeaderReads::Reader reader(header_reads_);
+      const uint64_t read_at = reader.now();
       CO_TRY_ASSIGN(auto headers, co_await store_.dirs().read_headers(children));
       for (size_t i = 0; i < headers.size(); ++i) {
         if (!headers[i] || cache_.find_dir(children[i])) continue;
+        if (reader.is_old(children[i], read_at)) continue;
         CO_TRY_ASSIGN(DirHeader header, decode_dir_header(children[i], *headers[i]));
         // With other ranks about, the header may be older than they know, and the child not ours.
         if (header.at.parent != ino || (!is_alone() && !is_child(cache_, *d, header))) continue;

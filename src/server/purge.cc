@@ -272,6 +272,7 @@ Task<Result<void>> Rank::purge_from(Ino dir_ino, std::vector<Ino> asked) {
   if (!gone.empty()) {
     KILL_POINT("purge.before_dirs");
     CO_TRY(co_await store_.dirs().commit(std::move(gone)));
+    for (Ino ino : purge.inos()) header_reads_.committed(ino);
   }
   KILL_POINT("purge.before_release");
   TreeEvent event;

@@ -25,6 +25,7 @@
 #include "journal/journal.h"
 #include "recovery/recover.h"
 #include "server/authority.h"
+#include "server/header_reads.h"
 #include "server/op_context.h"
 #include "server/peers.h"
 #include "server/recent.h"
@@ -223,7 +224,11 @@ class Rank final : public MetadataService, private JournalHooks {
   Task<Result<Place>> fetch_need(Need need);
   Task<Result<Place>> fetch_dir(Ino ino);
   Task<Result<Place>> fetch_inode(Ino ino);
-  Task<Result<Place>> hang(std::vector<DirHeader> way);
+  struct ReadHeader {
+    DirHeader header;
+    uint64_t read_at;
+  };
+  Task<Result<Place>> hang(std::vector<ReadHeader> way, const HeaderReads::Reader& reader);
   Place is_root_of_other(Ino ino) const;
   Task<Result<bool>> fetch_entry(Ino ino, std::string name);
   Task<Result<bool>> fetch_range(Ino ino, NameHash from);
@@ -299,6 +304,7 @@ class Rank final : public MetadataService, private JournalHooks {
   std::multimap<Lsn, Fn> sayings_;  // wait until it is durable up to there
   bool speaking_later_ = false;
   std::map<Need, std::vector<PendingPtr>> fetching_;
+  HeaderReads header_reads_;
   uint64_t inos_usable_below_ = UINT64_MAX;
   std::map<Need, std::vector<PendingPtr>> parked_;
   std::set<Ino> stubs_;  // in the cache

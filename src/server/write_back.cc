@@ -232,6 +232,7 @@ Task<Result<size_t>> Rank::write_back_batch() {
     unpin();
     co_return std::unexpected(done.error());
   }
+  for (const Dir* dir : dirs) header_reads_.committed(dir->ino());
   if (counts) journal_->set_commits(commits);
   std::vector<Taken> gone;
   std::vector<DirtyItem*> changed;

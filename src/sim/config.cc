@@ -121,6 +121,13 @@ SimConfig script_config() {
   return config;
 }
 
+std::string describe_rados(const rados::ModelOptions& o, size_t big_directory) {
+  return fmt::format(" rados osds {} latency {} slow {} %{} late {} map {} keys {} big {}{}",
+                     o.osds, o.latency, o.slow_percent, o.slow_osds ? " and OSDs" : "", o.late,
+                     o.map_within, o.keys_in_answer, big_directory,
+                     o.guards_alone ? " guards alone" : "");
+}
+
 std::string describe(const SimConfig& c) {
   static constexpr const char* kTrouble[] = {"none", "full", "errors", "corruption", "lies"};
   static constexpr const char* kLie[] = {"journal lost", "journal torn",     "journal misdirected",
@@ -139,12 +146,7 @@ std::string describe(const SimConfig& c) {
       c.segment_capacity, c.memory_limit, c.write_back_batch, c.ino_range, c.write_back_after,
       c.latency_max,
       c.store == StoreKind::rados
-          ? fmt::format(" rados osds {} latency {} slow {} %{} late {} map {} keys {} big {}{}{}",
-                        c.rados.osds, c.rados.latency, c.rados.slow_percent,
-                        c.rados.slow_osds ? " and OSDs" : "", c.rados.late,
-                        c.rados.map_within, c.rados.keys_in_answer, c.big_directory,
-                        c.osd_restarts_ppm ? " restarts" : "",
-                        c.rados.guards_alone ? " guards alone" : "")
+          ? describe_rados(c.rados, c.big_directory) + (c.osd_restarts_ppm ? " restarts" : "")
           : "",
       std::string(c.deep ? " deep" : "") +
           (c.commit_stall_ppm ? " slow write-back"

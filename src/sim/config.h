@@ -71,10 +71,10 @@ struct SimConfig {
   uint32_t commit_eio_ppm = 0;
   // Of a cluster of objects.
   rados::ModelOptions rados;
-  uint32_t osd_restarts_ppm = 0;   // of the steps
-  size_t big_directory = 50'000;   // entries, from which on it lies in several objects
-  bool bulky = false;  // many events are long
-  bool deep = false;   // directories in directories, used without those above them
+  uint32_t osd_restarts_ppm = 0;  // of the steps
+  size_t big_directory = 50'000;  // entries, from which on it lies in several objects
+  bool bulky = false;             // many events are long
+  bool deep = false;              // directories in directories, used without those above them
 
   // Where to crash instead of at random; 0: not there.
   uint64_t crash_at_kill_point = 0;  // the nth one that is reached
@@ -94,6 +94,7 @@ SimConfig random_config(uint64_t seed);
 SimConfig random_rados_config(uint64_t seed);
 // What it does wrong.
 rados::ModelOptions random_rados(SimRandom& r);
+std::string describe_rados(const rados::ModelOptions& options, size_t big_directory);
 // The fixed script's; durability, traces and where to crash are the caller's.
 SimConfig script_config();
 // A line that a person can read, and that names what differs from one run to the next.

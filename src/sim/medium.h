@@ -39,7 +39,7 @@ class Medium {
   virtual uint64_t lies() const { return 0; }
 };
 
-class DiskMedium final : public Medium {
+class DiskMedium : public Medium {
  public:
   DiskMedium(std::shared_ptr<MemoryDisk> disk, Random* random)
       : disk_(std::move(disk)), random_(random) {}
@@ -65,7 +65,7 @@ class RadosMedium final : public Medium {
   RadosMedium(std::shared_ptr<rados::ModelCluster> cluster, RadosOptions options)
       : cluster_(std::move(cluster)), options_(options) {}
   std::unique_ptr<Store> open(NodeExecutor& executor, const Process& process) override;
-  void kill(const Process& process) override { cluster_->kill(process); }
+  void kill(const Process& process) override;
   std::shared_ptr<Medium> clone() const override;
   std::shared_ptr<Medium> what_if(Random& random, CrashKind kind) const override;
   std::vector<Ino> dirs() const override;

@@ -54,10 +54,11 @@ constexpr std::string_view kOfSeveralRanks[] = {"migration.",     "two_party.", 
 // What only the store on Ceph has.
 constexpr std::string_view kOfRados = "store.rados.";
 // What no simulation comes to, but the modules' own tests do: the store on files; rights to write
-// and locks of several clients; a directory whose parent nobody here knows.
+// and locks of several clients; a directory whose parent nobody here knows; files of several
+// blocks.
 constexpr std::string_view kNotSimulated[] = {
     "store.own.", "store.cluster.",      "store.journal.creating", "store.journal.removing",
-    "lock.",      "client.data.granted", "recovery.attach.ask"};
+    "lock.",      "client.data.granted", "recovery.attach.ask",    "store.rados.blocks_named"};
 bool is_one_of(std::span<const std::string_view> prefixes, std::string_view name) {
   return std::any_of(prefixes.begin(), prefixes.end(),
                      [&](std::string_view prefix) { return name.starts_with(prefix); });
@@ -167,8 +168,9 @@ bool has_holes(uint64_t missed, uint64_t runs) {
 
 void report_objects(sim::StoreKind store, const rados::ModelCluster::Counts& objects) {
   if (store != sim::StoreKind::rados) return;
-  fmt::print("{} operations of dead clients arrived, {} of any were refused by a guard, {} shut out\n",
-             objects.late, objects.guarded, objects.shut_out);
+  fmt::print(
+      "{} operations of dead clients arrived, {} of any were refused by a guard, {} shut out\n",
+      objects.late, objects.guarded, objects.shut_out);
 }
 
 // Runs of several ranks, as many as asked for.
@@ -180,8 +182,10 @@ int soak_cluster(const Options& options) {
   for (uint64_t seed = options.first;; ++seed) {
     if (options.one && runs == 1) break;
     if (options.minutes > 0 ? elapsed() > options.minutes * 60 : runs >= options.seeds) break;
-    sim::ClusterConfig config =
-        options.plain ? sim::plain_cluster(seed) : sim::random_cluster(seed);
+    const bool rados = options.store == sim::StoreKind::rados;
+    sim::ClusterConfig config = options.plain ? sim::plain_cluster(seed)
+                                : rados       ? sim::random_rados_cluster(seed)
+                                              : sim::random_cluster(seed);
     if (sim::describe(config).find(options.only) == std::string::npos) continue;
     config.print = options.one;
     if (options.trace) fmt::print("{}\n", sim::describe(config));
@@ -198,11 +202,14 @@ int soak_cluster(const Options& options) {
     all.stalls += result.stalls;
     all.fenced += result.fenced;
     all.cached += result.cached;
+    all.objects += result.objects;
     if (result.ok) continue;
     ++failed;
     fmt::print(
-        "FAILED {}\n  commit {}, digest {:08x}\n  {}\n  again: graftfs-soak --cluster --seed {}\n",
-        sim::describe(config), GRAFTFS_COMMIT, result.digest, result.failure, seed);
+        "FAILED {}\n  commit {}, digest {:08x}\n  {}\n  again: graftfs-soak --cluster{} --seed "
+        "{}\n",
+        sim::describe(config), GRAFTFS_COMMIT, result.digest, result.failure,
+        rados ? " --store rados" : "", seed);
   }
   const uint64_t missed = options.one ? 0 : report_sites(true, options.store);
   fmt::print(
@@ -211,6 +218,7 @@ int soak_cluster(const Options& options) {
       "{} takeovers, {} stalls, {} requests of the fenced, {} moves, {} across ranks, {} failed\n",
       runs, elapsed(), all.executions, all.cached, all.messages, all.redirects, all.crashes,
       all.takeovers, all.stalls, all.fenced, all.moves, all.across, failed);
+  report_objects(options.store, all.objects);
   return has_holes(missed, runs) || failed > 0 ? 1 : 0;
 }
 

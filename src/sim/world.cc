@@ -14,8 +14,7 @@ namespace {
 constexpr uint64_t kVolume = 0x6772616674667331;
 constexpr uint64_t kMostSteps = 3'000'000;
 constexpr Nanos kFullUntil = 20 * kSecond;  // then somebody makes room
-// As objects of these begin.
-constexpr char kFileData[] = "data/", kLocations[] = "loc/";
+constexpr char kFileData[] = "data/";       // as objects of it begin
 constexpr Nanos kReconnectWindow = 300 * kMillisecond;
 
 }  // namespace
@@ -76,8 +75,8 @@ void World::make_medium() {
 // A process that begins is another one, and a machine that lost its power knows nothing of those
 // before.
 Medium::Process World::process_of(const SimClient* client) const {
-  std::string machine = client ? fmt::format("client-{}", client->index)
-                               : fmt::format("rank/{}", reboots_);
+  std::string machine =
+      client ? fmt::format("client-{}", client->index) : fmt::format("rank/{}", reboots_);
   return {std::move(machine), static_cast<int32_t>(client ? client->life : crashes_)};
 }
 
@@ -188,8 +187,6 @@ void World::rank_started() {
                rank_->recovered().last.v);
   // Nobody shuts a dead client out of file data, and bytes that come later are not what is tested.
   if (objects_) objects_->settle(kFileData);
-  // Locations have no guard, either: what shuts its sender out keeps them.
-  if (objects_ && config_.rados.guards_alone) objects_->settle(kLocations);
   oracle_.recovered(*medium_, rank_->recovered());
   if (config_.trouble == DiskTrouble::lies && !finishing_) set_lies(true);
   for (auto& client : clients_) {
@@ -295,7 +292,8 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
   serving_ = false;
   // What read through a client that lives on would leave it with buffers that are gone.
   // What they were told may turn out to have been a lie.
-  bool all = kind == CrashKind::power_cut || finishing_ || random_.chance(25) || medium_->lies() > 0;
+  bool all =
+      kind == CrashKind::power_cut || finishing_ || random_.chance(25) || medium_->lies() > 0;
   finishing_ = false;
   finish_tasks_.cancel_all();
   rank_tasks_.cancel_all();
@@ -423,13 +421,12 @@ bool World::step() {
     return true;
   }
   if (config_.checks_inside && serving_ && !finished_ && random_.below(40) == 0)
-    oracle_.what_if(
-        *medium_,
-        early() || random_.chance(50) ? CrashKind::power_cut : CrashKind::process_death, random_);
+    oracle_.what_if(*medium_,
+                    early() || random_.chance(50) ? CrashKind::power_cut : CrashKind::process_death,
+                    random_);
   if (objects_ && !finished_ && random_.below(1'000'000) < config_.osd_restarts_ppm)
     objects_->restart_osd(static_cast<unsigned>(random_.below(config_.rados.osds)),
-                          static_cast<Nanos>(random_.below(60 * kMillisecond)),
-                          random_.chance(30));
+                          static_cast<Nanos>(random_.below(60 * kMillisecond)), random_.chance(30));
   if (workers_left_ == 0 && !finishing_ && serving_) {
     finishing_ = true;
     set_troubles(false);

@@ -19,13 +19,12 @@ Cluster::Cluster(ClusterConfig config)
       disk_random_(config.seed ^ 0xd15c),
       net_(queue_, random_, {config.latency_max, kNotice, config.print}),
       oracle_(queue_, config.durability),
-      disk_(std::make_shared<MemoryDisk>()),
+      medium_(make_medium()),
       world_node_(queue_.add_node()),
-      room_{queue_, net_, oracle_, disk_, disk_random_, config_, world_node_},
+      room_{queue_, net_, oracle_, medium_, config_, world_node_},
       operations_left_(config.operations),
       crashes_left_(config.crashes),
       power_cuts_left_(config.power_cuts) {
-  for (auto& chance : disk_->faults().chances) chance.latency_max = config_.latency_max / 4;
   room_.hints = config_.hints;
   room_.settle = [this](RankId rank, Epoch before) {
     for (const auto& process : processes_)
@@ -39,7 +38,7 @@ Cluster::Cluster(ClusterConfig config)
     Process& process = *processes_[machine];
     queue_.note("lost");
     process.end();
-    disk_->crash(random_, CrashKind::process_death);
+    medium_->crash(random_, CrashKind::process_death);
     begin_again(process, kMillisecond);
   };
   oracle_.print(config_.print);
@@ -57,6 +56,20 @@ Cluster::Cluster(ClusterConfig config)
     clients_.push_back(std::make_unique<ClientNode>(executor, i));
   }
   fault::set_handler(&Cluster::on_kill_point, this);
+}
+
+std::shared_ptr<Medium> Cluster::make_medium() {
+  if (config_.store == StoreKind::rados) {
+    objects_ =
+        std::make_shared<rados::ModelCluster>(config_.rados, &queue_.add_node(), &disk_random_);
+    RadosOptions options;
+    options.early_journal = config_.early();
+    options.big_directory = config_.big_directory;
+    return std::make_shared<RadosMedium>(objects_, options);
+  }
+  auto disk = std::make_shared<MemoryDisk>();
+  for (auto& chance : disk->faults().chances) chance.latency_max = config_.latency_max / 4;
+  return std::make_shared<DiskMedium>(std::move(disk), &disk_random_);
 }
 
 Cluster::~Cluster() {
@@ -104,7 +117,7 @@ bool Cluster::all_serve() {
 
 // What the clients know of the cluster.
 RankMap Cluster::rank_map() {
-  std::string text = disk_->state(cluster::kTableKey);
+  std::string text = medium_->state(cluster::kTableKey);
   if (text == table_text_) return map_;
   auto table = cluster::decode_table(text);
   CHECK(table.has_value());
@@ -127,16 +140,18 @@ void Cluster::crash(Process& process, CrashKind kind) {
     if (!host->rank || host->fenced()) continue;
     // What a recovery found is settled, also where it does not get to serving: the events that it
     // logs have the numbers behind it.
+    if (config_.early()) oracle_.power_cut(host->id);
     if (!host->serving && host->rank->recovered().newest)
       oracle_.recovered({host->id, host->rank->epoch()}, host->rank->recovered().last);
     ranks.push_back(host->id);
   }
   process.end();
   if (kind == CrashKind::power_cut) {
+    process.reboot();
     for (RankId rank : ranks) oracle_.power_cut(rank);
-    disk_->crash_of(random_, ranks);
+    medium_->crash_of(random_, ranks);
   } else {
-    disk_->crash(random_, CrashKind::process_death);
+    medium_->crash(random_, CrashKind::process_death);
   }
   begin_again(process, restart_after());
 }
@@ -249,6 +264,7 @@ ClusterResult Cluster::run() {
   result.stalls = stalls_;
   result.takeovers = room_.takeovers;
   result.messages = net_.messages();
+  if (objects_) result.objects = objects_->counts();
   for (auto& c : clients_)
     if (c->router) redirects_ += c->router->redirects();
   result.redirects = redirects_;

@@ -23,6 +23,7 @@ struct ClusterResult {
   uint64_t stalls = 0;     // of processes
   uint64_t fenced = 0;     // requests that a process has run that had lost its rank
   uint64_t cached = 0;     // answers of clients that asked nobody
+  rados::ModelCluster::Counts objects;
 };
 
 // Lives for one run, in one thread. Deterministic: everything follows from the config.
@@ -53,6 +54,7 @@ class Cluster {
   virtual void after_step() {}
 
   // cluster.cc
+  std::shared_ptr<Medium> make_medium();
   static void on_kill_point(void* context, const fault::Site& site);
   bool step();
   Task<void> play();
@@ -98,7 +100,8 @@ class Cluster {
   SimRandom disk_random_;
   SimNet net_;
   ClusterOracle oracle_;
-  std::shared_ptr<MemoryDisk> disk_;
+  std::shared_ptr<rados::ModelCluster> objects_;  // null: on a disk
+  std::shared_ptr<Medium> medium_;
   NodeExecutor& world_node_;
   Room room_;
   std::vector<std::unique_ptr<Process>> processes_;

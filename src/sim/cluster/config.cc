@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "sim/executor.h"
 
 namespace graftfs::sim {
@@ -44,16 +46,32 @@ ClusterConfig plain_cluster(uint64_t seed) {
   return c;
 }
 
+ClusterConfig random_rados_cluster(uint64_t seed) {
+  ClusterConfig c = random_cluster(seed);
+  SimRandom r(seed ^ 0x4ad05);
+  c.store = StoreKind::rados;
+  c.rados = random_rados(r);
+  // Leases are short here.
+  c.rados.latency = std::min(c.rados.latency, 300 * kMicrosecond);
+  c.rados.slow = std::min(c.rados.slow, 5 * kMillisecond);
+  c.osd_restarts = static_cast<int>(r.below(4));
+  c.big_directory = r.chance(30) ? 6 : 50'000;
+  // Where a directory goes to another rank, only being shut out stops who had it before.
+  if (c.rados.guards_alone) c.moves = 0;
+  return c;
+}
+
 std::string describe(const ClusterConfig& c) {
   return fmt::format(
       "seed {}: {} ranks, {} standbys, {} clients x {} workers, {} operations{}, {} crashes, "
       "{} client crashes, {} power cuts, {} stalls, {} breaks, {} cuts, {} moves, {}{}{}, {} "
-      "traces",
+      "traces{}",
       c.seed, c.ranks, c.standbys, c.clients, c.workers, c.operations,
       c.across ? " also across" : "", c.crashes, c.client_crashes, c.power_cuts, c.stalls, c.breaks,
       c.cuts, c.moves, c.hints ? "hints, " : "", c.skew ? "skewed, " : "",
       c.durability == Durability::strict ? "strict" : "posix",
-      c.trace == TracePolicy::full ? "full" : "chunked");
+      c.trace == TracePolicy::full ? "full" : "chunked",
+      c.store == StoreKind::rados ? describe_rados(c.rados, c.big_directory) : "");
 }
 
 }  // namespace graftfs::sim

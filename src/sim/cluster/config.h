@@ -6,11 +6,13 @@
 
 #include "events/trace.h"
 #include "journal/journal.h"
+#include "sim/config.h"
 
 namespace graftfs::sim {
 
 struct ClusterConfig {
   uint64_t seed = 1;
+  StoreKind store = StoreKind::disk;
   Durability durability = Durability::posix;
   TracePolicy trace = TracePolicy::chunked;
   int ranks = 2;     // each begins in a process of its own, on a machine of its own
@@ -38,11 +40,19 @@ struct ClusterConfig {
   int64_t latency_max = 200'000;
   int64_t lease = 200'000'000;
   int64_t forget_after = 3'000'000'000;  // sessions that nobody speaks for
+  // Of a cluster of objects.
+  rados::ModelOptions rados;
+  int osd_restarts = 0;
+  size_t big_directory = 50'000;
+  // What is written to a journal is answered before it is there.
+  bool early() const { return store == StoreKind::rados && durability == Durability::posix; }
 };
 ClusterConfig random_cluster(uint64_t seed);
 // The same with crashes, takeovers and breaks of the network alone: where something fails, whether
 // it needs more than that.
 ClusterConfig plain_cluster(uint64_t seed);
+// On a cluster of objects, with what is drawn for that.
+ClusterConfig random_rados_cluster(uint64_t seed);
 std::string describe(const ClusterConfig& config);
 
 }  // namespace graftfs::sim

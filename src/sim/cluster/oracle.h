@@ -28,6 +28,8 @@ class RankWitness {
   virtual void executed(Owner owner, const graftfs::Executed& executed) = 0;
   // The rank serves again, with every event up to `last`.
   virtual void recovered(Owner owner, Lsn last) = 0;
+  // Of what it had, only what was durable is sure to come back.
+  virtual void power_cut(RankId rank) = 0;
   // Something is wrong.
   virtual void fail(std::string what) = 0;
 };
@@ -66,7 +68,7 @@ class ClusterOracle final : public RankWitness {
   // Nobody will send again what this client was answered.
   void client_died(SessionId session) { dead_.insert(session); }
   // What the rank has written and not synced may be gone.
-  void power_cut(RankId rank) { cut_.insert(rank); }
+  void power_cut(RankId rank) override { cut_.insert(rank); }
   // What owners before it do from now on is
   // nothing, and nobody may be told of it.
   void recovered(Owner owner, Lsn last) override;

@@ -19,10 +19,10 @@ void Cluster::start_client(ClientNode& c) {
     identity.id = c.session.v;
     // Where the cluster's state says that it is.
     std::string name = "nowhere";
-    auto table = cluster::decode_table(disk_->state(cluster::kTableKey));
+    auto table = cluster::decode_table(medium_->state(cluster::kTableKey));
     const cluster::TableRank* line = table ? table->find(rank) : nullptr;
     const std::string key = cluster::node_key(line ? line->node : 0);
-    auto node = cluster::decode_node(key, disk_->state(key));
+    auto node = cluster::decode_node(key, medium_->state(key));
     if (node && node->addresses.contains(rank)) name = node->addresses.at(rank).front();
     net::Address address{net::Address::local, name, 0};
     c.transport->connect(address, std::move(identity), std::move(done));

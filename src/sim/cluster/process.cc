@@ -15,11 +15,6 @@ net::Address address_of(const std::string& name) { return {net::Address::local, 
 
 }  // namespace
 
-std::unique_ptr<Store> open_store(Room& room, NodeExecutor& executor) {
-  if (room.open_store) return room.open_store(executor);
-  return std::make_unique<MemoryStore>(executor, room.disk, &room.disk_random);
-}
-
 // -- a rank ---------------------------------------------------------------------------------------
 
 Host::~Host() {
@@ -35,14 +30,14 @@ Host::~Host() {
 std::string Host::name() const { return fmt::format("host-{}", number); }
 
 bool Host::fenced() const {
-  auto fence = decode_fence(process.room().disk->state(fence_key(id)), id);
+  auto fence = decode_fence(process.room().medium->state(fence_key(id)), id);
   return fence && rank && fence->epoch > rank->epoch();
 }
 
 Task<Result<Epoch>> Host::bring_up(OwnOptions own) {
   Room& room = process.room();
   number = ++room.last_host;
-  store = open_store(room, executor);
+  store = room.medium->open(executor, process.on_medium());
   transport = std::make_unique<SimTransport>(room.net, executor);
   node::PeerEvents events;
   events.up = [this](RankId other, Epoch epoch) { rank->peer_up(other, epoch); };
@@ -86,6 +81,7 @@ Task<Result<Epoch>> Host::bring_up(OwnOptions own) {
   rank = std::make_unique<Rank>(executor, *store, std::move(o));
   CO_TRY(co_await rank->start());
   // Who was stopped meanwhile may have lost it again, and does not know yet.
+  if (c.early()) room.oracle.power_cut(id);
   if (!fenced()) {
     room.settle(id, rank->epoch());
     room.oracle.recovered({id, rank->epoch()}, rank->recovered().last);
@@ -150,7 +146,7 @@ RankId Process::rank_at(const NodeExecutor* executor) const {
 }
 
 void Process::start(bool add) {
-  store_ = open_store(room_, executor_);
+  store_ = room_.medium->open(executor_, on_medium());
   cluster::NodeRecord me;
   me.id = ++room_.last_node;
   me.machine = fmt::format("{}", machine_);
@@ -172,7 +168,12 @@ void Process::start(bool add) {
   executor_.post([this, add] { tasks_->spawn(run(add)); });
 }
 
+Medium::Process Process::on_medium() const {
+  return {fmt::format("machine-{}/{}", machine_, boots_), static_cast<int32_t>(life_)};
+}
+
 void Process::end() {
+  room_.medium->kill(on_medium());
   ++life_;
   stopping_ = false;
   if (tasks_) tasks_->cancel_all();

@@ -15,7 +15,7 @@
 #include "sim/cluster/config.h"
 #include "sim/cluster/oracle.h"
 #include "sim/cluster/transport.h"
-#include "store/memory/memory_store.h"
+#include "sim/medium.h"
 
 namespace graftfs::sim {
 
@@ -26,24 +26,19 @@ struct Room {
   EventQueue& queue;
   SimNet& net;
   RankWitness& oracle;
-  std::shared_ptr<MemoryDisk> disk;
-  SimRandom& disk_random;
+  std::shared_ptr<Medium> medium;
   const ClusterConfig& config;
   NodeExecutor& world;
   uint64_t last_node = 0, last_host = 0;
   uint64_t takeovers = 0, evictions = 0;
   // Ranks are taken where a connection breaks and their owner is dead; not only by its lease.
   bool hints = true;
-  // The store as an executor of a process sees it; unset: a MemoryStore on the disk.
-  std::function<std::unique_ptr<Store>(NodeExecutor&)> open_store;
   // The process is over: its ranks were taken from it. Called in an event of the world's.
   std::function<void(int machine)> lost;
   // A rank was recovered in that epoch: what earlier owners have found, who never came to serve, is
   // settled, too, for it has seen what they logged.
   std::function<void(RankId, Epoch)> settle;
 };
-
-std::unique_ptr<Store> open_store(Room& room, NodeExecutor& executor);
 
 class Process;
 
@@ -82,6 +77,8 @@ class Process {
   // `add`: it makes a new rank; else it takes one that nobody runs, if there is one.
   void start(bool add);
   void end();
+  // Its machine begins anew, too: it knows nothing of who lived there.
+  void reboot() { ++boots_; }
   void stall(bool on);
   // Takes no rank any more, because the end is near.
   void close() { stopping_ = true; }
@@ -101,6 +98,7 @@ class Process {
   bool starting() const { return !settled_; }
   Room& room() { return room_; }
   cluster::NodeId id() const { return beats_->me().id; }
+  Medium::Process on_medium() const;
   void peer_lost(RankId rank);
 
  private:
@@ -118,7 +116,7 @@ class Process {
   const int machine_;
   NodeExecutor& executor_;
   std::map<RankId, NodeExecutor*> executors_;
-  uint64_t life_ = 0;
+  uint64_t life_ = 0, boots_ = 0;
   bool settled_ = false;  // it has taken what it takes at its start
   bool stopping_ = false;
   std::unique_ptr<Store> store_;

@@ -124,15 +124,18 @@ void Cluster::audit() {
     if (s != n->stat)
       wrong(ino, "got  " + describe_stat(s) + "\n    want " + describe_stat(n->stat));
   };
-  for (Ino dir : disk_->dirs()) {
-    auto bytes = disk_->header_bytes(dir);
-    if (!bytes) continue;
-    auto header = decode_dir_header(dir, *bytes);
+  // Whatever somebody has sent who is dead comes now, and changes nothing of that.
+  if (objects_) objects_->settle("", true);
+  auto dirs = stored_dirs(*medium_);
+  if (!dirs) return oracle_.fail("the store cannot be read: " + graftfs::describe(dirs.error()));
+  for (const auto& [dir, stored] : *dirs) {
+    if (!stored.header) continue;
+    auto header = decode_dir_header(dir, *stored.header);
     if (!header) return wrong(dir, graftfs::describe(header.error()));
     const bool hidden = is_hidden_dir(dir);
     if (!hidden) check(dir, header->inode);
     std::map<std::string, Ino> found;
-    for (const auto& [key, value] : disk_->entry_bytes(dir)) {
+    for (const auto& [key, value] : stored.entries) {
       auto entry = decode_entry_value(dir, key, value);
       if (!entry) return wrong(dir, graftfs::describe(entry.error()));
       if (entry->kind == EntryKind::null) continue;

@@ -10,10 +10,16 @@ namespace graftfs::sim {
 Task<void> Cluster::trouble() {
   int breaks = config_.breaks, cuts = config_.cuts, moves = config_.moves;
   int stalls = config_.stalls, clients = config_.client_crashes;
+  int restarts = config_.osd_restarts;
   while (workers_left_ > 0) {
     Nanos pause = static_cast<Nanos>(1 + random_.below(20)) * kMillisecond;
     co_await sleep_for(world_node_, pause);
     if (quiet_) co_return;
+    if (restarts > 0 && random_.chance(20)) {
+      --restarts;
+      objects_->restart_osd(static_cast<unsigned>(random_.below(config_.rados.osds)),
+                            static_cast<Nanos>(random_.below(60 * kMillisecond)), false);
+    }
     const uint64_t pick = random_.below(7);
     if (pick == 0 && crashes_left_ > 0 && kill_in_ == 0) {
       --crashes_left_;

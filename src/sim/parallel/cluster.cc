@@ -31,6 +31,22 @@ ClusterConfig as_served(const ParallelOptions& options) {
   return config;
 }
 
+// Across the network.
+class TimedMedium final : public DiskMedium {
+ public:
+  TimedMedium(ParallelQueue& queue, std::shared_ptr<MemoryDisk> disk, Random* random,
+              const Costs& costs)
+      : DiskMedium(disk, random), queue_(queue), disk_(std::move(disk)), costs_(costs) {}
+  std::unique_ptr<Store> open(NodeExecutor& executor, const Process&) override {
+    return std::make_unique<TimedStore>(queue_, executor, disk_, costs_);
+  }
+
+ private:
+  ParallelQueue& queue_;
+  std::shared_ptr<MemoryDisk> disk_;
+  const Costs& costs_;
+};
+
 }  // namespace
 
 ParallelCluster::ParallelCluster(ParallelOptions options)
@@ -39,12 +55,12 @@ ParallelCluster::ParallelCluster(ParallelOptions options)
       net_(queue_, random_,
            {.latency_max = options.costs.network, .latency_min = options.costs.network}),
       config_(as_served(options)),
-      room_{queue_, net_, *this, disk_, random_, config_, world_} {
+      room_{queue_,  net_,
+            *this,   std::make_shared<TimedMedium>(queue_, disk_, &random_, options_.costs),
+            config_, world_} {
   queue_.place(world_, queue_.add_machine(1));
   net_.set_meter(this);
-  room_.open_store = [this](NodeExecutor& executor) -> std::unique_ptr<Store> {
-    return std::make_unique<TimedStore>(queue_, executor, disk_, options_.costs);
-  };
+  room_.settle = [](RankId, Epoch) {};
   room_.lost = [this](int machine) { fail(fmt::format("machine {} has lost its lease", machine)); };
   int machine = -1;
   for (int i = 0; i < options_.ranks; ++i) {

@@ -73,6 +73,7 @@ class ParallelCluster final : private RankWitness, private NetMeter {
 
   void executed(Owner owner, const graftfs::Executed& executed) override;
   void recovered(Owner, Lsn) override {}
+  void power_cut(RankId) override {}
   void fail(std::string what) override;
   uint64_t sends(const NodeExecutor& node, const Message& message, uint64_t last) override;
   uint64_t receives(const NodeExecutor& node, const Message& message, uint64_t last) override;

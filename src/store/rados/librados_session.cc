@@ -335,16 +335,14 @@ Result<std::vector<Ino>> LibradosSession::list_inos_now(Ino (*ino_of)(std::strin
 
 Promised<Result<std::vector<Ino>>> LibradosSession::list_inos(
     Ino (*ino_of)(std::string_view object)) {
-  return local::start_job(*pool_, *executor_, [session = shared(), ino_of] {
-    return session->list_inos_now(ino_of);
-  });
+  return local::start_job(*pool_, *executor_,
+                          [session = shared(), ino_of] { return session->list_inos_now(ino_of); });
 }
 
 Result<StoreUsage> LibradosSession::usage_now() {
   bufferlist nothing, answer;
   std::string text;
-  int code =
-      cluster_.mon_command(R"({"prefix": "df", "format": "json"})", nothing, &answer, &text);
+  int code = cluster_.mon_command(R"({"prefix": "df", "format": "json"})", nothing, &answer, &text);
   if (code < 0) return failed(code, "ask for the space of", "");
   auto json = nlohmann::json::parse(to_text(answer), nullptr, false);
   StoreUsage u;

@@ -14,8 +14,8 @@
 
 namespace graftfs::rados {
 
-// One RADOS client: made by one thread, connect() blocks. Where the cluster does not answer, what is
-// under way at the end is left to the process's end.
+// One RADOS client: made by one thread, connect() blocks. Where the cluster does not answer, what
+// is under way at the end is left to the process's end.
 class LibradosSession final : public Session {
  public:
   // An error is a sentence that says whether it is ceph.conf, the monitors, the key or the pool.

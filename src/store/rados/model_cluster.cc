@@ -56,7 +56,8 @@ ModelCluster::ModelCluster(ModelOptions options, Executor* executor, Random* ran
 }
 
 std::shared_ptr<ModelSession> ModelCluster::connect(Executor& executor, ModelProcess process) {
-  auto client = std::make_shared<Client>(Client{++last_client_, std::move(process), &executor, map_});
+  auto client =
+      std::make_shared<Client>(Client{++last_client_, std::move(process), &executor, map_});
   clients_[client->id] = client;
   return std::make_shared<ModelSession>(shared_from_this(), std::move(client));
 }
@@ -375,7 +376,9 @@ int ModelCluster::read(const std::string& name, const ReadOp& op) {
       const uint64_t most = std::min(list->most, options_.keys_in_answer);
       auto key = object.keys.upper_bound(list->after);
       if (list->after < list->prefix) key = object.keys.lower_bound(list->prefix);
-      auto listed = [&] { return key != object.keys.end() && key->first.starts_with(list->prefix); };
+      auto listed = [&] {
+        return key != object.keys.end() && key->first.starts_with(list->prefix);
+      };
       for (; listed() && list->found->size() < most; ++key)
         (*list->found)[key->first] = to_buffer(key->second);
       *list->more = listed();
@@ -436,7 +439,8 @@ void ModelSession::send(const std::string& object, bool changes,
 Promised<int> ModelSession::write(const std::string& object, WriteOp op) {
   Promised<int> done(*executor_);
   send(
-      object, true, [object, op = std::move(op)](ModelCluster& on) { return on.change(object, op); },
+      object, true,
+      [object, op = std::move(op)](ModelCluster& on) { return on.change(object, op); },
       [done](int code) { done.set(code); });
   return done;
 }

@@ -18,15 +18,15 @@
 namespace graftfs::rados {
 
 struct ModelOptions {
-  unsigned osds = 3;             // each with a map of its own
-  Nanos latency = 0;             // at most, of an operation to its OSD, and of its answer
-  uint32_t slow_percent = 0;     // of both, those that take up to `slow`
+  unsigned osds = 3;          // each with a map of its own
+  Nanos latency = 0;          // at most, of an operation to its OSD, and of its answer
+  uint32_t slow_percent = 0;  // of both, those that take up to `slow`
   Nanos slow = 0;
-  bool slow_osds = false;        // and at each third OSD everything does
-  Nanos late = 0;                // within which what a dead client had sent arrives, or never
-  Nanos map_within = 0;          // an OSD that nobody tells of a new map hears of it within this
+  bool slow_osds = false;  // and at each third OSD everything does
+  Nanos late = 0;          // within which what a dead client had sent arrives, or never
+  Nanos map_within = 0;    // an OSD that nobody tells of a new map hears of it within this
   uint64_t keys_in_answer = 1024;
-  bool guards_alone = false;     // nobody is ever refused because it was shut out
+  bool guards_alone = false;  // nobody is ever refused because it was shut out
 };
 
 // Who has clients. A machine that began anew is another one.
@@ -72,6 +72,7 @@ class ModelCluster : public std::enable_shared_from_this<ModelCluster> {
   // The same, if all clients died now.
   std::shared_ptr<ModelCluster> what_if(Random& random) const;
 
+  const ModelOptions& options() const { return options_; }
   const std::map<std::string, Object>& objects() const { return objects_; }
   // A value of the state, as RadosState keeps it; "": there is none.
   std::string state(const std::string& key) const;

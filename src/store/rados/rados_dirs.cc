@@ -117,8 +117,8 @@ Task<Result<std::vector<Ino>>> InoList::next(Session& session, Ino from, size_t 
     all_ = std::move(*all);
   }
   auto begin = std::lower_bound(all_.begin(), all_.end(), from);
-  auto end = begin + static_cast<ptrdiff_t>(
-                         std::min<size_t>(static_cast<size_t>(all_.end() - begin), max));
+  auto end = begin +
+             static_cast<ptrdiff_t>(std::min<size_t>(static_cast<size_t>(all_.end() - begin), max));
   std::vector<Ino> inos(begin, end);
   if (end == all_.end())
     all_.clear();

@@ -350,8 +350,8 @@ Task<void> RadosJournal::send(SegmentId id, uint64_t offset, std::string bytes, 
   progress_.ring();
 }
 
-// The acknowledgements count in the order of the writes, whichever comes first. What comes while one
-// waits may go in the same operation: it is done when that is.
+// The acknowledgements count in the order of the writes, whichever comes first. What comes while
+// one waits may go in the same operation: it is done when that is.
 Task<Result<void>> RadosJournal::until_written(uint64_t count) {
   auto is_written = [&] {
     return (unfinished_.empty() || *unfinished_.begin() > count) &&

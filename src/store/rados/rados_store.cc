@@ -6,8 +6,8 @@
 
 #include "base/fault.h"
 #include "store/fence.h"
-#include "store/rados/librados_session.h"
 #include "store/points.h"
+#include "store/rados/librados_session.h"
 
 namespace graftfs {
 namespace {
@@ -65,9 +65,8 @@ Task<Result<JournalDevice*>> RadosStore::own_journal(RankId rank, OwnOptions opt
         EBUSY, fmt::format("{}: this process owns the journal of rank {} already", name(), rank));
   Owned owned;
   owned.node = options.node;
-  owned.journal =
-      std::make_unique<RadosJournal>(executor_, session_, rank, options_.segment_capacity,
-                                     options_.early_journal);
+  owned.journal = std::make_unique<RadosJournal>(executor_, session_, rank,
+                                                 options_.segment_capacity, options_.early_journal);
   Result<void> taken = co_await take(rank, options, owned);
   if (!taken) {
     co_await owned.journal->end_watch();
@@ -169,8 +168,7 @@ Task<Result<JournalDevice*>> RadosStore::read_journal(RankId rank) {
   CO_TRY(session_->alive());
   auto& reader = readers_[rank];
   if (!reader)
-    reader = std::make_unique<RadosJournal>(executor_, session_, rank,
-                                            options_.segment_capacity);
+    reader = std::make_unique<RadosJournal>(executor_, session_, rank, options_.segment_capacity);
   CO_TRY_ASSIGN(rados::JournalIndex index, co_await reader->read_index());
   if (!index.exists)
     co_return fail(ENOENT, fmt::format("{} has no journal of rank {}", name(), rank));
