@@ -159,6 +159,11 @@ Lsn Journal::written() const { return impl_->written_lsn; }
 Lsn Journal::durable() const { return impl_->durable_lsn; }
 bool Journal::failed() const { return impl_->broken; }
 bool Journal::out_of_space() const { return impl_->no_space; }
+bool Journal::can_roll() const { return impl_->created >= impl_->next_segment; }
+bool Journal::awaits_segment(double share) const {
+  const auto capacity = static_cast<double>(impl_->capacity);
+  return !can_roll() && capacity - static_cast<double>(impl_->live.back().bytes) < share * capacity;
+}
 const std::deque<SegmentState>& Journal::segments() const { return impl_->live; }
 SegmentId Journal::current_segment() const {
   CHECK(!impl_->live.empty(), "before start()");

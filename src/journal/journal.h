@@ -41,7 +41,7 @@ class JournalHooks {
   // once a segment). Called inside append() and roll(), and, rarely, from the executor (where a
   // barrier did not fit); it must not append. A quarter of a segment is the most there is for it.
   virtual void begin_segment(SegmentId id, bool major, std::string& payload) = 0;
-  // written() or durable() has moved.
+  // written() or durable() has moved, or there is another segment, or no space for one.
   virtual void journal_progress() = 0;
   // The journal cannot be trusted any more (a write or a sync failed): the rank must stop
   // answering. Called once; it must not destroy the journal.
@@ -104,9 +104,16 @@ class Journal {
   Lsn written() const;
   Lsn durable() const;
   bool failed() const;
-  // The next segment could not be made for want of space (it is tried again every 100 ms). There
-  // is still room for a segment's worth of events: the rank refuses new work and trims.
+  // A segment could not be made for want of space (it is tried again every 100 ms). Usually there
+  // is still one behind the current one: the rank refuses what adds, and trims with a checkpoint
+  // in that one.
   bool out_of_space() const;
+  // There is a segment behind the current one, so roll() has where to write to.
+  bool can_roll() const;
+  // The current segment is the last one, and less than this share of it is left. Who can wait,
+  // waits for the next one: an event that has no segment is neither written nor answered, nor is
+  // anything that is appended after it, and on a full disk that may be for ever.
+  bool awaits_segment(double share) const;
 
   // Segments that count, oldest first; the last is being written.
   const std::deque<SegmentState>& segments() const;

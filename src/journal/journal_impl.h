@@ -137,6 +137,7 @@ struct Journal::Impl {
   void say_durable();
 
   // journal_segments.cc: creating, starting, trimming, closing
+  bool is_ahead() const;
   void create_ahead();
   Task<void> create_loop();
   Task<Result<void>> start();

@@ -10,23 +10,27 @@ namespace graftfs {
 
 namespace {
 constexpr Nanos kCreateRetry = 100 * kMillisecond;
+// So many segments are there behind the current one. One is for the events while another is made;
+// with the other, a full disk leaves one to begin with a checkpoint, and so to trim.
+constexpr uint64_t kAhead = 2;
 }
 
+bool Journal::Impl::is_ahead() const { return created.v + 1 >= next_segment.v + kAhead; }
+
 void Journal::Impl::create_ahead() {
-  if (create_running || broken || created >= next_segment) return;
+  if (create_running || broken || is_ahead()) return;
   create_running = true;
   scope.spawn(create_loop());
 }
 
 Task<void> Journal::Impl::create_loop() {
-  // One more than the current segment, so that rolling need not wait.
-  while (!broken && !closed && created < next_segment) {
+  while (!broken && !closed && !is_ahead()) {
     const SegmentId id = created.next();
     KILL_POINT("journal.create.before");
     Result<void> made = co_await device.create(id);
     if (!made && made.error().code == ENOSPC) {
       MARK("journal.create.no_space");
-      no_space = true;
+      if (!std::exchange(no_space, true)) hooks.journal_progress();
       co_await sleep_for(executor, kCreateRetry);
       continue;
     }
@@ -39,6 +43,7 @@ Task<void> Journal::Impl::create_loop() {
     no_space = false;
     created = id;
     start_write();
+    hooks.journal_progress();
   }
   create_running = false;
 }

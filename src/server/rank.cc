@@ -357,6 +357,8 @@ void Rank::begin_segment(SegmentId id, bool major, std::string& payload) {
 void Rank::journal_progress() {
   recent_.forget(journal_->durable());
   release_replies();
+  if (serving_ && journal_->out_of_space()) wake_write_back();
+  if (!throttled_.empty() && has_room(throttled_.front()->request.args)) resume_throttled();
 }
 
 void Rank::journal_failed(const Error& error) {

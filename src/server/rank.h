@@ -185,7 +185,8 @@ class Rank final : public MetadataService, private JournalHooks {
   void release_replies();
   void fail_replies(int err);
   bool throttled(const Args& args) const;
-  bool runs_on_full_disk(const Args& args) const;
+  bool is_refused(const Args& args) const;
+  bool has_room(const Args& args) const;
   void resume_throttled();
   Task<void> sync_request(ReplyFn done);
   Task<void> statfs_request(ReplyFn done);

@@ -1,4 +1,6 @@
 // From a request to its reply.
+#include <fcntl.h>
+
 #include <algorithm>
 
 #include "base/fault.h"
@@ -21,11 +23,23 @@ bool changes_tree(const Args& args) {
          std::holds_alternative<RemovexattrArgs>(args);
 }
 
+// It changes nothing where the file is there.
+bool is_create_without_truncation(const Args& args) {
+  const auto* create = std::get_if<CreateArgs>(&args);
+  return create && !(create->flags & O_TRUNC);
+}
+
 // Those of them that are answered ENOSPC while the disk is full.
 bool adds(const Args& args) {
   return std::holds_alternative<MknodArgs>(args) || std::holds_alternative<MkdirArgs>(args) ||
-         std::holds_alternative<SymlinkArgs>(args) || std::holds_alternative<LinkArgs>(args);
+         std::holds_alternative<SymlinkArgs>(args) || std::holds_alternative<LinkArgs>(args) ||
+         is_create_without_truncation(args);
 }
+
+// Shares of the last segment there is: one is for what removes, the other for what the rank itself
+// has to log.
+constexpr double kKeptFromAdding = 1.0 / 2;
+constexpr double kKeptFromAll = 1.0 / 8;
 
 // A request that was run this often without getting what it needs has met a bug or damage.
 constexpr int kMaxRuns = 10'000;
@@ -67,15 +81,20 @@ void Rank::submit(Request request, ReplyFn done) {
 }
 
 bool Rank::throttled(const Args& args) const {
-  if (!changes_tree(args) || runs_on_full_disk(args)) return false;
-  return !throttled_.empty() || journal_->live_bytes() >= journal_cap_;
+  return changes_tree(args) && !is_refused(args) && (!throttled_.empty() || !has_room(args));
 }
 
-// Where write-back finds no space, waiting for it may last for ever. What adds is answered ENOSPC
-// (the operations do that), and the rest goes on while the journal can grow: removing is what
-// makes room.
-bool Rank::runs_on_full_disk(const Args& args) const {
-  return out_of_space_ && (adds(args) || !journal_->out_of_space());
+// Where there is no space, waiting for it may last for ever. What adds does not wait: it is
+// answered ENOSPC (the operations do that).
+bool Rank::is_refused(const Args& args) const {
+  return (out_of_space_ || journal_->out_of_space()) && adds(args);
+}
+
+// Beyond the cap the journal grows only where write-back finds no space: removing is what makes
+// some.
+bool Rank::has_room(const Args& args) const {
+  if (journal_->awaits_segment(adds(args) ? kKeptFromAdding : kKeptFromAll)) return false;
+  return journal_->live_bytes() < journal_cap_ || (out_of_space_ && !journal_->out_of_space());
 }
 
 void Rank::resume_throttled() {
@@ -83,9 +102,7 @@ void Rank::resume_throttled() {
   while (!waiting.empty()) {
     PendingPtr pending = std::move(waiting.front());
     waiting.pop_front();
-    bool runs = failed_ || journal_->live_bytes() < journal_cap_ ||
-                runs_on_full_disk(pending->request.args);
-    if (runs)
+    if (failed_ || is_refused(pending->request.args) || has_room(pending->request.args))
       run(std::move(pending));
     else
       throttled_.push_back(std::move(pending));

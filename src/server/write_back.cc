@@ -57,12 +57,12 @@ void Rank::wake_write_back() {
 }
 
 // Runs while there is something to do: at once where the journal is above a quarter of its cap or
-// the cache is full of dirty items, else when items have waited long enough.
+// the cache is full of dirty items or the disk is full, else when items have waited long enough.
 Task<void> Rank::write_back_loop() {
   while (!failed_ && !stopping_) {
     bool pressed = journal_->live_bytes() > soft_cap() ||
                    cache_.usage().bytes > options_.memory_limit || !throttled_.empty() ||
-                   out_of_space_;
+                   out_of_space_ || journal_->out_of_space();
     if (!pressed) break;
     if (cache_.dirty_count() == 0) {
       // Only a checkpoint stands between the tail and the head.
@@ -305,7 +305,8 @@ Task<Result<void>> Rank::trim() {
   // A trim stops at a major segment; with none behind the tail, make one.
   bool major_behind = std::any_of(segments.begin() + 1, segments.end(),
                                   [&](const SegmentState& s) { return s.major && s.id <= keep; });
-  if (!major_behind && journal_->live_bytes() > soft_cap()) {
+  const bool grown = journal_->live_bytes() > soft_cap() || journal_->out_of_space();
+  if (!major_behind && grown && journal_->can_roll()) {
     MARK("write_back.trim.rolled");
     journal_->roll(true);
     journal_->flush();
@@ -316,7 +317,7 @@ Task<Result<void>> Rank::trim() {
 
 // What cannot be written back is logged again at the head, so that it does not pin the tail.
 void Rank::relog_stuck() {
-  if (journal_->live_bytes() < journal_cap_ / 2) return;
+  if (journal_->live_bytes() < journal_cap_ / 2 || journal_->out_of_space()) return;
   cache_.sweep(SIZE_MAX);
   const auto& segments = journal_->segments();
   Lsn old = segments.size() > 2 ? segments[segments.size() / 2].first : Lsn{};

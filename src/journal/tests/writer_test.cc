@@ -238,21 +238,27 @@ TEST(JournalWriter, TheNextSegmentIsReadyBeforeItIsNeeded) {
   Bench b;
   b.open();
   b.executor.run();
-  EXPECT_TRUE(b.device.files.contains(SegmentId{2}));
+  EXPECT_TRUE(b.device.files.contains(SegmentId{3}));
+  EXPECT_FALSE(b.device.files.contains(SegmentId{4}));
   b.device.create_time = kSecond;
   b.put("one");
   b.journal->roll(false);
-  Lsn lsn = b.put("two");
+  b.put("two");
+  b.journal->roll(false);
+  Lsn lsn = b.put("three");
   EXPECT_EQ(b.journal->written(), lsn) << "rolling does not wait";
+  EXPECT_FALSE(b.journal->can_roll());
+  EXPECT_FALSE(b.journal->awaits_segment(0.5)) << "most of the last one is left";
+  EXPECT_TRUE(b.journal->awaits_segment(1.0));
   // The one after that is being made: events wait in memory, and get written once it is there.
   b.journal->roll(false);
-  lsn = b.put("three");
+  lsn = b.put("four");
   EXPECT_LT(b.journal->written(), lsn);
   EXPECT_GT(fault::mark<"journal.create.waited">.hits.load(), 0u);
   b.executor.run_for(2 * kSecond);
   EXPECT_GE(b.journal->durable(), lsn);
   b.kill();
-  EXPECT_THAT(events(b.scan()), ElementsAre("one", "two", "three"));
+  EXPECT_THAT(events(b.scan()), ElementsAre("one", "two", "three", "four"));
 }
 
 TEST(JournalWriter, WithoutSpaceForASegmentItSaysSoAndGoesOnLater) {

@@ -72,15 +72,18 @@ class World {
     if (mode_ == CacheMode::replayed) kill_and_recover();
     executor.advance(kSecond);
     std::optional<Reply> reply;
+    submit(cred, std::move(args), [&reply](Reply r) { reply = std::move(r); });
+    executor.run_until([&reply] { return reply.has_value(); });
+    return reply ? std::move(*reply) : Reply{.err = EIO};
+  }
+  void submit(const Credentials& cred, Args args, ReplyFn done) {
     Request request;
     request.session = kSession;
     request.seq = ++seq_;
     request.oldest = seq_;
     request.cred = cred;
     request.args = std::move(args);
-    rank->submit(std::move(request), [&reply](Reply r) { reply = std::move(r); });
-    executor.run_until([&reply] { return reply.has_value(); });
-    return reply ? std::move(*reply) : Reply{.err = EIO};
+    rank->submit(std::move(request), std::move(done));
   }
   Timespec now() const { return executor.wall_now(); }
 

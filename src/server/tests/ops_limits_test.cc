@@ -70,5 +70,29 @@ TEST_P(Limits, AFullStoreRefusesWhatAddsAndTakesWhatRemoves) {
   EXPECT_EQ(owner.stat(dir).size, static_cast<uint64_t>(made) + 1);
 }
 
+// Events for which there is no segment would be neither written nor answered, and write-back, which
+// waits for them, would make none free.
+TEST_P(Limits, OnAFullDiskWhatComesAtOnceIsAnsweredToo) {
+  constexpr size_t kRequests = 40'000;
+  Ino dir = make_dir(owner, kRootIno, "d");
+  make_file(owner, dir, "file");
+  world.disk->set_capacity(world.disk->used() + MemoryDiskOptions{}.segment_capacity * 3 / 2);
+  size_t made = 0, refused = 0;
+  for (size_t i = 0; i < kRequests; ++i)
+    world.submit(owner.cred, MknodArgs{dir, "n" + std::to_string(i), S_IFREG | 0644, 0, 0},
+                 [&](const Reply& reply) {
+                   made += reply.err == 0;
+                   refused += reply.err == ENOSPC;
+                 });
+  const Nanos until = world.executor.now() + 20 * kSecond;
+  world.wait([&] { return made + refused == kRequests || world.executor.now() > until; });
+  EXPECT_EQ(made + refused, kRequests);
+  EXPECT_GT(made, 0u);
+  EXPECT_GT(refused, 0u);
+  EXPECT_EQ(owner.unlink(dir, "file").err, 0) << "removing is what makes room";
+  EXPECT_EQ(owner.stat(dir).size, made);
+  world.disk->set_capacity(UINT64_MAX);
+}
+
 }  // namespace
 }  // namespace graftfs
