@@ -319,6 +319,8 @@ Task<void> read_file(SimClient& c, Ino ino, uint64_t offset, uint64_t length) {
   bool own =
       ino.v % static_cast<uint64_t>(c.world.config().clients) == static_cast<uint64_t>(c.index);
   if (!own && c.world.workers_left()) co_return;
+  // From a failed sync until the rank has heard of it (and stops), what it dropped reads as before.
+  if (c.world.sync_has_failed(ino)) co_return;
   if (c.holds.contains(ino) || !c.world.oracle().model().is_orphan(ino))
     c.world.oracle().data_read(ino, began, offset, bytes);
 }

@@ -61,6 +61,7 @@ class World {
   // -- for clients, links and workloads --------------------------------------------------------
   const SimConfig& config() const { return config_; }
   Oracle& oracle() { return oracle_; }
+  bool sync_has_failed(Ino ino) const { return disk_ && disk_->sync_has_failed(ino); }
   EventQueue& queue() { return queue_; }
   Rank* rank() { return serving_ ? rank_.get() : nullptr; }
   bool rank_failed() const { return rank_ && rank_->failed(); }

@@ -66,6 +66,12 @@ class MemoryDisk {
   uint64_t lies() const { return lies_; }
   uint64_t calls(StoreCall call) const { return calls_[static_cast<size_t>(call)]; }
 
+  // A sync of the file's data has failed, and dropped what it should have written.
+  bool sync_has_failed(Ino ino) const {
+    auto it = data_.find(ino);
+    return it != data_.end() && it->second.poisoned;
+  }
+
   // Bits that flip at rest. False where there is nothing to flip.
   bool flip_journal_bit(RankId rank, SegmentId segment, uint64_t bit);
   bool flip_header_bit(Ino dir, uint64_t bit);
