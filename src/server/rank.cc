@@ -344,7 +344,9 @@ void Rank::end_of_turn() {
     if (!*alive) return;
     turn_posted_ = false;
     if (!journal_->failed()) journal_->flush();
-    if (journal_->live_bytes() > soft_cap()) wake_write_back();
+    const bool pressed = journal_->live_bytes() > soft_cap() || journal_->out_of_space();
+    if (pressed) wake_write_back();
+    if (!throttled_.empty() && has_room(throttled_.front()->request.args)) resume_throttled();
   });
 }
 
@@ -357,8 +359,8 @@ void Rank::begin_segment(SegmentId id, bool major, std::string& payload) {
 void Rank::journal_progress() {
   recent_.forget(journal_->durable());
   release_replies();
-  if (serving_ && journal_->out_of_space()) wake_write_back();
-  if (!throttled_.empty() && has_room(throttled_.front()->request.args)) resume_throttled();
+  // Not at once: who logs something may be in the middle of it.
+  if (journal_->out_of_space() || !throttled_.empty()) end_of_turn();
 }
 
 void Rank::journal_failed(const Error& error) {
