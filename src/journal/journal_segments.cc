@@ -13,7 +13,7 @@ constexpr Nanos kCreateRetry = 100 * kMillisecond;
 // So many segments are there behind the current one. One is for the events while another is made;
 // with the other, a full disk leaves one to begin with a checkpoint, and so to trim.
 constexpr uint64_t kAhead = 2;
-}
+}  // namespace
 
 bool Journal::Impl::is_ahead() const { return created.v + 1 >= next_segment.v + kAhead; }
 

@@ -95,14 +95,18 @@ Result<void> LmdbEnv::map_file(size_t size) {
     TRY_ASSIGN(map_, std::move(map));
     break;
   }
-  // At least pages of the smallest size; where they are larger, less of it is used.
-  size_t pages = map_->size() / static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   if (!sums_) {
-    sums_ = std::make_unique<PageSums>(dir_.get(), volume_->path + "/dirs/sums", pages);
-    no_sums_ = std::make_unique<PageSums>(dir_.get(), "", 0);
+    sums_ = make_sums();
+    shown_ = sums_;
+    no_sums_ = std::make_shared<PageSums>(dir_.get(), "", 0);
   }
-  sums_->resize(pages);
+  sums_->resize(most_pages());
   return {};
+}
+
+// At least pages of the smallest size; where they are larger, less of it is used.
+size_t LmdbEnv::most_pages() const {
+  return map_->size() / static_cast<size_t>(::sysconf(_SC_PAGESIZE));
 }
 
 Result<void> LmdbEnv::open_env(size_t map_size, bool new_sums) {
@@ -256,7 +260,8 @@ Result<LmdbEnv::View> LmdbEnv::view_of(const mdb::Snapshot& snapshot) {
   view.snapshot = snapshot;
   // The sums of one transaction hold for the next as well, since nothing is known of what that
   // may write; and for all that this process writes. Beyond, another process writes.
-  view.sums = snapshot.txn <= sums_->txn() + 1 ? sums_.get() : no_sums_.get();
+  view.sums = shown_.load();
+  if (snapshot.txn > view.sums->txn() + 1) view.sums = no_sums_;
   for (int i = 0; i < 3; ++i) {
     auto db = mdb::find_db(*map_, *view.sums, snapshot, kNames[i]);
     if (!db) return tell(std::move(db).error());

@@ -48,7 +48,7 @@ class LmdbEnv {
   struct View {
     mdb::Snapshot snapshot;
     mdb::Db dbs[3];
-    PageSums* sums = nullptr;
+    std::shared_ptr<PageSums> sums;
   };
   // A transaction that writes; `before` is what it found.
   struct Write {
@@ -90,6 +90,7 @@ class LmdbEnv {
   Result<void> open_env(size_t map_size, bool new_sums);
   Result<void> open_dbs();
   Result<void> map_file(size_t size);
+  size_t most_pages() const;
   std::unexpected<Error> fail_with(int code, const char* verb);
   std::unexpected<Error> fail_damaged(const std::string& what);
   // With the name of the file and what to do, where pages were found damaged.
@@ -115,7 +116,9 @@ class LmdbEnv {
   // Against other processes; for all that changes the sums.
   class DirLock;
   void wait_for(DirLock& lock);
+  std::shared_ptr<PageSums> make_sums() const;
   Result<void> catch_up(bool new_sums);
+  Result<void> load_sums(bool new_sums);
   Result<void> note_written();
   Result<std::vector<PageSums::Sum>> sums_of(const mdb::Snapshot& snapshot,
                                              const std::function<bool(mdb::PageNo)>& wanted);
@@ -128,11 +131,12 @@ class LmdbEnv {
   MDB_env* env_ = nullptr;
   MDB_dbi dbi_[3] = {};
   std::unique_ptr<mdb::Map> map_;
-  std::unique_ptr<PageSums> sums_;
-  std::unique_ptr<PageSums> no_sums_;  // knows of no page
-  mdb::Snapshot written_;              // the newest whose sums are known
-  std::vector<bool> free_;             // its free pages
-  std::shared_mutex resize_;           // exclusive: the map is being moved
+  std::shared_ptr<PageSums> sums_;                // of who writes
+  std::atomic<std::shared_ptr<PageSums>> shown_;  // what readers get: not while it is being read
+  std::shared_ptr<PageSums> no_sums_;             // knows of no page
+  mdb::Snapshot written_;                         // the newest whose sums are known
+  std::vector<bool> free_;                        // its free pages
+  std::shared_mutex resize_;                      // exclusive: the map is being moved
   std::mutex readers_mutex_;
   std::vector<Reader> readers_;  // reset, to be renewed
   std::mutex stuck_mutex_;

@@ -40,7 +40,20 @@ Result<void> LmdbEnv::settle(const mdb::Snapshot& newest) {
   return {};
 }
 
+std::shared_ptr<PageSums> LmdbEnv::make_sums() const {
+  return std::make_shared<PageSums>(dir_.get(), volume_->path + "/dirs/sums", most_pages());
+}
+
+// Readers go on with what they have, which holds for their transactions: until the last record is
+// loaded and what is free is forgotten, the sums of pages are those of older transactions.
 Result<void> LmdbEnv::catch_up(bool new_sums) {
+  sums_ = make_sums();
+  TRY(load_sums(new_sums));
+  shown_ = sums_;
+  return {};
+}
+
+Result<void> LmdbEnv::load_sums(bool new_sums) {
   auto found = mdb::newest_meta(*map_);
   if (!found) return tell(std::move(found).error());
   const mdb::Snapshot newest = *found;
@@ -55,7 +68,6 @@ Result<void> LmdbEnv::catch_up(bool new_sums) {
   }
   if (!known) {
     MARK("store.local.dirs.sums_made");
-    sums_->clear();
     TRY_ASSIGN(auto all, sums_of(newest, [](mdb::PageNo) { return true; }));
     TRY(sums_->begin(newest.txn, all));
     return settle(newest);
