@@ -238,6 +238,48 @@ TEST_F(TwoProcesses, StoresOfSeveralThreadsShareAVolume) {
   }
 }
 
+// What another process commits makes this one load the checksums of the pages anew, while threads
+// of its own read.
+TEST_F(TwoProcesses, WhoReadsWhileChecksumsAreLoadedAnewFindsNoDamage) {
+  constexpr int kEntries = 2000, kRounds = 100;
+  OtherProcess other(dir_.path);
+  ASSERT_EQ(other.ask("own"), "ok");
+  OwnOptions options;
+  ASSERT_OK(run(store_->own_journal(RankId{1}, options)));
+  // Each page in several transactions, so that the file has sums that do not hold any more.
+  for (int i = 0; i < 5; ++i) {
+    DirUpdate update;
+    update.dir = Ino{1000};
+    for (int e = 0; e < kEntries; ++e)
+      update.put.emplace_back(std::to_string(e), std::string(900, static_cast<char>('a' + i)));
+    std::vector<DirUpdate> updates{update};
+    ASSERT_OK(run(store_->dirs().commit(updates)));
+  }
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&, t] {
+      EventLoop loop;
+      auto store = *LocalStore::on(loop, pool_, volume_);
+      for (int e = t; !stop; e = (e + 7) % kEntries) {
+        auto read = graftfs::run(loop, store->dirs().read_entry(Ino{1000}, std::to_string(e)));
+        ASSERT_OK(read);
+        ASSERT_EQ(read->value_or(""), std::string(900, 'e'));
+      }
+    });
+  }
+  for (int i = 0; i < kRounds; ++i) {
+    EXPECT_EQ(other.ask(fmt::format("commit 5 {}", i)), "ok");
+    DirUpdate update;
+    update.dir = Ino{6};
+    update.put.emplace_back("k", std::to_string(i));
+    std::vector<DirUpdate> updates{update};
+    EXPECT_OK(run(store_->dirs().commit(updates)));
+  }
+  stop = true;
+  for (auto& thread : threads) thread.join();
+}
+
 // Another process wrote; this one is told, and makes it durable and sees its size.
 TEST_F(TwoProcesses, DataOfAnotherProcessIsSyncedAndSeen) {
   DataStore& data = store_->data();
