@@ -112,6 +112,7 @@ Client& LibraryClients::data_client() {
   data_client_ = std::make_unique<Client>(loop_, *data_router_, store_->data(), random_,
                                           ClientOptions{.locks = data_router_.get()});
   data_router_->wanted_back = [this](Ino ino) { data_client_->give_back(ino); };
+  data_router_->is_idle = [this](Ino ino) { return data_client_->is_idle(ino); };
   return *data_client_;
 }
 

@@ -221,6 +221,7 @@ Result<void> Daemon::mount() {
   if (router_) {
     router_->cache().caller_checks = true;  // default_permissions
     router_->wanted_back = [this](Ino ino) { client_->give_back(ino); };
+    router_->is_idle = [this](Ino ino) { return client_->is_idle(ino); };
     router_->refers_to = [this](Ino ino) { return mount_ && mount_->refers_to(ino); };
     router_->evicted = [this](RankId rank, const std::vector<Ino>& locked) {
       log_.line(evicted_text(rank, locked.size()));

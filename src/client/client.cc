@@ -1,6 +1,17 @@
 #include "client/client.h"
 
+#include <fcntl.h>
+
 namespace graftfs {
+namespace {
+
+bool truncates(const Args& args) {
+  if (auto* open = std::get_if<OpenArgs>(&args)) return open->flags & O_TRUNC;
+  if (auto* create = std::get_if<CreateArgs>(&args)) return create->flags & O_TRUNC;
+  return false;
+}
+
+}  // namespace
 
 Client::Client(Executor& executor, MetadataService& service, DataStore& data, Random& random,
                ClientOptions options)
@@ -20,7 +31,16 @@ void Client::call(Credentials cred, Args args, ReplyFn done) {
     tasks_.spawn(run_truncate(std::move(cred), *setattr, std::move(done)));
     return;
   }
+  if (truncates(args)) done = forget_size(std::move(done));
   session_->call(std::move(cred), std::move(args), std::move(done));
+}
+
+// The rank cuts the file while operations on it may be under way here.
+ReplyFn Client::forget_size(ReplyFn done) {
+  return [this, done = std::move(done)](Reply reply) mutable {
+    if (auto file = files_.find(reply.stat.ino); file != files_.end()) file->second->known = false;
+    done(std::move(reply));
+  };
 }
 
 void Client::read(Credentials cred, Ino ino, uint64_t offset, char* out, size_t length,

@@ -6,6 +6,7 @@
 #include <absl/container/flat_hash_map.h>
 
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "base/executor.h"
@@ -35,10 +36,19 @@ struct CopyRange {
   uint64_t length = 0;
 };
 
+struct FileSize {
+  uint64_t size = 0;    // bytes
+  uint64_t blocks = 0;  // of 512 bytes
+};
+
 // What this client has locked, where others share the volume: the Router knows.
 class OwnLocks {
  public:
   virtual ~OwnLocks() = default;
+  // Of a file that it may write to: nobody else changes it.
+  virtual std::optional<FileSize> size_of(Ino ino) = 0;
+  // Nothing: it is not known (any more).
+  virtual void note_size(Ino ino, std::optional<FileSize> size) = 0;
   // It has the right to write to the file for itself (LockKind::data), and its rank is not silent.
   virtual bool may_write(Ino ino) = 0;
   virtual bool has_lock(Ino ino, uint64_t owner, LockKind kind) const = 0;
@@ -90,6 +100,8 @@ class Client {
 
   // Others want to write to the file: when what is under way here is done, they may.
   void give_back(Ino ino);
+  // Nothing is under way on the file's data.
+  bool is_idle(Ino ino) const { return !files_.contains(ino); }
   bool has_lock(Ino ino, uint64_t owner, LockKind kind) const {
     return options_.locks && options_.locks->has_lock(ino, owner, kind);
   }
@@ -116,11 +128,13 @@ class Client {
   class Held;
 
   Promised<Reply> ask(Credentials cred, Args args);
+  ReplyFn forget_size(ReplyFn done);
   // Others may write to it meanwhile; so its size is not known for long.
   bool is_others(Ino ino) const { return options_.locks && !options_.locks->may_write(ino); }
   Task<int> own(FileRef& file, const Credentials& cred);
   Task<void> run_give_back(Ino ino);
-  Task<int> load(FileRef& file, const Credentials& cred);
+  Task<int> load(FileRef& file, const Credentials& cred, bool for_read = false);
+  void learn(FileRef& file, const Stat& stat);
   Task<int> lock_for_end(FileRef& file, const Credentials& cred, uint64_t end, Held& held);
   Task<int> make_durable(const Credentials& cred, Ino ino);
 

@@ -14,7 +14,11 @@ class Client::FileRef {
  public:
   FileRef(Client& client, Ino ino) : client_(client), ino_(ino) {
     auto& state = client.files_[ino];
-    if (!state) state = std::make_unique<FileState>(client.executor_);
+    if (!state) {
+      state = std::make_unique<FileState>(client.executor_);
+      if (OwnLocks* locks = client.options_.locks)
+        if (auto size = locks->size_of(ino)) state->set_size(size->size, size->blocks);
+    }
     state_ = state.get();
     ++state_->users;
     losses_ = losses();
@@ -22,7 +26,13 @@ class Client::FileRef {
   FileRef(const FileRef&) = delete;
   FileRef& operator=(const FileRef&) = delete;
   ~FileRef() {
-    if (--state_->users == 0) client_.files_.erase(ino_);
+    if (--state_->users > 0) return;
+    if (OwnLocks* locks = client_.options_.locks) {
+      std::optional<FileSize> size;
+      if (state_->known) size = FileSize{state_->size, state_->blocks};
+      locks->note_size(ino_, size);
+    }
+    client_.files_.erase(ino_);
   }
   FileState* operator->() const { return state_; }
   FileState& operator*() const { return *state_; }
@@ -87,13 +97,14 @@ Promised<Reply> Client::ask(Credentials cred, Args args) {
 Task<int> Client::own(FileRef& file, const Credentials& cred) {
   if (!is_others(file.ino())) co_return 0;
   MARK("client.data.asked");
-  LockRange whole{.ino = file.ino(), .exclusive = true, .kind = LockKind::data};
-  Args args = LockArgs{LockOp::wait, whole};
+  Args args = LockArgs{LockOp::wait, LockRange::to_write(file.ino())};
   auto answer = ask(cred, std::move(args));
   Reply reply = co_await answer;
   KILL_POINT("client.data.granted");
   file->known = false;
-  co_return file.lost_lock() ? EIO : reply.err;
+  if (file.lost_lock()) co_return EIO;
+  if (reply.err == 0 && reply.stat.is_regular()) learn(file, reply.stat);
+  co_return reply.err;
 }
 
 // What was begun ends first, and its events are at the rank. An unlock of what it does not have
@@ -103,15 +114,20 @@ Task<void> Client::run_give_back(Ino ino) {
   Held held;
   co_await held.take(*file, true);
   file->known = false;
-  LockRange whole{.ino = ino, .exclusive = true, .kind = LockKind::data};
-  Args args = LockArgs{LockOp::unlock, whole};
+  Args args = LockArgs{LockOp::unlock, LockRange::to_write(ino)};
   auto answer = ask(Credentials{}, std::move(args));
   co_await answer;
 }
 
-// Makes the size known. 0 or an errno.
-Task<int> Client::load(FileRef& file, const Credentials& cred) {
-  if (file->known && !is_others(file.ino())) co_return 0;
+void Client::learn(FileRef& file, const Stat& stat) {
+  file->set_size(stat.size, stat.blocks);
+  file->atime_due = atime_due(stat);
+}
+
+// Makes the size known, and for a read whether atime is due. 0 or an errno.
+Task<int> Client::load(FileRef& file, const Credentials& cred, bool for_read) {
+  if (file->known && !is_others(file.ino()) && (file->atime_due.has_value() || !for_read))
+    co_return 0;
   auto answer = ask(cred, GetattrArgs{file.ino()});
   Reply reply = co_await answer;
   if (reply.err) co_return reply.err;
@@ -119,12 +135,10 @@ Task<int> Client::load(FileRef& file, const Credentials& cred) {
   if (reply.stat.is_dir()) co_return EISDIR;
   if (!reply.stat.is_regular()) co_return EINVAL;
   // Else somebody was faster, and may have written since.
-  if (!file->known || is_others(file.ino())) {
-    file->known = true;
-    file->size = reply.stat.size;
-    file->blocks = reply.stat.blocks;
+  if (!file->known || is_others(file.ino()))
+    learn(file, reply.stat);
+  else if (!file->atime_due)
     file->atime_due = atime_due(reply.stat);
-  }
   co_return 0;
 }
 
@@ -163,7 +177,7 @@ Task<int> Client::make_durable(const Credentials& cred, Ino ino) {
 Task<void> Client::run_read(Credentials cred, Ino ino, uint64_t offset, char* out, size_t length,
                             DataFn done) {
   FileRef file(*this, ino);
-  if (int err = co_await load(file, cred)) {
+  if (int err = co_await load(file, cred, true)) {
     done(fail(err));
     co_return;
   }
@@ -171,7 +185,8 @@ Task<void> Client::run_read(Credentials cred, Ino ino, uint64_t offset, char* ou
     done(0);
     co_return;
   }
-  if (std::exchange(file->atime_due, false)) {
+  if (file->atime_due.value_or(false)) {
+    file->atime_due = false;
     Args touch = ReadArgs{ino};
     session_->call(cred, std::move(touch), nullptr);
   }

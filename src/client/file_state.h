@@ -2,6 +2,7 @@
 // What a client knows of a file while operations on its data are under way.
 
 #include <deque>
+#include <optional>
 
 #include "base/task.h"
 #include "types/inode.h"
@@ -66,7 +67,13 @@ struct FileState {
   bool known = false;  // size, blocks: from the rank, and since then from this client's writes
   uint64_t size = 0;   // with what is written and not yet told to the rank
   uint64_t blocks = 0;
-  bool atime_due = false;  // a read would change atime, as relatime has it
+  std::optional<bool> atime_due;  // a read would change atime, as relatime has it
+
+  void set_size(uint64_t bytes, uint64_t blocks_now) {
+    known = true;
+    size = bytes;
+    blocks = blocks_now;
+  }
 };
 
 }  // namespace graftfs

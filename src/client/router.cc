@@ -61,6 +61,9 @@ Remote& Router::remote(RankId rank) {
 
 void Router::attached(RankId rank, bool forgotten) {
   cache_.drop(rank);
+  rights_floor_.erase(rank);
+  // Another owner has carried out what others have sent again.
+  for (auto& [ino, size] : rights_) size.reset();
   if (!forgotten) return;
   std::vector<Ino> lost;
   for (Ino ino : locks_.inos()) {
@@ -88,8 +91,65 @@ bool Router::may_write(Ino ino) {
   return has_lock(ino, 0, LockKind::data) && remote(home_of(ino)).lease_valid();
 }
 
+std::optional<FileSize> Router::size_of(Ino ino) {
+  auto right = rights_.find(ino);
+  if (right == rights_.end() || !right->second || !may_write(ino)) return {};
+  return right->second;
+}
+
+void Router::note_size(Ino ino, std::optional<FileSize> size) {
+  if (auto right = rights_.find(ino); right != rights_.end()) right->second = size;
+}
+
+void Router::note_right(Ino ino, std::optional<FileSize> size) {
+  locks_.set(session_, LockRange::to_write(ino));
+  auto [right, fresh] = rights_.insert_or_assign(ino, size);
+  if (!fresh) return;
+  rights_order_.push_back(ino);
+  if (rights_order_.size() > kMostRights) return_rights();
+}
+
+// A file that it has made, or cut, may be written to at once; unless others have asked for it, or
+// its subtree has gone elsewhere, before the answer was here.
+void Router::note_granted(RankId rank, const Args& args, const Reply& reply) {
+  auto floor = rights_floor_.find(rank);
+  if (floor != rights_floor_.end() && reply.order < floor->second) {
+    MARK("router.right_out_of_date");
+    return;
+  }
+  const Ino ino = reply.stat.ino;
+  // Nobody can have written to it, this client either, where it has not heard of it before.
+  const bool fresh = reply.created || std::holds_alternative<MknodArgs>(args);
+  const bool heard_of = rights_.contains(ino) || young_.contains(ino) || old_.contains(ino);
+  std::optional<FileSize> size;
+  if (fresh && !heard_of) size.emplace();
+  note_right(ino, size);
+}
+
+// A quarter at once. Those that are in use stay.
+void Router::return_rights() {
+  std::map<RankId, msg::RightsReturned> returned;
+  for (size_t looks = kMostRights / 4; looks > 0; --looks) {
+    const Ino ino = rights_order_.front();
+    rights_order_.pop_front();
+    if (is_idle && !is_idle(ino)) {
+      rights_order_.push_back(ino);
+      continue;
+    }
+    rights_.erase(ino);
+    if (!has_lock(ino, 0, LockKind::data)) continue;
+    locks_.unset(session_, LockRange::to_write(ino));
+    returned[home_of(ino)].inos.push_back(ino);
+  }
+  // Said before anything that is asked from now on. Who is not connected states its rights anew.
+  for (auto& [rank, rights] : returned) remote(rank).say(std::move(rights));
+}
+
 void Router::note_lock(const LockArgs& args) {
-  if (args.op == LockOp::set || args.op == LockOp::wait) locks_.set(session_, args.range);
+  if (args.op == LockOp::set || args.op == LockOp::wait) {
+    if (args.range.kind == LockKind::data) return note_right(args.range.ino, {});
+    locks_.set(session_, args.range);
+  }
   if (args.op == LockOp::unlock) locks_.unset(session_, args.range);
 }
 
@@ -97,15 +157,15 @@ void Router::note_lock(const LockArgs& args) {
 // counts for those now is not known. Asked for again, the right is granted by whoever has it noted.
 void Router::forget_rights_at(RankId rank) {
   for (Ino ino : locks_.inos())
-    if (home_of(ino) == rank)
-      locks_.unset(session_, {.ino = ino, .exclusive = true, .kind = LockKind::data});
+    if (home_of(ino) == rank) locks_.unset(session_, LockRange::to_write(ino));
 }
 
 void Router::told(Remote& remote, Body body) {
   if (auto* wanted = std::get_if<msg::DataRecall>(&body)) {
+    rights_floor_[remote.rank()] = wanted->order;
     if (wanted_back) return wanted_back(wanted->ino);
     Request request;
-    request.args = LockArgs{LockOp::unlock, {.ino = wanted->ino, .kind = LockKind::data}};
+    request.args = LockArgs{LockOp::unlock, LockRange::to_write(wanted->ino)};
     return submit(std::move(request), [](Reply) {});
   }
   if (auto* query = std::get_if<msg::HoldQuery>(&body)) {
@@ -142,6 +202,7 @@ bool Router::exists(RankId rank) const {
 
 // What was opened there is held at the other rank now.
 void Router::moved(RankId from, const msg::SessionMoved& m) {
+  rights_floor_[from] = m.order;
   forget_rights_at(from);
   for (Ino ino : locks_.inos()) {
     if (home_of(ino) != from) continue;
@@ -241,6 +302,7 @@ void Router::answered(RankId rank, PendingPtr pending, Reply reply) {
   if (reply.err == 0) {
     note_home(key_ino(pending->args), rank);
     if (lock) note_lock(*lock);
+    if (reply.may_write) note_granted(rank, pending->args, reply);
     if (reply.partial) return complete(std::move(pending), std::move(reply));
     note(rank, reply);
   }

@@ -3,6 +3,7 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <set>
@@ -41,11 +42,18 @@ class Router final : public MetadataService, public OwnLocks {
     return locks_.has(session_, ino, owner, kind);
   }
   uint64_t losses(Ino ino) const override;
+  std::optional<FileSize> size_of(Ino ino) override;
+  void note_size(Ino ino, std::optional<FileSize> size) override;
   // The rank has forgotten this session, and with it the locks on these files: what their callers
   // do with them rests on nothing any more.
   std::function<void(RankId, const std::vector<Ino>& locked)> evicted;
   // Others want to write to the file: Client::give_back. Unset: it is given back at once.
   std::function<void(Ino)> wanted_back;
+  // Whether the right to write to it can be given back without asking: Client::is_idle. Unset:
+  // it can.
+  std::function<bool(Ino)> is_idle;
+  // Rights to write, of which the oldest go back to their ranks.
+  static constexpr size_t kMostRights = 1024;
 
   // Where the inode was last seen; the root rank, if nowhere.
   RankId home_of(Ino ino) const;
@@ -88,6 +96,9 @@ class Router final : public MetadataService, public OwnLocks {
   void finish(const PendingPtr& pending, Reply reply);
   void told(Remote& remote, Body body);
   void note_lock(const LockArgs& args);
+  void note_right(Ino ino, std::optional<FileSize> size);
+  void note_granted(RankId rank, const Args& args, const Reply& reply);
+  void return_rights();
   void attached(RankId rank, bool forgotten);
   bool is_locked(Ino ino) const;
   void forget_rights_at(RankId rank);
@@ -99,6 +110,12 @@ class Router final : public MetadataService, public OwnLocks {
   SessionId session_;
   LeaseCache cache_;
   LockTable locks_;  // that were granted
+  // Of each right to write: the size, where it is known. Some of them are gone; then they are not
+  // in locks_, and the next grant sets them anew.
+  absl::flat_hash_map<Ino, std::optional<FileSize>> rights_;
+  std::deque<Ino> rights_order_;  // all of rights_, the oldest first
+  // What a rank has granted with an answer before this one, it may have taken back since.
+  std::map<RankId, uint64_t> rights_floor_;
   std::map<Ino, uint64_t> losses_;
   std::set<uint64_t> cancelled_;  // waits that are to end
   std::map<RankId, std::unique_ptr<Remote>> remotes_;

@@ -163,7 +163,7 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
     Line* line = *alive ? find(id) : nullptr;
     if (!line) return;
     tell(*line, std::move(answer));
-    if (heir_) tell(*line, msg::SessionMoved{Ino{}, *heir_, {}});
+    if (heir_) tell(*line, moved_to(*heir_));
     rank_.hold_queries().attached(line->session);
   });
 }
@@ -244,13 +244,17 @@ void Endpoint::sweep() {
 
 // -- the end of the rank --------------------------------------------------------------------------
 
+msg::SessionMoved Endpoint::moved_to(RankId heir) {
+  return {.order = rank_.leases().next_order(), .to = heir};
+}
+
 void Endpoint::retire(RankId heir, Fn done) {
   heir_ = heir;
   retired_ = std::move(done);
   retiring_since_ = rank_.executor().now();
   open_window();
   for (const auto& [session, line] : attached_)
-    if (Line* there = find(line)) tell(*there, msg::SessionMoved{Ino{}, heir, {}});
+    if (Line* there = find(line)) tell(*there, moved_to(heir));
   look_at_sessions();
 }
 
@@ -379,6 +383,7 @@ void Endpoint::submit(Line& line, msg::Call call) {
       reply.named = false;
       reply.leased = {};
       reply.dir = {};
+      reply.may_write = false;
     }
     answer(to.line, to.number, std::move(reply));
   });
@@ -431,6 +436,10 @@ void Endpoint::other(Line& line, Message message) {
   }
   if (std::holds_alternative<msg::Recalled>(body))
     return rank_.leases().receive(line.session, std::move(message));
+  if (auto* returned = std::get_if<msg::RightsReturned>(&body)) {
+    for (Ino ino : returned->inos) rank_.locks().release(line.session, LockRange::to_write(ino));
+    return;
+  }
   if (auto* answer = std::get_if<msg::HoldAnswer>(&body))
     return rank_.hold_queries().receive(line.session, *answer);
   drop(line, fmt::format("says {}, which is not a client's to say", message_name(body)));

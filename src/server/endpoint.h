@@ -39,7 +39,6 @@ class Endpoint final : public SessionLines {
   // of them, are evicted.
   void retire(RankId heir, Fn done);
   size_t connections() const { return lines_.size(); }
-  bool in_window() const { return window_; }
 
   // Disconnects clients; `why` continues "a client was disconnected: NAME".
   void drop_if(const std::function<bool(const net::Peer&)>& is_meant, const std::string& why);
@@ -50,6 +49,7 @@ class Endpoint final : public SessionLines {
   void disconnect(SessionId session, const std::string& why) override;
   Nanos heard(SessionId session) const override;
   Nanos lease() const override { return options_.lease; }
+  bool in_window() const override { return window_; }
 
  private:
   struct Line;
@@ -69,6 +69,7 @@ class Endpoint final : public SessionLines {
   Line* line_of(SessionId session) const;
   void sweep();
   void look_at_sessions();
+  msg::SessionMoved moved_to(RankId heir);
 
   // Where a request that is being carried out is answered: on the connection by which it came last.
   struct Answering {

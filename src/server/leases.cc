@@ -65,7 +65,7 @@ size_t Leases::leased(SessionId session) const {
 
 void Leases::give(const Request& request, Reply& reply, Lsn shown) {
   if (lines_->connected(request.session)) give_all(request, reply, shown);
-  reply.order = ++order_;  // also after what had to be recalled for it
+  reply.order = next_order();  // also after what had to be recalled for it
 }
 
 void Leases::give_all(const Request& request, Reply& reply, Lsn shown) {
@@ -214,7 +214,7 @@ bool Leases::is_hot(DirLeases& leases) const {
 }
 
 uint64_t Leases::begin(std::map<Ino, Items> what, std::set<Holder> holders, Fn done) {
-  const uint64_t id = ++last_recall_, order = ++order_;
+  const uint64_t id = ++last_recall_, order = next_order();
   Recalling& r = recalls_[id];
   for (auto& [dir, items] : what) {
     DirLeases& leases = dirs_.at(dir);

@@ -29,6 +29,8 @@ class SessionLines {
   virtual Nanos heard(SessionId session) const = 0;
   // How long a client goes by what it was leased, after the last answer to a beat.
   virtual Nanos lease() const = 0;
+  // What sessions had locked before this rank began they are still to claim.
+  virtual bool in_window() const = 0;
 };
 
 // Leases on directories: of a directory's own attributes, its entries, and the attributes of the
@@ -54,6 +56,8 @@ class Leases {
   // The request was carried out; writes into its reply what the client may keep of it.
   // `shown`: what the reply waits for to be durable.
   void give(const Request& request, Reply& reply, Lsn shown);
+  // Of what else is said to clients and has to be told apart from answers before it.
+  uint64_t next_order() { return ++order_; }
   // What the event changes is recalled from all sessions that hold it, but `except`. Nothing: they
   // do not, and will not before this turn of the loop ends. Else what to wait for; then it has to
   // be asked again.

@@ -41,7 +41,7 @@ Outcome Locks::acquire(SessionId session, const LockArgs& args) {
     return stop(EDEADLK);
   }
   waiting_[waiter] = want;
-  if (!waited) {
+  if (!waited && args.number != kUntimed) {
     // Whatever the client has asked since is kept there until this is answered.
     core_.executor().post_after(kLongest, [this, alive = alive_, waiter] {
       if (*alive) end(waiter, ETIMEDOUT);
@@ -99,6 +99,7 @@ void Locks::session_gone(SessionId session) {
   for (Ino ino : table_.drop(session)) wake(ino);
   for (const auto& [waiter, range] : waiting_)
     if (waiter.session == session) wake(range.ino);
+  std::erase_if(waiting_, [&](const auto& waiting) { return waiting.first.session == session; });
 }
 
 // -- the right to write ---------------------------------------------------------------------------
@@ -107,7 +108,8 @@ void Locks::ask_back(SessionId session, const LockRange& want) {
   SessionLines* lines = core_.leases().lines();
   if (!lines) return;
   for (const LockTable::Held& held : table_.conflicts(session, want))
-    lines->send(held.session, msg::DataRecall{.ino = want.ino});
+    lines->send(held.session,
+                msg::DataRecall{.order = core_.leases().next_order(), .ino = want.ino});
 }
 
 // -- holders that are not there any more ----------------------------------------------------------
@@ -143,12 +145,15 @@ void Locks::evict_silent(SessionId session, const LockRange& want) {
 // -- sessions that come back ----------------------------------------------------------------------
 
 void Locks::claim(SessionId session, std::vector<LockRange> locks) {
-  for (const LockRange& known : table_.of(session))
-    if (std::find(locks.begin(), locks.end(), known) == locks.end()) release(session, known);
-  std::erase_if(locks, [&](const LockRange& lock) {
-    const std::vector<LockRange> known = table_.of(session);
-    return std::find(known.begin(), known.end(), lock) != known.end();
-  });
+  std::vector<LockRange> known = table_.of(session);
+  std::sort(known.begin(), known.end());
+  std::sort(locks.begin(), locks.end());
+  const auto is_in = [](const std::vector<LockRange>& all, const LockRange& lock) {
+    return std::binary_search(all.begin(), all.end(), lock);
+  };
+  for (const LockRange& lock : known)
+    if (!is_in(locks, lock)) release(session, lock);
+  std::erase_if(locks, [&](const LockRange& lock) { return is_in(known, lock); });
   if (!locks.empty()) core_.tasks().spawn(claim_task(session, std::move(locks)));
   // It may not have heard that others wait.
   for (const auto& [waiter, range] : waiting_)

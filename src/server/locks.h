@@ -23,11 +23,18 @@ class Locks {
   // waited for kLongest, and is to come again), or what to wait for.
   Outcome acquire(SessionId session, const LockArgs& args);
   void release(SessionId session, const LockRange& range);
+  // The right to write to a file that the session has just made: nobody else can have it.
+  void grant_new(SessionId session, Ino ino) { table_.set(session, LockRange::to_write(ino)); }
+  // As acquire() of that right, for an operation that needs it itself; waits as long as it takes.
+  Outcome own(SessionId session, Ino ino) {
+    return acquire(session, {LockOp::wait, LockRange::to_write(ino), kUntimed});
+  }
   // A request that waits is answered EINTR.
   void cancel(SessionId session, const LockArgs& args) {
     end({session, args.range.ino, args.number}, EINTR);
   }
   static constexpr Nanos kLongest = 2 * kSecond;
+  static constexpr uint64_t kUntimed = UINT64_MAX;  // the number of such a wait
   const LockTable& table() const { return table_; }
   void session_gone(SessionId session);
   // The session has these and no others, as far as the inodes are this rank's. Evicted where

@@ -506,7 +506,8 @@ void Migrations::drop(Exporting& e) {
   for (Ino ino : e.locked) core_.locks().forget(ino);
   if (SessionLines* lines = core_.leases().lines())
     for (SessionId session : e.sessions)
-      lines->send(session, msg::SessionMoved{e.root, e.to, std::move(gone[session])});
+      lines->send(session, msg::SessionMoved{core_.leases().next_order(), e.root, e.to,
+                                             std::move(gone[session])});
   thaw(e);
   core_.tasks().spawn(sweep());
 }

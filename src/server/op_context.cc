@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "server/leases.h"
+#include "server/locks.h"
 #include "server/migrate.h"
 #include "server/rank.h"
 #include "server/two_party.h"
@@ -213,6 +215,26 @@ void OpContext::hold(Ino ino, uint32_t count) {
   rank_.add_hold(ino, session(), count);
 }
 void OpContext::release(Ino ino, uint32_t count) { rank_.drop_hold(ino, session(), count); }
+
+// Where nobody else can come there are no such rights.
+void OpContext::grant_write(Ino ino) {
+  const SessionLines* lines = rank_.leases().lines();
+  if (!lines || !lines->connected(session())) return;
+  if (request_.redo) return;  // it has been told before
+  rank_.locks().grant_new(session(), ino);
+  reply_.may_write = true;
+}
+
+Outcome OpContext::own_write(Ino ino) {
+  const SessionLines* lines = rank_.leases().lines();
+  // In the window it is done again for who has had the right, or has not been answered: who has it
+  // asks for the size anew.
+  if (!lines || lines->in_window()) return {};
+  if (auto owned = rank_.locks().own(session(), ino); !owned) return owned;
+  reply_.may_write = true;
+  return {};
+}
+
 bool OpContext::holds(Ino ino) const { return rank_.is_held_by(ino, session()); }
 
 }  // namespace graftfs

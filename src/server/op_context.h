@@ -165,6 +165,11 @@ class OpContext {
   void hold(Ino ino, uint32_t count);
   void release(Ino ino, uint32_t count);
   bool holds(Ino ino) const;
+  // The client may write to the file, which it has just made, without asking.
+  void grant_write(Ino ino);
+  // The client gets the right to write to it, which the operation uses; or what to wait for. Not
+  // in the reconnect window.
+  Outcome own_write(Ino ino);
 
   Lsn show_written() const { return show_written_; }
   Lsn show_durable() const { return show_durable_; }

@@ -20,7 +20,12 @@ struct LockRange {
   bool exclusive = false;
   LockKind kind = LockKind::posix;
   int32_t pid = 0;  // for F_GETLK
-  friend bool operator==(const LockRange&, const LockRange&) = default;
+  friend auto operator<=>(const LockRange&, const LockRange&) = default;
+
+  // The right to write to it.
+  static LockRange to_write(Ino ino) {
+    return {.ino = ino, .exclusive = true, .kind = LockKind::data};
+  }
 };
 
 // Who has locked what. Owned by whoever asks or grants, in its thread, in memory only. Locks of one

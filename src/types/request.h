@@ -228,10 +228,11 @@ struct Reply {
                           // mode's type are set
   Lsn lsn;                // the event that carried it out; 0: it changed nothing
   // What may be kept, and for how long: docs/protocols/leases.md.
-  Ino leased;          // `stat`, as long as this directory is leased; 0: it may not
-  bool named = false;  // what the request's directory and name (or the listing) lead to
-  Boxed<Stat> dir;     // of the directory that was changed, as long as it is leased itself
-  uint64_t order = 0;  // of this rank's answers and recalls; 0: nothing may be kept
+  Ino leased;              // `stat`, as long as this directory is leased; 0: it may not
+  bool named = false;      // what the request's directory and name (or the listing) lead to
+  Boxed<Stat> dir;         // of the directory that was changed, as long as it is leased itself
+  bool may_write = false;  // the session has the right to write to the file that was made or cut
+  uint64_t order = 0;      // of this rank's answers and recalls; 0: nothing may be kept
 };
 
 const char* op_name(const Args& args);

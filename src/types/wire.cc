@@ -87,7 +87,8 @@ enum ReplyHas : uint32_t {
   kOrder = 4096,
   kLock = 8192,
   kDir = 16384,
-  kAll = 32767,
+  kMayWrite = 32768,
+  kAll = 65535,
 };
 
 void put_reply(wire::Put& a, ByteWriter& w, const Reply& r) {
@@ -107,6 +108,7 @@ void put_reply(wire::Put& a, ByteWriter& w, const Reply& r) {
   if (r.order) has |= kOrder;
   if (r.lock) has |= kLock;
   if (r.dir) has |= kDir;
+  if (r.may_write) has |= kMayWrite;
   w.varint(static_cast<uint32_t>(r.err));
   w.varint(has);
   if (has & kStat) a(r.stat);
@@ -141,6 +143,7 @@ void get_reply(wire::Get& a, ByteReader& r, Reply& v) {
   v.orphaned = has & kOrphaned;
   v.partial = has & kPartial;
   v.named = has & kNamed;
+  v.may_write = has & kMayWrite;
 }
 
 }  // namespace
@@ -157,14 +160,14 @@ EMPTY(Resent)
 FIELDS(Beat, v.number)
 EMPTY(Detach)
 FIELDS(Recalled, v.number)
-FIELDS(DataRecalled, v.number, v.keeps_read)
+FIELDS(RightsReturned, v.inos)
 FIELDS(HoldAnswer, v.number, v.held)
 FIELDS(Attached, v.epoch, v.outcome, v.kept, v.lease_ms, v.window)
 FIELDS(BeatAnswer, v.number, v.durable)
 FIELDS(Recall, v.number, v.order, v.dir, v.self, v.all, v.names, v.inos)
-FIELDS(DataRecall, v.number, v.ino, v.may_keep_read)
+FIELDS(DataRecall, v.order, v.ino)
 FIELDS(HoldQuery, v.number, v.inos)
-FIELDS(SessionMoved, v.root, v.to, v.holds)
+FIELDS(SessionMoved, v.order, v.root, v.to, v.holds)
 EMPTY(Evicted)
 FIELDS(Find, v.number, v.ino)
 FIELDS(Found, v.number, v.home)
@@ -265,7 +268,7 @@ constexpr Kind kKinds[] = {
     {"Beat", kClient},
     {"Detach", kClient},
     {"Recalled", kClient},
-    {"DataRecalled", kClient},
+    {"RightsReturned", kClient},
     {"HoldAnswer", kClient},
     {"Attached", kToClient},
     {"Answer", kToClient},

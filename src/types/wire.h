@@ -54,9 +54,8 @@ struct Detach {};  // the session ends
 struct Recalled {
   uint64_t number = 0;
 };
-struct DataRecalled {
-  uint64_t number = 0;
-  bool keeps_read = false;
+struct RightsReturned {  // to write to these files: the oldest of very many
+  std::vector<Ino> inos;
 };
 struct HoldAnswer {
   uint64_t number = 0;
@@ -92,9 +91,8 @@ struct Recall {
   std::vector<Ino> inos;
 };
 struct DataRecall {
-  uint64_t number = 0;
+  uint64_t order = 0;  // among the rank's answers
   Ino ino;
-  bool may_keep_read = false;
 };
 struct HoldQuery {
   uint64_t number = 0;
@@ -102,6 +100,7 @@ struct HoldQuery {
 };
 // Root 0: this rank is about to end; who has nothing under way here says Detach.
 struct SessionMoved {
+  uint64_t order = 0;  // among the rank's answers
   Ino root;
   RankId to;
   std::vector<HoldCount> holds;  // of the session, that went along
@@ -326,7 +325,7 @@ struct ControlAnswer {
 // The index in this list is the type on the wire: new ones go to the end.
 using Body =
     std::variant<msg::Attach, msg::Call, msg::Resent, msg::Beat, msg::Detach, msg::Recalled,
-                 msg::DataRecalled, msg::HoldAnswer, msg::Attached, msg::Answer, msg::BeatAnswer,
+                 msg::RightsReturned, msg::HoldAnswer, msg::Attached, msg::Answer, msg::BeatAnswer,
                  msg::Recall, msg::DataRecall, msg::HoldQuery, msg::SessionMoved, msg::Evicted,
                  msg::Find, msg::Found, msg::Hail, msg::BoundMoved, msg::BoundMovedDone,
                  msg::PathChanged, msg::Ancestry, msg::AncestryIs, msg::StatAsk, msg::StatIs,

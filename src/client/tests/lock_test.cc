@@ -1,4 +1,6 @@
 // Locks, and the right to write, between clients.
+#include <fcntl.h>
+
 #include "client/client.h"
 #include "routed.h"
 #include "server/locks.h"
@@ -202,6 +204,7 @@ struct Writer {
             [] { return RankMap{RankId{0}, {RankId{0}, RankId{1}}}; }),
         client(r.executor, router, store.data(), random(), ClientOptions{.locks = &router}) {
     router.wanted_back = [this](Ino ino) { client.give_back(ino); };
+    router.is_idle = [this](Ino ino) { return client.is_idle(ino); };
   }
   void dial(RankId rank, net::ConnectFn done) {
     net::Identity identity{net::Role::client, 1, client.session().v, "", ""};
@@ -225,12 +228,20 @@ struct Writer {
     ranks.executor.run_until([&] { return result.has_value(); });
     return *result ? 0 : result->error().code;
   }
-  int truncate(Ino ino, uint64_t size) {
+  Reply call(Args args) {
     std::optional<Reply> reply;
-    client.call({}, SetattrArgs{.ino = ino, .valid = kSetSize, .size = size},
-                [&](Reply r) { reply = std::move(r); });
+    client.call({}, std::move(args), [&](Reply r) { reply = std::move(r); });
     ranks.executor.run_until([&] { return reply.has_value(); });
-    return reply->err;
+    return std::move(*reply);
+  }
+  int truncate(Ino ino, uint64_t size) {
+    return call(SetattrArgs{.ino = ino, .valid = kSetSize, .size = size}).err;
+  }
+  // Open for writing.
+  Ino create(Ino dir, const std::string& name) {
+    Reply made = call(CreateArgs{dir, name, 0644, 0, true, O_WRONLY});
+    EXPECT_EQ(made.err, 0) << name;
+    return made.stat.ino;
   }
   std::string read(Ino ino) {
     std::string out(1 << 16, 0);
@@ -326,6 +337,87 @@ TEST_F(Written, AWriteThatWaitedWhileItsLockWasLostFails) {
   EXPECT_EQ(two.read(file), "other");
   EXPECT_EQ(one.write(file, 0, "again"), 0) << "by who has not called it under a lock";
   EXPECT_EQ(two.read(file), "again");
+}
+
+TEST_F(Written, WhoMakesAFileMayWriteToItAtOnce) {
+  const Ino made = one.create(a, "made");
+  const Ino node = one.call(MknodArgs{a, "node", 0644, 0, 0}).stat.ino;
+  const uint64_t before = ranks.rank(0).stats().requests;
+  for (Ino ino : {made, node})
+    for (uint64_t at : {0, 1, 2}) EXPECT_EQ(one.write(ino, at, "x"), 0);
+  EXPECT_EQ(ranks.rank(0).stats().requests - before, 6u) << "Wrote, and nothing else";
+  EXPECT_EQ(two.write(made, 3, "y"), 0);
+  EXPECT_FALSE(one.router.may_write(made));
+  EXPECT_EQ(one.write(made, 4, "z"), 0) << "it knows the size by then";
+  for (Writer* writer : {&one, &two}) EXPECT_EQ(writer->read(made), "xxxyz");
+}
+
+// Somebody else has asked for something before the answer was here: perhaps for this.
+TEST_F(Written, AGrantThatIsOlderThanARecallDoesNotCount) {
+  one.create(a, "first");
+  endpoints[0]->send(one.client.session(), msg::DataRecall{.order = 1'000'000, .ino = file});
+  ranks.settle(kMillisecond);
+  const Ino made = one.create(a, "made");
+  EXPECT_FALSE(one.router.may_write(made));
+  EXPECT_EQ(one.write(made, 0, "x"), 0);
+  EXPECT_TRUE(one.router.may_write(made)) << "it was asked for";
+  EXPECT_EQ(two.write(made, 1, "y"), 0);
+  EXPECT_EQ(one.read(made), "xy");
+}
+
+TEST_F(Written, NorDoesOneThatIsOlderThanAMove) {
+  const Ino sub = one.call(MkdirArgs{a, "sub", 0755, 0}).stat.ino;
+  endpoints[0]->send(one.client.session(),
+                     msg::SessionMoved{.order = 1'000'000, .root = sub, .to = RankId{1}});
+  ranks.settle(kMillisecond);
+  EXPECT_FALSE(one.router.may_write(one.create(a, "made")));
+}
+
+TEST_F(Written, OfVeryManyFilesTheOldestRightsGoBack) {
+  std::vector<Ino> made;
+  for (int i = 0; i < 1500; ++i) made.push_back(one.create(a, fmt::format("file-{}", i)));
+  EXPECT_LE(ranks.rank(0).locks().table().inos().size(), Router::kMostRights + 1);
+  EXPECT_FALSE(one.router.may_write(made.front()));
+  EXPECT_TRUE(one.router.may_write(made.back()));
+  EXPECT_EQ(two.write(made.front(), 0, "two"), 0);
+  for (Ino ino : {made.front(), made.back()}) {
+    EXPECT_EQ(one.write(ino, 3, "one"), 0);
+    EXPECT_EQ(two.write(ino, 6, "two"), 0);
+  }
+  EXPECT_EQ(one.read(made.front()), "twoonetwo");
+  EXPECT_EQ(one.read(made.back()), std::string("\0\0\0onetwo", 9));
+}
+
+// The rank cuts the file by itself; who may write to it must not go by the size that it knew.
+TEST_F(Written, WhoCutsByOpeningHasTheRightFirst) {
+  const Ino made = one.create(a, "made");
+  EXPECT_EQ(one.write(made, 0, "something"), 0);
+  EXPECT_EQ(two.call(OpenArgs{made, O_WRONLY | O_TRUNC}).err, 0);
+  EXPECT_TRUE(two.router.may_write(made));
+  EXPECT_FALSE(one.router.may_write(made));
+  int left = 1;
+  one.append(made, "one", &left);
+  ranks.executor.run_until([&] { return left == 0; });
+  EXPECT_EQ(two.read(made), "one");
+  EXPECT_EQ(one.call(CreateArgs{a, "made", 0644, 0, false, O_WRONLY | O_TRUNC}).err, 0);
+  left = 2;
+  one.append(made, "1", &left);
+  one.append(made, "2", &left);
+  ranks.executor.run_until([&] { return left == 0; });
+  EXPECT_EQ(two.read(made), "12");
+}
+
+TEST_F(Written, RightsOfNewFilesSurviveATakeover) {
+  const Ino made = one.create(a, "made");
+  EXPECT_EQ(one.write(made, 0, "one"), 0);
+  kill(0);
+  ranks.settle();
+  revive(0);
+  ranks.settle(5 * kSecond);
+  EXPECT_TRUE(one.router.may_write(made));
+  EXPECT_EQ(two.write(made, 3, "two"), 0);
+  EXPECT_EQ(one.write(made, 6, "one"), 0);
+  EXPECT_EQ(two.read(made), "onetwoone");
 }
 
 TEST_F(Written, AWriterThatHasStoppedIsEvictedAndTheNextOneWrites) {

@@ -1,3 +1,5 @@
+#include <fcntl.h>
+
 #include "server/ops/new_inode.h"
 #include "server/ops/open.h"
 #include "server/ops/ops.h"
@@ -28,6 +30,7 @@ Outcome create(OpContext& cx, const CreateArgs& args) {
   cx.reply().created = true;
   if (auto done = change.commit(ino); !done) return done;
   cx.hold(ino, 1);
+  if ((args.flags & O_ACCMODE) != O_RDONLY) cx.grant_write(ino);
   return reply_stat(cx, ino);
 }
 

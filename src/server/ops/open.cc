@@ -9,6 +9,7 @@ namespace graftfs::ops {
 Outcome open_target(OpContext& cx, const Target& target, uint32_t flags) {
   if (int err = may_open(cx, target.inode(), flags)) return stop(err);
   if (truncates(target.inode(), flags)) {
+    if (auto owned = cx.own_write(target.ino()); !owned) return owned;
     Change change(cx, EventType::inode);
     Inode& inode = change.edit(target);
     inode.size = inode.blocks = 0;
