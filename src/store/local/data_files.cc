@@ -95,7 +95,20 @@ int DataFiles::dir(int fan, bool create) const {
   return fd.get();
 }
 
-Result<std::shared_ptr<DataFile>> DataFiles::open(Ino ino, bool create) {
+int DataFiles::open_fd(int dir, const std::string& name, Make make, bool& made) const {
+  constexpr int kFlags = O_RDWR | O_CLOEXEC;
+  if (make == Make::likely_new) {
+    int fd = ::openat(dir, name.c_str(), kFlags | O_CREAT | O_EXCL, 0600);
+    made = fd >= 0;
+    if (made || errno != EEXIST) return fd;
+  }
+  int fd = ::openat(dir, name.c_str(), kFlags);
+  if (fd >= 0 || errno != ENOENT || make == Make::no) return fd;
+  made = true;
+  return ::openat(dir, name.c_str(), kFlags | O_CREAT, 0600);
+}
+
+Result<std::shared_ptr<DataFile>> DataFiles::open(Ino ino, Make make) {
   if (auto it = open_.find(ino); it != open_.end()) {
     used_.splice(used_.begin(), used_, it->second.used);
     return it->second.file;
@@ -103,12 +116,8 @@ Result<std::shared_ptr<DataFile>> DataFiles::open(Ino ino, bool create) {
   auto file = std::make_shared<DataFile>();
   file->ino = ino;
   std::string name = file_name(ino);
-  int dir = this->dir(fan_of(ino), create);
-  int fd = dir < 0 ? -1 : ::openat(dir, name.c_str(), O_RDWR | O_CLOEXEC);
-  if (dir >= 0 && fd < 0 && errno == ENOENT && create) {
-    fd = ::openat(dir, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    file->created = true;
-  }
+  int dir = this->dir(fan_of(ino), make != Make::no);
+  int fd = dir < 0 ? -1 : open_fd(dir, name, make, file->created);
   if (fd < 0 && errno == ENOENT) return std::shared_ptr<DataFile>();
   if (fd < 0) return os_fail(errno, "open", name_of(ino));
   file->fd = Fd(fd);

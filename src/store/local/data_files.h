@@ -34,8 +34,10 @@ class DataFiles {
       : volume_(std::move(volume)), max_open_(max_open) {}
   Result<void> open_dirs();
 
-  // Null where there is no such file and `create` is false.
-  Result<std::shared_ptr<DataFile>> open(Ino ino, bool create);
+  // Null where there is no such file and `make` is no. likely_new: it is made without looking for
+  // it first, as there is hardly one yet.
+  enum class Make { no, yes, likely_new };
+  Result<std::shared_ptr<DataFile>> open(Ino ino, Make make);
   // The same, and never kept.
   void forget(Ino ino);
 
@@ -53,6 +55,8 @@ class DataFiles {
   static std::string file_name(Ino ino);
   // The fan-out directory's descriptor, opened (and made) at first use; -1 and errno.
   int dir(int fan, bool create) const;
+  // Its descriptor, or -1 and errno.
+  int open_fd(int dir, const std::string& name, Make make, bool& made) const;
 
   std::shared_ptr<Volume> volume_;
   size_t max_open_;

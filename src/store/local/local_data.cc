@@ -40,9 +40,9 @@ void LocalData::note_written(Ino ino) {
 
 void LocalData::removed(Ino ino) { removed_from_[DataFiles::fan_of(ino)] = ++generation_; }
 
-Result<std::shared_ptr<DataFile>> LocalData::open_file(Ino ino, bool create) {
+Result<std::shared_ptr<DataFile>> LocalData::open_file(Ino ino, Make make) {
   TRY(alive());
-  TRY_ASSIGN(auto file, files_->open(ino, create));
+  TRY_ASSIGN(auto file, files_->open(ino, make));
   if (file && file->created) {
     file->created = false;
     changed(*file, true);
@@ -56,7 +56,7 @@ Task<Result<DataInfo>> LocalData::write(Ino ino, uint64_t offset, std::string_vi
   Nanos start = executor_.now();
   if (bytes.size() <= options_.inline_write_bytes && start >= slow_until_ &&
       !gates_.busy(ino, true)) [[likely]] {
-    CO_TRY_ASSIGN(auto file, open_file(ino, true));
+    CO_TRY_ASSIGN(auto file, open_file(ino, valid_size ? Make::yes : Make::likely_new));
     Result<DataInfo> result = write_file(*file, offset, bytes, valid_size, *files_);
     changed(*file, false);
     if (executor_.now() - start > options_.slow_write) {
@@ -71,7 +71,7 @@ Task<Result<DataInfo>> LocalData::write(Ino ino, uint64_t offset, std::string_vi
   auto copy = std::make_shared<std::string>(bytes);
   Gates::Hold hold(gates_, ino, true);
   if (hold.must_wait()) co_await hold.entered();
-  CO_TRY_ASSIGN(auto file, open_file(ino, true));
+  CO_TRY_ASSIGN(auto file, open_file(ino, valid_size ? Make::yes : Make::likely_new));
   auto done = start_job(pool_, executor_, [files = files_, file, offset, copy, valid_size] {
     return write_file(*file, offset, *copy, valid_size, *files);
   });
@@ -83,7 +83,7 @@ Task<Result<DataInfo>> LocalData::write(Ino ino, uint64_t offset, std::string_vi
 
 Task<Result<void>> LocalData::read(Ino ino, uint64_t offset, char* out, size_t length) {
   if (!gates_.busy(ino, false)) [[likely]] {
-    CO_TRY_ASSIGN(auto file, open_file(ino, false));
+    CO_TRY_ASSIGN(auto file, open_file(ino, Make::no));
     if (!file) {
       std::memset(out, 0, length);
       co_return Result<void>();
@@ -95,7 +95,7 @@ Task<Result<void>> LocalData::read(Ino ino, uint64_t offset, char* out, size_t l
   MARK("store.local.data.read_on_pool");
   Gates::Hold hold(gates_, ino, false);
   if (hold.must_wait()) co_await hold.entered();
-  CO_TRY_ASSIGN(auto file, open_file(ino, false));
+  CO_TRY_ASSIGN(auto file, open_file(ino, Make::no));
   auto buffer = std::make_shared<std::string>(length, '\0');
   if (file) {
     auto done = start_job(pool_, executor_, [files = files_, file, offset, buffer] {
@@ -112,7 +112,7 @@ Task<Result<DataInfo>> LocalData::truncate(Ino ino, uint64_t size) {
   points::DataTruncate::before();
   Gates::Hold hold(gates_, ino, true);
   if (hold.must_wait()) co_await hold.entered();
-  CO_TRY_ASSIGN(auto file, open_file(ino, false));
+  CO_TRY_ASSIGN(auto file, open_file(ino, Make::no));
   Result<DataInfo> result;
   if (file) {
     // Giving back a lot of space takes long.
@@ -135,7 +135,7 @@ Task<Result<DataInfo>> LocalData::allocate(Ino ino, AllocateMode mode, uint64_t 
   points::DataAllocate::before();
   Gates::Hold hold(gates_, ino, true);
   if (hold.must_wait()) co_await hold.entered();
-  CO_TRY_ASSIGN(auto file, open_file(ino, mode != AllocateMode::punch_hole));
+  CO_TRY_ASSIGN(auto file, open_file(ino, mode == AllocateMode::punch_hole ? Make::no : Make::yes));
   if (!file) co_return DataInfo{};
   auto done = start_job(pool_, executor_, [files = files_, file, mode, offset, length, valid_size] {
     return allocate_file(*file, mode, offset, length, valid_size, *files);
@@ -150,7 +150,7 @@ Task<Result<uint64_t>> LocalData::seek(Ino ino, uint64_t offset, bool data, uint
   if (offset >= size) co_return fail(ENXIO);
   Gates::Hold hold(gates_, ino, false);
   if (hold.must_wait()) co_await hold.entered();
-  CO_TRY_ASSIGN(auto file, open_file(ino, false));
+  CO_TRY_ASSIGN(auto file, open_file(ino, Make::no));
   if (!file) {
     if (data) co_return fail(ENXIO);
     co_return offset;
@@ -170,8 +170,8 @@ Task<Result<DataInfo>> LocalData::copy(Ino from, uint64_t from_offset, Ino to, u
     other.emplace(gates_, second, second == to);
     if (other->must_wait()) co_await other->entered();
   }
-  CO_TRY_ASSIGN(auto source, open_file(from, false));
-  CO_TRY_ASSIGN(auto target, open_file(to, true));
+  CO_TRY_ASSIGN(auto source, open_file(from, Make::no));
+  CO_TRY_ASSIGN(auto target, open_file(to, Make::yes));
   auto done = start_job(
       pool_, executor_,
       [files = files_, source, from_offset, target, to_offset, length, valid_size] {

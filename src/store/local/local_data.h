@@ -82,7 +82,8 @@ class LocalData final : public DataStore {
   void removals_synced(const std::vector<std::pair<int, uint64_t>>& fans);
   std::unexpected<Error> poisoned_error(Ino ino) const;
   // Opens it, and takes note if that made the file.
-  Result<std::shared_ptr<DataFile>> open_file(Ino ino, bool create);
+  using Make = DataFiles::Make;
+  Result<std::shared_ptr<DataFile>> open_file(Ino ino, Make make);
 
   Executor& executor_;
   BlockingPool& pool_;

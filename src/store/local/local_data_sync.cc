@@ -49,7 +49,7 @@ Task<Result<void>> LocalData::sync(Ino ino) {
     item.generation = it->second.generation;
     item.created = it->second.created || inherited_;
   }
-  CO_TRY_ASSIGN(item.file, open_file(ino, false));
+  CO_TRY_ASSIGN(item.file, open_file(ino, Make::no));
   if (item.file) {
     std::vector<SyncItem> items;
     items.push_back(std::move(item));
@@ -199,7 +199,7 @@ Task<Result<void>> LocalData::sync_all() {
   if (!items.empty()) {
     std::vector<SyncItem> present;
     for (SyncItem& item : items) {
-      CO_TRY_ASSIGN(item.file, open_file(item.ino, false));
+      CO_TRY_ASSIGN(item.file, open_file(item.ino, Make::no));
       if (item.file) {
         present.push_back(std::move(item));
       } else {
