@@ -14,13 +14,8 @@ using ::testing::HasSubstr;
 
 class OnRados : public Serve {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "graftfs-rados-XXXXXX").string();
-    dir_ = ::mkdtemp(pattern.data());
+  void make_volume() override {
     volume_ = cluster().fresh_volume();
-    log_ = dir_ + "/log";
-    fs::create_directory(dir_ + "/a");
-    fs::create_directory(dir_ + "/b");
     ASSERT_TRUE(cluster().up());
     // Once with the flag, from then on with the name that says the same.
     const size_t at = volume_.find('?');

@@ -94,10 +94,14 @@ class Serve : public ::testing::Test {
   void SetUp() override {
     std::string pattern = (fs::temp_directory_path() / "graftfs-serve-XXXXXX").string();
     dir_ = ::mkdtemp(pattern.data());
-    volume_ = dir_ + "/v";
     log_ = dir_ + "/log";
     fs::create_directory(dir_ + "/a");
     fs::create_directory(dir_ + "/b");
+    make_volume();
+  }
+  // Says which one it is, and formats it.
+  virtual void make_volume() {
+    volume_ = dir_ + "/v";
     ASSERT_EQ(run("format " + volume_).code, 0);
   }
   void TearDown() override {
