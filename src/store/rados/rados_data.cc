@@ -19,8 +19,16 @@ constexpr size_t kCopyPiece = 1 << 20;
 constexpr size_t kMostEarly = 64 << 20;  // bytes of writes that were answered and are not there
 constexpr uint32_t kNamedAhead = 16;     // blocks
 
-uint32_t block_of(uint64_t offset) { return static_cast<uint32_t>(offset / kBlockBytes); }
+// Nothing is ever written to the last block, which stands for all behind it, too.
+uint32_t block_of(uint64_t offset) {
+  return static_cast<uint32_t>(std::min<uint64_t>(offset / kBlockBytes, UINT32_MAX));
+}
 uint64_t begin_of(uint32_t block) { return block * kBlockBytes; }
+// What a file's data can reach to.
+constexpr uint64_t kMostBytes = uint64_t{UINT32_MAX} * kBlockBytes;
+bool reaches_too_far(uint64_t offset, uint64_t length) {
+  return length > kMostBytes || offset > kMostBytes - length;
+}
 
 std::string block_key(uint32_t block) {
   uint32_t v = std::byteswap(block);
@@ -297,6 +305,7 @@ Task<Result<DataInfo>> RadosData::write(Ino ino, uint64_t offset, std::string_vi
                                         uint64_t valid_size) {
   points::DataWrite::before();
   CO_TRY(session_->alive());
+  if (reaches_too_far(offset, bytes.size())) co_return fail(EFBIG);
   if (early_) {
     std::optional<DataInfo> info = accept(ino, offset, bytes, valid_size);
     if (info) {
@@ -525,6 +534,7 @@ Task<Result<DataInfo>> RadosData::allocate(Ino ino, AllocateMode mode, uint64_t 
                                            uint64_t length, uint64_t valid_size) {
   points::DataAllocate::before();
   CO_TRY(session_->alive());
+  if (mode != AllocateMode::punch_hole && reaches_too_far(offset, length)) co_return fail(EFBIG);
   Other other(*this, ino);
   local::Gates::Hold hold(gates_, ino, true);
   if (hold.must_wait()) co_await hold.entered();
@@ -551,7 +561,7 @@ Task<Result<void>> RadosData::fetch(Ino ino, uint64_t offset, char* out, size_t 
   };
   std::memset(out, 0, length);
   std::vector<Part> parts;
-  each_block(offset, offset + length, [&](uint32_t number, uint64_t from, uint64_t to) {
+  each_block(offset, std::min(offset + length, kMostBytes), [&](uint32_t number, uint64_t from, uint64_t to) {
     auto bytes = std::make_shared<bufferlist>();
     ReadOp op;
     op.read(from, to - from, bytes.get());
@@ -592,6 +602,10 @@ Task<Result<uint64_t>> RadosData::seek(Ino ino, uint64_t offset, bool data, uint
   DataFile& file = file_of(ino);
   CO_TRY(co_await load(ino, file, offset, size));
   for (uint64_t at = offset; at < size;) {
+    if (at >= kMostBytes) {
+      if (data) break;
+      co_return at;
+    }
     uint32_t number = block_of(at);
     auto it = file.blocks.find(number);
     uint64_t within = at - begin_of(number);
@@ -616,6 +630,7 @@ Task<Result<DataInfo>> RadosData::copy(Ino from, uint64_t from_offset, Ino to, u
                                        uint64_t length, uint64_t valid_size) {
   points::DataCopy::before();
   CO_TRY(session_->alive());
+  if (reaches_too_far(to_offset, length)) co_return fail(EFBIG);
   // In the order of inos, so that two copies never wait for each other.
   Ino first = std::min(from, to), second = std::max(from, to);
   Other other_of_first(*this, first), other_of_second(*this, second);
@@ -636,7 +651,7 @@ Task<Result<DataInfo>> RadosData::copy(Ino from, uint64_t from_offset, Ino to, u
   CO_TRY(co_await zero(to, target, to_offset, end));
   // Extent by extent; what the source does not hold stays a hole.
   std::string buffer;
-  const uint64_t stop = from_offset + length;
+  const uint64_t stop = std::min(from_offset + length, kMostBytes);
   for (uint64_t at = from_offset; at < stop;) {
     uint32_t number = block_of(at);
     auto it = source.blocks.find(number);

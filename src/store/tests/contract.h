@@ -383,6 +383,26 @@ TYPED_TEST(StoreContract, SyncingLeavesNothingUnsynced) {
   EXPECT_OK(this->run(this->data().sync(Ino{12345})));
 }
 
+// Beyond what the medium can hold nothing is written, and nothing else is touched for it.
+TYPED_TEST(StoreContract, DataThatLiesFarOutHarmsNothing) {
+  constexpr uint64_t kFar = uint64_t{1} << 56;
+  auto& data = this->data();
+  ASSERT_OK(this->run(data.write(Ino{7}, 0, "near", 0)));
+  ASSERT_OK(this->run(data.truncate(Ino{7}, kFar)));
+  auto written = this->run(data.write(Ino{7}, kFar, "far", kFar));
+  if (!written) EXPECT_CODE(written, EFBIG);
+  std::string near(8, '?'), far(8, '?');
+  ASSERT_OK(this->run(data.read(Ino{7}, 0, near.data(), near.size())));
+  EXPECT_EQ(near, std::string("near\0\0\0\0", 8));
+  ASSERT_OK(this->run(data.read(Ino{7}, kFar, far.data(), far.size())));
+  EXPECT_EQ(far, written ? std::string("far\0\0\0\0\0", 8) : std::string(8, '\0'));
+  auto found = this->run(data.seek(Ino{7}, 1 << 24, true, kFar));
+  EXPECT_CODE(found, ENXIO);
+  auto hole = this->run(data.seek(Ino{7}, kFar - 100, false, kFar));
+  ASSERT_OK(hole);
+  EXPECT_EQ(*hole, kFar - 100);
+}
+
 TYPED_TEST(StoreContract, RemovedDataIsGone) {
   for (uint64_t i : {5, 300, 4, 70000}) {
     EXPECT_OK(this->run(this->data().write(Ino{i}, 0, "data", 0)));
