@@ -40,6 +40,7 @@ class Remote final : public net::ConnectionEvents {
   };
   void add_hold(Ino ino, Held more);
   Held take_hold(Ino ino);
+  bool has_hold(Ino ino) const { return holds_.contains(ino); }
 
   RankId rank() const { return rank_; }
   bool is_up() const { return state_ == up; }

@@ -171,7 +171,8 @@ void Router::told(Remote& remote, Body body) {
   if (auto* query = std::get_if<msg::HoldQuery>(&body)) {
     msg::HoldAnswer answer{.number = query->number};
     for (Ino ino : query->inos) {
-      if (!refers_to || !refers_to(ino)) continue;
+      const bool told = remote.has_hold(ino);  // and has not been released
+      if (!told && (!refers_to || !refers_to(ino))) continue;
       answer.held.push_back(ino);
       remote.add_hold(ino, {.nameless = true});
     }

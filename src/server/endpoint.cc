@@ -60,6 +60,7 @@ struct Endpoint::Line final : net::ConnectionEvents {
 Endpoint::Endpoint(Rank& rank, EndpointOptions options)
     : rank_(rank), options_(std::move(options)) {
   rank_.leases().set_lines(this);
+  rank_.hold_queries().sweep();
   if (options_.window > 0 && !rank_.recovered().fresh)
     for (const auto& [session, state] : rank_.state().sessions) awaited_.insert(session);
   window_ = !awaited_.empty();

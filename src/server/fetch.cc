@@ -132,21 +132,27 @@ Place Rank::is_root_of_other(Ino ino) const {
   return {Place::absent};
 }
 
+// Why a climb ends at this directory, as far as is known without reading it.
+std::optional<Place> Rank::ends_at(Ino ino) const {
+  auto import = state_.imports.find(ino);
+  const bool root = import != state_.imports.end();
+  if (root && !import->second.settled) return Place{Place::frozen, kNobody, ino};
+  const Dir* d = cache_.find_dir(ino);
+  if (d && d->is_foreign()) return Place{Place::other, d->foreign, {}};
+  if (root || d) return std::nullopt;
+  Place other = is_root_of_other(ino);
+  if (other.what == Place::absent) return std::nullopt;
+  return other;
+}
+
 // Brings the directory and its ancestors up to the root of its import into the cache. The way up is
 // read first; what turns out to be another rank's leaves no trace.
 Task<Result<Place>> Rank::fetch_dir(Ino ino) {
   std::vector<ReadHeader> way;  // from `ino` up, not cached
   HeaderReads::Reader reader(header_reads_);
   for (Ino next = ino;;) {
+    if (auto end = ends_at(next)) co_return *end;
     Dir* d = cache_.find_dir(next);
-    auto import = state_.imports.find(next);
-    const bool root = import != state_.imports.end();
-    if (root && !import->second.settled) co_return Place{Place::frozen, kNobody, next};
-    if (d && d->is_foreign()) co_return Place{Place::other, d->foreign, {}};
-    if (!root && !d) {
-      Place other = is_root_of_other(next);
-      if (other.what != Place::absent) co_return other;
-    }
     DirHeader header;
     if (!d || !d->fetched) {
       const uint64_t read_at = reader.now();
@@ -155,7 +161,9 @@ Task<Result<Place>> Rank::fetch_dir(Ino ino) {
         MARK("fetch.dir.committed_meanwhile");
         continue;
       }
-      d = cache_.find_dir(next);  // it may have come meanwhile
+      // It may have come meanwhile, or begun to, or a subtree that it is a bound of.
+      if (auto end = ends_at(next)) co_return *end;
+      d = cache_.find_dir(next);
       if (bytes) {
         CO_TRY_ASSIGN(header, decode_dir_header(next, *bytes));
         if (d && !d->is_foreign()) d = cache_.merge_header(header);
@@ -172,7 +180,6 @@ Task<Result<Place>> Rank::fetch_dir(Ino ino) {
                         next.v, ino.v, options_.volume_name));
       }
     }
-    if (d && d->is_foreign()) continue;  // since a moment ago
     if (d) {
       cache_.attach(*d);
       header.at.parent = d->header.at.parent;
@@ -227,8 +234,7 @@ Task<Result<Place>> Rank::hang(std::vector<ReadHeader> way, const HeaderReads::R
         co_return other;
       }
     }
-    Dir* d = cache_.find_dir(ino);
-    if (d && d->is_foreign()) co_return Place{Place::other, d->foreign, {}};
+    if (auto end = ends_at(ino)) co_return *end;
     if (reader.is_old(ino, read_at)) {
       // The operation starts over.
       MARK("fetch.way.committed_meanwhile");

@@ -68,6 +68,28 @@ void HoldQueries::attached(SessionId session) {
   if (lines && waiting_.contains(session)) lines->send(session, msg::HoldQuery{number_, asked_});
 }
 
+void HoldQueries::sweep() {
+  SessionLines* lines = core_.leases().lines();
+  if (!lines || ended_ || std::exchange(sweeping_, true)) return;
+  core_.executor().post_after(kPatience * lines->lease(), [this, alive = alive_] {
+    if (!*alive) return;
+    sweeping_ = false;
+    if (!core_.leases().lines()) return;
+    std::set<std::pair<Ino, SessionId>> young;
+    for (Ino ino : core_.held())
+      for (const auto& [session, hold] : core_.holds(ino))
+        if (hold.count == 0 && !old_.contains({ino, session})) young.emplace(ino, session);
+    for (const auto& [ino, session] : std::exchange(old_, std::move(young))) {
+      for (const auto& [holder, hold] : core_.holds(ino))
+        if (holder == session && hold.count == 0) {
+          MARK("purge.old_hold");
+          core_.drop_hold(ino, session, 1);
+        }
+    }
+    sweep();
+  });
+}
+
 void HoldQueries::end() {
   ended_ = true;
   answered_.ring();

@@ -28,6 +28,10 @@ class HoldQueries {
   void attached(SessionId session);
   // Nobody waits for answers any more.
   void end();
+  // From now on, while there is a way to ask: what a session was told to be without a name, or
+  // would have been if another rank had not evicted it before that, and has not released for long,
+  // is forgotten, so that it is asked for by whoever purges it.
+  void sweep();
 
   static constexpr int kPatience = 10;
 
@@ -40,6 +44,8 @@ class HoldQueries {
   Nanos since_ = 0;
   std::set<SessionId> waiting_;  // for these
   Bell answered_;
+  std::set<std::pair<Ino, SessionId>> old_;  // holds of nameless inodes, at the last sweep
+  bool sweeping_ = false;
   bool ended_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

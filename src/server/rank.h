@@ -231,6 +231,7 @@ class Rank final : public MetadataService, private JournalHooks {
   };
   Task<Result<Place>> hang(std::vector<ReadHeader> way, const HeaderReads::Reader& reader);
   Place is_root_of_other(Ino ino) const;
+  std::optional<Place> ends_at(Ino ino) const;
   Task<Result<bool>> fetch_entry(Ino ino, std::string name);
   Task<Result<bool>> fetch_range(Ino ino, NameHash from);
   Task<Result<bool>> fetch_inos();

@@ -75,6 +75,19 @@ struct DescribeBody {
   std::string operator()(const msg::PathChanged& m) {
     return fmt::format(" {:#x} in {}", m.root.v, m.path);
   }
+  static std::string bounds(const std::vector<msg::BoundItem>& bounds) {
+    std::string out;
+    for (const msg::BoundItem& b : bounds)
+      out += fmt::format(" bound {:#x} (rank {}) in {:#x};", b.ino.v, b.rank.v, b.parent.v);
+    return out;
+  }
+  std::string operator()(const msg::MigrateOffer& m) {
+    return fmt::format("{} {:#x} in {:#x}, move {};", id(m.id), m.root.v, m.parent.v, m.moves) +
+           bounds(m.bounds);
+  }
+  std::string operator()(const msg::MigrateFinal& m) {
+    return fmt::format("{} {:#x} in {:#x};", id(m.id), m.root.v, m.parent.v) + bounds(m.bounds);
+  }
   template <class M>
   std::string operator()(const M& m) {
     if constexpr (requires { id(m.op); }) return id(m.op);

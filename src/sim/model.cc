@@ -511,7 +511,8 @@ void Model::run(Call& call, const ReaddirArgs& a) {
       return wrong("entry '" + e.name + "' instead of '" + it->first.second + "'");
     const ModelNode& n = *node(it->second);
     if (e.ino != it->second || e.cookie != it->first.first || e.type != (n.stat.mode & S_IFMT))
-      return wrong("entry '" + e.name + "' has wrong attributes");
+      return wrong(fmt::format("entry '{}' is {:#x} of type {:#o} instead of {:#x} of type {:#o}",
+                               e.name, e.ino.v, e.type, it->second.v, n.stat.mode & S_IFMT));
     if (e.stat) {
       Stat s = *e.stat;
       s.blocks = 0;

@@ -258,10 +258,12 @@ struct Intent {
   Ino ino;  // add_link, drop_link, drop_dir, hang; take_name: what must be there (0: anything)
   Ino dir;  // take_name, swap_name: the directory; hang: the new parent
   std::string name;     // in `dir`
-  EntryValue value;     // swap_name
+  EntryValue value;     // swap_name: a link, of which kind, ino and type count
   bool as_dir = false;  // take_name: the caller's rules are rmdir's, not unlink's
   friend bool operator==(const Intent& a, const Intent& b) {
-    return a.kind == b.kind && a.ino == b.ino && a.dir == b.dir && a.name == b.name;
+    return a.kind == b.kind && a.ino == b.ino && a.dir == b.dir && a.name == b.name &&
+           a.value.kind == b.value.kind && a.value.ino == b.value.ino &&
+           a.value.type == b.value.type;
   }
 };
 // What an intent found: for names the entry that is taken away, and the attributes of its inode
