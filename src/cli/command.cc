@@ -78,7 +78,8 @@ std::string absolute_path(const std::string& path) {
   std::error_code error;
   std::filesystem::path absolute = std::filesystem::canonical(path, error);
   if (!error) return absolute;
-  absolute = std::filesystem::absolute(path).lexically_normal();
+  absolute = std::filesystem::absolute(path, error).lexically_normal();
+  if (error) return path;  // such as ""
   if (!absolute.has_filename()) absolute = absolute.parent_path();
   std::filesystem::path parent = std::filesystem::canonical(absolute.parent_path(), error);
   return error ? absolute : parent / absolute.filename();

@@ -21,9 +21,11 @@ TEST_F(ClosingOnRados, EverythingAcknowledgedIsThere) {
   ASSERT_NO_FATAL_FAILURE(serve_and_mount());
   int restarts = 0;
   work_under_faults(number_of("GRAFTFS_CLOSING_SECONDS", 24), [&](int second) {
-    const std::string osd = fmt::format("osd.{}", restarts % 2);
-    if (second % kEvery == 7) cluster().tell("kill " + osd);
-    if (second % kEvery == 8) cluster().tell("start " + osd), ++restarts;
+    if (second % kEvery != 7) return;
+    const std::string osd = fmt::format("osd.{}", restarts++ % 2);
+    cluster().tell("kill " + osd);
+    std::this_thread::sleep_for(seconds(1));
+    cluster().tell("start " + osd);
   });
   fmt::print("{} OSDs killed and started again\n", restarts);
   EXPECT_GT(restarts, 0);
