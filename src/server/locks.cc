@@ -69,7 +69,7 @@ bool Locks::waits_for(const Owner& me, SessionId session, const LockRange& want,
 
 void Locks::release(SessionId session, const LockRange& range) {
   table_.unset(session, range);
-  wake(range.ino);
+  if (!waiting_.empty()) wake(range.ino);
 }
 
 void Locks::end(const Waiter& waiter, int err) {
