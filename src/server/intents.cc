@@ -143,7 +143,8 @@ Outcome drop_link(Build& b, const Intent& intent, IntentValue& value) {
 
 Outcome drop_dir(Build& b, const Intent& intent, IntentValue& value) {
   b.phase = kResolve;
-  // With its names: whether it is empty is not told while another operation is about to change that.
+  // With its names: whether it is empty is not told while another operation is about to change
+  // that.
   GET(Target target, b.cx.inode(intent.ino));
   GET(Dir * orphans, b.cx.orphans_dir());
   if (!target.is_dir()) return stop(ENOTDIR);

@@ -214,12 +214,17 @@ Task<void> TwoParty::commit_task(RankId from, ProtocolId op) {
     why = co_await get(std::move(stop), &absent);
     if (!why) continue;
     // It was promised, and cannot be refused any more. The store may answer the next time.
-    std::string reason =
-        why->ask ? fmt::format("{:#x} is not here, rank {} may have it", why->of.v, why->ask->v)
-                 : describe(Error{why->err ? why->err : EBUSY, "what it changes cannot be read"});
-    core_.say(fmt::format("a part of an operation of another rank, {}.{}.{}, cannot be carried out "
-                          "at the moment ({}); it is tried again",
-                          op.rank.v, op.epoch.v, op.number, reason));
+    std::string reason;
+    if (why->ask)
+      reason = fmt::format("{:#x} is not here, rank {} may have it", why->of.v, why->ask->v);
+    else if (why->need.kind == Need::frozen)
+      reason = fmt::format("{:#x} is on its way to another rank, or here", why->need.ino.v);
+    else
+      reason = describe(Error{why->err ? why->err : EBUSY, "what it changes cannot be read"});
+    core_.say(
+        fmt::format("a part of an operation of another rank, {}.{}.{}, cannot be carried out "
+                    "at the moment ({}); it is tried again",
+                    op.rank.v, op.epoch.v, op.number, reason));
     absent.clear();
     co_await sleep_for(core_.executor(), kRetryAfter);
   }

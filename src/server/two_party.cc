@@ -125,8 +125,8 @@ std::optional<Need> TwoParty::busy_names(const Dir& dir, uint64_t self) const {
 bool TwoParty::busy_below(const Dir& root) const {
   const Cache& cache = core_.cache();
   // What an operation has brought here, or taken from here, is for a rank that has not carried out
-  // its part yet still where it was: a part of it there and a bound here, or the other way round. If
-  // that rank took this over, it would be both.
+  // its part yet still where it was: a part of it there and a bound here, or the other way round.
+  // If that rank took this over, it would be both.
   auto is_in = [&](Ino ino) {
     const Dir* dir = ino ? cache.find_dir(ino) : nullptr;
     return dir && Cache::is_below(dir, &root);
