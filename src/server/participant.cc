@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/fault.h"
 #include "server/intents.h"
@@ -220,7 +221,8 @@ Task<void> TwoParty::commit_task(RankId from, ProtocolId op) {
     else if (why->need.kind == Need::frozen)
       reason = fmt::format("{:#x} is on its way to another rank, or here", why->need.ino.v);
     else
-      reason = describe(Error{why->err ? why->err : EBUSY, "what it changes cannot be read"});
+      reason = fmt::format("what it changes cannot be read: {}",
+                           std::strerror(why->err ? why->err : EBUSY));
     core_.say(
         fmt::format("a part of an operation of another rank, {}.{}.{}, cannot be carried out "
                     "at the moment ({}); it is tried again",
