@@ -157,7 +157,7 @@ void Journal::want_sync() {
 Lsn Journal::appended() const { return impl_->last_event; }
 Lsn Journal::written() const { return impl_->written_lsn; }
 Lsn Journal::durable() const { return impl_->durable_lsn; }
-bool Journal::failed() const { return impl_->broken; }
+bool Journal::failed() const { return impl_->broken.has_value(); }
 bool Journal::out_of_space() const { return impl_->no_space; }
 bool Journal::can_roll() const { return impl_->created >= impl_->next_segment; }
 bool Journal::awaits_segment(double share) const {

@@ -126,7 +126,7 @@ void Journal::Impl::release_waiters() {
 }
 
 Task<Result<void>> Journal::Impl::until_durable(Lsn target) {
-  if (broken) co_return fail(EIO, "the journal has failed");
+  if (broken) co_return std::unexpected(*broken);
   if (durable_lsn >= target) co_return Result<void>{};
   Promised<Result<void>> done(executor);
   waiters.push_back({target, done});
@@ -137,7 +137,8 @@ Task<Result<void>> Journal::Impl::until_durable(Lsn target) {
 }
 
 void Journal::Impl::fail_with(const Error& error) {
-  if (std::exchange(broken, true)) return;
+  if (broken) return;
+  broken = error;
   MARK("journal.failed");
   for (Waiter& w : std::exchange(waiters, {})) w.done.set(std::unexpected(error));
   hooks.journal_failed(error);

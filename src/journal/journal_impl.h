@@ -3,6 +3,7 @@
 
 #include <absl/functional/function_ref.h>
 
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
@@ -65,7 +66,8 @@ struct Journal::Impl {
   std::vector<Waiter> waiters;
   std::vector<Promised<bool>> trim_queue;
 
-  bool started = false, closed = false, broken = false, no_space = false;
+  bool started = false, closed = false, no_space = false;
+  std::optional<Error> broken;  // why nothing is written any more
   bool write_running = false, sync_running = false, create_running = false;
   bool data_syncing = false, trim_running = false, timer_armed = false;
   Nanos last_activity = 0, first_unsynced = 0;
