@@ -69,7 +69,9 @@ Task<Result<void>> Rank::start() {
   cache_.sweep(SIZE_MAX);  // what the journal says has gone elsewhere
   commits_ = recovered_.commits;
   CO_TRY(co_await choose_cap());
-  if (!options_.read_only) CO_TRY(co_await drop_data_of_lost_files());
+  // With other processes about, clients are going to make lost files again, whose data is there.
+  const bool made_again = peers_ && !recovered_.fresh;
+  if (!options_.read_only && !made_again) CO_TRY(co_await drop_data_of_lost_files());
 
   JournalOptions journal;
   journal.volume = options_.volume;
@@ -102,7 +104,7 @@ Task<Result<void>> Rank::start() {
   CO_TRY(co_await fetch_bounds());
   // What a machine has lost clients have done again, with the inos that they were told: nobody else
   // may get them, and which they are nobody knows here.
-  if (peers_ && !recovered_.fresh)
+  if (made_again)
     for (InoRange& range : state_.inos) range.next = range.end;
   // On a full disk there may be none: then nothing new can be made, and things can be removed.
   auto inos = co_await fetch_inos();
