@@ -98,10 +98,9 @@ Task<Result<Epoch>> RankHost::bring_up(OwnOptions own) {
   RankOptions options = context_.rank;
   options.rank = rank_;
   options.own = own;
-  // Clients claim what they have open before any of it is purged.
-  options.reconnect_window = 2 * context_.lease_ms * kMillisecond;
   options.peers = peers_.get();
-  // A client goes by what the owner before had leased for a lease; then it has to come.
+  // A client goes by what the owner before had leased for a lease; then it has to come, and claims
+  // what it has open before any of that is purged.
   const Nanos window = context_.lease_ms * kMillisecond * 5 / 4;
   options.reconnect_window = window;
   options.log = [this](const std::string& line) {

@@ -17,6 +17,7 @@ namespace {
 constexpr int kConfineLooks = 1000;
 constexpr int kRetirePatience = 5;  // leases
 constexpr Nanos kRetireLook = 10 * kMillisecond;
+constexpr Nanos kLookAtLease = 5 * kMillisecond;
 constexpr uint32_t kNobodysId = 65534;  // whom root becomes under a key that squashes it
 
 bool changes_something(const Args& args) {
@@ -64,11 +65,10 @@ Endpoint::Endpoint(Rank& rank, EndpointOptions options)
   if (options_.window > 0 && !rank_.recovered().fresh)
     for (const auto& [session, state] : rank_.state().sessions) awaited_.insert(session);
   window_ = !awaited_.empty();
-  if (window_) {
-    rank_.executor().post_after(options_.window, [this, alive = alive_] {
-      if (*alive) open_window();
-    });
-  }
+  if (window_)
+    rank_.core().tasks().spawn(keep_window());
+  else
+    rank_.nothing_is_made_again();
   sweep();
 }
 
@@ -170,13 +170,23 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
 }
 
 void Endpoint::resent(SessionId session) {
-  if (awaited_.erase(session) && awaited_.empty()) open_window();
+  if (!awaited_.erase(session) || !awaited_.empty()) return;
+  open_window();
+  rank_.nothing_is_made_again();
+}
+
+// Nobody finds a rank before it may speak: on a store that is slow just then that can take longer
+// than all of the window.
+Task<void> Endpoint::keep_window() {
+  std::shared_ptr<bool> alive = alive_;
+  while (*alive && !rank_.may_speak()) co_await sleep_for(rank_.executor(), kLookAtLease);
+  if (*alive) co_await sleep_for(rank_.executor(), options_.window);
+  if (*alive) open_window();
 }
 
 void Endpoint::open_window() {
   if (!std::exchange(window_, false)) return;
   MARK("endpoint.window_over");
-  awaited_.clear();
   std::vector<uint64_t> ids;
   for (const auto& [id, line] : lines_) ids.push_back(id);
   for (uint64_t id : ids) {
@@ -396,8 +406,6 @@ void Endpoint::answer(uint64_t id, uint64_t number, Reply reply) {
     MARK("endpoint.answer_to_nobody");
     return;
   }
-  // The next owner will answer.
-  if (rank_.fenced()) return drop(*line, {});
   line->in_flight--;
   if (line->limit) line->limit->note(reply);
   // Its journal is somebody else's: that one has the answer.
@@ -418,7 +426,10 @@ void Endpoint::other(Line& line, Message message) {
     if (rank_.may_speak()) tell(line, msg::BeatAnswer{beat->number, rank_.journal().durable()});
     return;
   }
-  if (std::holds_alternative<msg::Resent>(body)) return resent(line.session);
+  if (std::holds_alternative<msg::Resent>(body)) {
+    rank_.locks().claim_made_again(line.session);
+    return resent(line.session);
+  }
   if (std::holds_alternative<msg::Detach>(body)) {
     rank_.close_session(line.session);
     heard_.erase(line.session);

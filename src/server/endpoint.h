@@ -14,7 +14,8 @@ namespace graftfs {
 
 struct EndpointOptions {
   Nanos lease = 2 * kSecond;
-  // After a recovery: for so long, at most, only requests that are sent again are carried out.
+  // After a recovery, once the rank may speak: for so long, at most, only requests that are sent
+  // again are carried out.
   Nanos window = 0;
   uint32_t in_flight = 4096;                    // requests of one connection
   Nanos forget_after = 3600 * kSecond;          // sessions that nobody speaks for
@@ -62,6 +63,7 @@ class Endpoint final : public SessionLines {
   void answer(uint64_t line, uint64_t number, Reply reply);
   void other(Line& line, Message message);
   void resent(SessionId session);
+  Task<void> keep_window();
   void open_window();
   void tell(Line& line, Body body);
   void drop(Line& line, const std::string& why);
@@ -85,7 +87,7 @@ class Endpoint final : public SessionLines {
   std::map<SessionId, uint64_t> attached_;    // session -> line
   mutable std::map<SessionId, Nanos> heard_;  // when it was last answered
   bool window_ = false;
-  std::set<SessionId> awaited_;  // in the window: who has not said Resent
+  std::set<SessionId> awaited_;  // of those that the owner before had: who has not said Resent
   std::optional<RankId> heir_;
   Nanos retiring_since_ = 0;
   Fn retired_;

@@ -69,6 +69,8 @@ bool Locks::waits_for(const Owner& me, SessionId session, const LockRange& want,
 
 void Locks::release(SessionId session, const LockRange& range) {
   table_.unset(session, range);
+  if (auto claimed = claimed_.find(session); claimed != claimed_.end())
+    std::erase(claimed->second, range);
   if (!waiting_.empty()) wake(range.ino);
 }
 
@@ -96,6 +98,7 @@ void Locks::forget(Ino ino) {
 }
 
 void Locks::session_gone(SessionId session) {
+  claimed_.erase(session);
   for (Ino ino : table_.drop(session)) wake(ino);
   for (const auto& [waiter, range] : waiting_)
     if (waiter.session == session) wake(range.ino);
@@ -154,7 +157,11 @@ void Locks::claim(SessionId session, std::vector<LockRange> locks) {
   for (const LockRange& lock : known)
     if (!is_in(locks, lock)) release(session, lock);
   std::erase_if(locks, [&](const LockRange& lock) { return is_in(known, lock); });
-  if (!locks.empty()) core_.tasks().spawn(claim_task(session, std::move(locks)));
+  claimed_.erase(session);
+  if (!locks.empty()) {
+    claimed_[session] = locks;
+    core_.tasks().spawn(claim_task(session, std::move(locks)));
+  }
   // It may not have heard that others wait.
   for (const auto& [waiter, range] : waiting_)
     if (range.kind == LockKind::data) ask_back(waiter.session, range);
@@ -164,18 +171,37 @@ Task<void> Locks::claim_task(SessionId session, std::vector<LockRange> locks) {
   for (const LockRange& lock : locks) {
     auto place = co_await core_.find_inode(lock.ino);
     const bool ours = place && (place->what == Place::ours || place->what == Place::frozen);
-    if (!ours || !core_.state().sessions.contains(session)) continue;
-    if (table_.conflict(session, lock)) {
-      // It came too late: what it does under that lock would not be what it believes.
-      MARK("lock.claim_refused");
-      if (SessionLines* lines = core_.leases().lines())
-        lines->evict(session, fmt::format("it claims a lock on inode {:#x} that another one has "
-                                          "been granted since",
-                                          lock.ino.v));
-      co_return;
-    }
-    table_.set(session, lock);
+    if (ours && !claim_one(session, lock)) co_return;
   }
+}
+
+void Locks::claim_made_again(SessionId session) {
+  const auto claimed = claimed_.find(session);
+  if (claimed == claimed_.end()) return;
+  const std::vector<LockRange> locks = claimed->second;
+  for (const LockRange& lock : locks) {
+    if (!core_.was_made_again(lock.ino)) continue;
+    MARK("lock.claimed_of_made_again");
+    if (!claim_one(session, lock)) return;
+  }
+}
+
+// Once; not where it was given back meanwhile. False: the session is over.
+bool Locks::claim_one(SessionId session, const LockRange& lock) {
+  const auto claimed = claimed_.find(session);
+  if (claimed == claimed_.end() || !core_.state().sessions.contains(session)) return false;
+  if (std::erase(claimed->second, lock) == 0) return true;
+  if (!table_.conflict(session, lock)) {
+    table_.set(session, lock);
+    return true;
+  }
+  // It came too late: what it does under that lock would not be what it believes.
+  MARK("lock.claim_refused");
+  if (SessionLines* lines = core_.leases().lines())
+    lines->evict(session, fmt::format("it claims a lock on inode {:#x} that another one has been "
+                                      "granted since",
+                                      lock.ino.v));
+  return false;
 }
 
 }  // namespace graftfs

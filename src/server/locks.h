@@ -40,6 +40,9 @@ class Locks {
   // The session has these and no others, as far as the inodes are this rank's. Evicted where
   // another one has been granted what it claims.
   void claim(SessionId session, std::vector<LockRange> locks);
+  // Those of them that are on files which an owner before has lost: all of its files are here
+  // again.
+  void claim_made_again(SessionId session);
   // A subtree changes hands: what is on the inode comes, or is another rank's from now on.
   void add(SessionId session, const LockRange& range) { table_.set(session, range); }
   void forget(Ino ino);
@@ -59,6 +62,7 @@ class Locks {
   void ask_back(SessionId session, const LockRange& want);
   void wake(Ino ino);
   Task<void> claim_task(SessionId session, std::vector<LockRange> locks);
+  bool claim_one(SessionId session, const LockRange& lock);
   void watch();
   void evict_silent(SessionId session, const LockRange& want);
 
@@ -66,6 +70,7 @@ class Locks {
   LockTable table_;
   std::map<Waiter, LockRange> waiting_;
   std::map<Waiter, int> ended_;  // those of them that are to be answered with this error
+  std::map<SessionId, std::vector<LockRange>> claimed_;  // those that were not known here
   bool watching_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -197,6 +197,7 @@ Found<Ino> OpContext::new_ino() {
     auto target = inode(ino);
     if (target) return stop(EIO);
     if (target.error().need.kind != Need::none) return std::unexpected(target.error());
+    rank_.made_again_.insert(ino);
     return ino;
   }
   rank_.note_ino_wanted();

@@ -15,6 +15,7 @@ constexpr size_t kReleasesInAnEvent = 64;
 constexpr Nanos kLookEvery = 20 * kMillisecond;
 constexpr int kLooks = 8;
 constexpr Nanos kRetryAfter = kSecond;
+constexpr Nanos kLookAtLease = 5 * kMillisecond;
 // Purging makes room for those who ask for something: so many in that time are busy, and so long it
 // waits for them, at the most, unless so much is to be purged.
 constexpr Nanos kBusyLook = 10 * kMillisecond;
@@ -143,17 +144,25 @@ void Rank::want_purge(Ino ino) {
     if (dir && dir->inode().nlink > 0) return;
   }
   purge_queue_.push_back(ino);
-  if (purging_) return;
-  purging_ = true;
+  start_purging();
+}
+
+void Rank::start_purging() {
+  if (claiming_ || std::exchange(purging_, true)) return;
   executor_.post([this, alive = alive_] {
     if (*alive) tasks_.spawn(purge_loop());
   });
 }
 
 Task<void> Rank::purge_loop() {
-  Nanos wait = purge_from_ - executor_.now();
-  if (wait > 0) co_await sleep_for(executor_, wait);
-  while (!purge_queue_.empty() && !failed_) {
+  while ((drop_lost_ || !purge_queue_.empty()) && !failed_) {
+    if (std::exchange(drop_lost_, false)) {
+      auto dropped = co_await drop_data_of_lost_files();
+      if (!dropped && !failed_)
+        say("data of files that a crash has taken stays in the store: " +
+            describe(dropped.error()));
+      continue;
+    }
     std::vector<Ino> batch;
     while (!purge_queue_.empty() && batch.size() < kPurgeBatch) {
       Ino ino = purge_queue_.front();
@@ -296,24 +305,33 @@ Task<Result<void>> Rank::purge_from(Ino dir_ino, std::vector<Ino> asked) {
 }
 
 // A power cut may have taken the event that made a file and left its data. Its ino will be used
-// again, for a directory, too; so what lies at inos that were not given out yet goes.
+// again, for a directory, too; so what lies at inos that were not given out goes.
 Task<Result<void>> Rank::drop_data_of_lost_files() {
   constexpr size_t kPage = 256;
-  std::vector<InoRange> ranges = state_.inos;
+  const std::vector<InoRange> ranges = std::exchange(lost_inos_, {});
   for (const InoRange& range : ranges) {
     for (Ino from{range.next}; from.v < range.end;) {
       CO_TRY_ASSIGN(auto inos, co_await store_.data().list(from, kPage));
       for (Ino ino : inos) {
         if (ino.v >= range.end) break;
+        if (made_again_.contains(ino)) continue;
         MARK("purge.lost_file");
         KILL_POINT("purge.before_lost_data");
         CO_TRY(co_await store_.data().remove(ino));
       }
-      if (inos.size() < kPage) break;
+      if (inos.size() < kPage || stopping_) break;
       from = inos.back().next();
     }
   }
+  made_again_.clear();
   co_return Result<void>{};
+}
+
+void Rank::nothing_is_made_again() {
+  if (lost_inos_.empty() || options_.read_only || failed_) return made_again_.clear();
+  MARK("purge.nothing_made_again");
+  drop_lost_ = true;
+  start_purging();
 }
 
 std::vector<Ino> Rank::orphans_dirs() const {
@@ -325,12 +343,23 @@ std::vector<Ino> Rank::orphans_dirs() const {
 
 // After a start: what was orphaned before, and is held by nobody, is purged.
 Task<Result<void>> Rank::find_orphans() {
-  purge_from_ = executor_.now() + options_.reconnect_window;
-  for (Ino dir : orphans_dirs()) CO_TRY(co_await find_orphans_in(dir, options_.reconnect_window));
+  if (options_.reconnect_window > 0) {
+    claiming_ = true;
+    tasks_.spawn(let_sessions_claim());
+  }
+  for (Ino dir : orphans_dirs()) CO_TRY(co_await find_orphans_in(dir));
   co_return Result<void>{};
 }
 
-Task<Result<void>> Rank::find_orphans_in(Ino ino, Nanos window) {
+Task<void> Rank::let_sessions_claim() {
+  // Nobody finds a rank before it may speak.
+  while (!serving_ || !may_speak()) co_await sleep_for(executor_, kLookAtLease);
+  co_await sleep_for(executor_, options_.reconnect_window);
+  claiming_ = false;
+  if (drop_lost_ || !purge_queue_.empty()) start_purging();
+}
+
+Task<Result<void>> Rank::find_orphans_in(Ino ino) {
   Dir* orphans = cache_.find_dir(ino);
   for (NameHash from = 0; orphans && from < Dir::kEndHash;) {
     if (!orphans->knows(from)) CO_TRY(co_await fetch_range(ino, from));
@@ -343,25 +372,16 @@ Task<Result<void>> Rank::find_orphans_in(Ino ino, Nanos window) {
     for (Dentry* e = first; e; e = e->same_hash)
       if (e->kind != EntryKind::null)
         if (Ino orphan = parse_hidden_name(e->name)) found.push_back(orphan);
-  for (Ino orphan : found) {
-    CO_TRY(co_await fetch_inode(orphan));
-  }
-  auto purge = [this, alive = alive_, found] {
-    if (!*alive) return;
-    for (Ino orphan : found)
-      if (!holds_.contains(orphan.v)) want_purge(orphan);
-  };
-  if (window > 0)
-    executor_.post_after(window, purge);
-  else
-    purge();
+  for (Ino orphan : found) CO_TRY(co_await fetch_inode(orphan));
+  for (Ino orphan : found)
+    if (!holds_.contains(orphan.v)) want_purge(orphan);
   co_return Result<void>{};
 }
 
 void Rank::adopt_orphans(Ino dir) {
   MARK("purge.adopted");
   auto adopt = [](Rank& rank, Ino dir) -> Task<void> {
-    auto found = co_await rank.find_orphans_in(dir, 0);
+    auto found = co_await rank.find_orphans_in(dir);
     if (!found)
       rank.say("removed files of another rank cannot be purged: " + describe(found.error()));
   };

@@ -69,6 +69,7 @@ Task<Result<void>> Rank::start() {
   cache_.sweep(SIZE_MAX);  // what the journal says has gone elsewhere
   commits_ = recovered_.commits;
   CO_TRY(co_await choose_cap());
+  lost_inos_ = state_.inos;
   // With other processes about, clients are going to make lost files again, whose data is there.
   const bool made_again = peers_ && !recovered_.fresh;
   if (!options_.read_only && !made_again) CO_TRY(co_await drop_data_of_lost_files());

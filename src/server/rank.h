@@ -72,7 +72,8 @@ struct RankOptions {
   Nanos write_back_after = 5 * kSecond;  // dirty items go to the store at the latest after this
   size_t write_back_batch = 131072;      // items
   uint64_t ino_range = 1 << 20;          // inode numbers taken from the store at once
-  Nanos reconnect_window = 0;            // after recovery, for sessions to claim what they hold
+  // After recovery, once it may speak: for sessions to claim what they hold.
+  Nanos reconnect_window = 0;
   std::function<void(const RecoveryProgress&)> progress;
   std::function<void(const std::string&)> log;  // for the operator, one line each
   // For the simulator's oracle. Not called for a request that is answered again.
@@ -111,6 +112,9 @@ class Rank final : public MetadataService, private JournalHooks {
   void find(Ino ino, std::move_only_function<void(RankId)> done);
   // Calls `send` once the journal is durable up to there and this node may speak.
   void say_when(Lsn durable, Fn send);
+  // Every session that the owner before had is back or gone: what it has lost and was not made
+  // again is lost.
+  void nothing_is_made_again();
   // Another rank's ~orphans have come here: what nobody holds is purged.
   void adopt_orphans(Ino dir);
   // Nothing is this rank's any more, and nobody waits for it to say or do something.
@@ -140,8 +144,6 @@ class Rank final : public MetadataService, private JournalHooks {
   const Journal& journal() const { return *journal_; }
   uint64_t journal_cap() const { return journal_cap_; }
   bool failed() const { return failed_.has_value(); }
-  // Another owner has taken the rank: what this one says counts no more.
-  bool fenced() const { return failed_ && failed_->code == ESTALE; }
   // What requests wait for: pieces of the tree, or others.
   std::vector<Need> waiting() const;
 
@@ -277,8 +279,10 @@ class Rank final : public MetadataService, private JournalHooks {
   Task<Result<void>> purge_batch(std::vector<Ino> asked);
   Task<Result<void>> purge_from(Ino dir, std::vector<Ino> asked);
   Task<Result<void>> find_orphans();
-  Task<Result<void>> find_orphans_in(Ino dir, Nanos window);
+  Task<Result<void>> find_orphans_in(Ino dir);
+  Task<void> let_sessions_claim();
   std::vector<Ino> orphans_dirs() const;
+  void start_purging();
   Task<Result<void>> drop_data_of_lost_files();
 
   Executor& executor_;
@@ -322,7 +326,12 @@ class Rank final : public MetadataService, private JournalHooks {
   absl::flat_hash_set<uint64_t> being_purged_;  // nobody can reach these any more
   class Purge;
   bool purging_ = false;
-  Nanos purge_from_ = 0;  // before that, sessions may still claim what they hold
+  // Not given out by the owner before, as far as its journal tells. Some of them it has given out
+  // all the same, and a crash has taken that; which of those were made again.
+  std::vector<InoRange> lost_inos_;
+  std::set<Ino> made_again_;
+  bool drop_lost_ = false;  // the data of the others
+  bool claiming_ = false;   // sessions may still claim what they hold: nothing is purged
 
   bool write_back_running_ = false;
   bool write_back_now_ = false;  // do not wait for the timer

@@ -53,6 +53,7 @@ void RankCore::add_gate(int change) {
 }
 Task<Result<Place>> RankCore::find_dir(Ino ino) { return rank_.fetch_dir(ino); }
 Task<Result<Place>> RankCore::find_inode(Ino ino) { return rank_.fetch_inode(ino); }
+bool RankCore::was_made_again(Ino ino) const { return rank_.made_again_.contains(ino); }
 Task<Result<Place>> RankCore::fetch(Need need) { return rank_.fetch_need(std::move(need)); }
 
 std::vector<std::pair<SessionId, HoldCount>> RankCore::holds(Ino ino) const {

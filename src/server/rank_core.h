@@ -60,6 +60,8 @@ class RankCore {
   // What an operation lacks (a kind below Need::frozen).
   Task<Result<Place>> fetch(Need need);
   Rank& rank() { return rank_; }
+  // By its client, after an owner before had lost it.
+  bool was_made_again(Ino ino) const;
   // Holds of nameless inodes, as they are handed over.
   std::vector<std::pair<SessionId, HoldCount>> holds(Ino ino) const;
   void add_hold(SessionId session, const HoldCount& more);

@@ -47,8 +47,9 @@ class Connected final : public net::Connection {
 struct Endpoints : ::testing::Test {
   Endpoints() { serve(); }
   ~Endpoints() override { endpoint.reset(); }
-  void serve() {
+  void serve(Nanos window = 0) {
     EndpointOptions options;
+    options.window = window;
     options.log = [this](const std::string& line) { log += line + "\n"; };
     endpoint = std::make_unique<Endpoint>(ranks.rank(0), options);
   }
@@ -68,12 +69,13 @@ struct Endpoints : ::testing::Test {
   }
   // A session comes again, from an owner that it names.
   std::pair<std::shared_ptr<Wire>, msg::Attached> come_again(uint64_t session, Epoch known,
-                                                             std::vector<HoldCount> holds = {}) {
+                                                             std::vector<HoldCount> holds = {},
+                                                             std::vector<LockRange> locks = {}) {
     auto wire = std::make_shared<Wire>();
     wire->peer.id = session;
     wire->peer.name = "test";
     endpoint->add(std::make_unique<Connected>(wire, ranks.executor));
-    say(*wire, msg::Attach{known, std::move(holds), {}});
+    say(*wire, msg::Attach{known, std::move(holds), std::move(locks)});
     ranks.executor.run_until([&] { return wire->closed || !wire->said.empty(); });
     return {wire, std::get<msg::Attached>(wire->said.at(0).body)};
   }
@@ -302,6 +304,60 @@ TEST_F(Endpoints, WhoHasMissedAnOwnerIsNotToldThatAnythingWasKept) {
   take_over();
   EXPECT_EQ(come_again(5, first).second.kept, Lsn{});
   EXPECT_EQ(come_again(5, second).second.kept, ranks.rank(0).recovered().last);
+}
+
+// An owner has lost two new files, whose data is there. One is made again by its client, which may
+// still write to it. While anybody may come and make the other one again, its data stays.
+TEST_F(Endpoints, DataOfALostFileGoesOnceNobodyCanMakeThatAgain) {
+  connect(5), connect(6);
+  const Epoch epoch = ranks.rank(0).epoch();
+  const Ino made_again{ranks.rank(0).state().inos.front().next};
+  const Ino lost = made_again.next();
+  DataStore& data = ranks.rank(0).core().store().data();
+  std::string bytes = "written";
+  for (Ino ino : {made_again, lost}) {
+    bool written = false;
+    auto write = [](DataStore& to, Ino at, std::string& what, bool& done) -> Task<Result<void>> {
+      auto wrote = co_await to.write(at, 0, what, 0);
+      done = wrote.has_value();
+      co_return Result<void>{};
+    };
+    ranks.finish(write(data, ino, bytes, written));
+    ASSERT_TRUE(written);
+  }
+  endpoint.reset();
+  ranks.kill(0);
+  ranks.start(0);
+  serve(kSecond);
+  endpoint->evict(Ranks::kSession, "it is not a client");
+  auto left = [&] {
+    std::vector<Ino> inos;
+    auto list = [](DataStore& from, std::vector<Ino>& to) -> Task<Result<void>> {
+      CO_TRY_ASSIGN(to, co_await from.list(kRootIno, 100));
+      co_return Result<void>{};
+    };
+    ranks.finish(list(ranks.rank(0).core().store().data(), inos));
+    return inos;
+  };
+  const LockRange right = LockRange::to_write(made_again);
+  auto wire = come_again(5, epoch, {}, {right}).first;
+  msg::Call again;
+  again.number = ++numbers;
+  again.resent = true;
+  again.request.seq = again.request.oldest = 1;
+  again.request.args = CreateArgs{kRootIno, "file", 0644, 0, true, O_RDWR};
+  again.request.redo = Redo{made_again, {1, 2}};
+  say(*wire, std::move(again));
+  ranks.settle();
+  say(*wire, msg::Resent{});
+  EXPECT_TRUE(ranks.rank(0).locks().table().has(SessionId{5}, made_again, 0, LockKind::data));
+  ranks.settle(2 * kSecond);  // the window is over
+  EXPECT_FALSE(endpoint->in_window());
+  EXPECT_EQ(left(), (std::vector<Ino>{made_again, lost}));
+  auto other = come_again(6, epoch).first;
+  say(*other, msg::Resent{});
+  ranks.settle();
+  EXPECT_EQ(left(), std::vector<Ino>{made_again});
 }
 
 TEST_F(Endpoints, ThatALastNameIsGoneIsHeldOnceHoweverOftenItIsSaid) {
