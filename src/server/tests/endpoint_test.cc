@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 
+#include "server/locks.h"
 #include "server/migrate.h"
 #include "two_ranks.h"
 
