@@ -26,6 +26,13 @@ bool rests_on_the_session(const Args& args) {
   return std::holds_alternative<WroteArgs>(args) || (set && set->valid & kSetSize);
 }
 
+// What was done again has come to what the client had been told.
+bool is_the_same(const Reply& reply, const Request& request) {
+  if (reply.err) return false;
+  return !request.redo || !request.redo->ino || !reply.stat.ino ||
+         reply.stat.ino == request.redo->ino;
+}
+
 }  // namespace
 
 Remote::Remote(Executor& executor, SessionId session, RankId rank, DialFn dial)
@@ -123,44 +130,55 @@ void Remote::on_attached(const msg::Attached& a) {
     MARK("remote.evicted");
     begin_anew();
   }
-  // All in order, as they were sent first. Where something is to be done again, whatever follows
-  // may rest on it, and so each waits for the one before.
   again_.clear();
-  one_by_one_ = false;
   for (uint64_t number = first_; number < first_ + slots_.size(); ++number) {
     Slot& s = slot(number);
-    if (!s.sent) continue;
+    s.sent_here = false;
     if (s.answered && new_epoch && s.lsn > a.kept) {
       MARK("remote.redone");
       s.answered = false;
       s.redoing = true;
-      one_by_one_ = true;
     }
-    if (!s.answered) again_.push_back(number);
+    if (s.redoing) again_.push_back(number);
   }
   if (new_epoch) durable_ = std::max(durable_, a.kept);
   evicted_ = forgotten;
   send_again();
 }
 
+// What was answered comes first, in the order in which it was: others wait for that, and what they
+// ask for may stand in its way, as may what was not answered here.
 void Remote::send_again() {
-  while (!again_.empty()) {
-    uint64_t number = again_.front();
+  if (!again_.empty()) {
+    const uint64_t number = again_.front();
     again_.pop_front();
     MARK("remote.resent");
-    send(number, true);
-    if (one_by_one_) return;  // until it is answered
+    return send(number, true);  // the next one when it is answered
   }
   KILL_POINT("client.reconnect.resent");
-  one_by_one_ = false;
   connection_->send(Message{RankId{}, rank_, msg::Resent{}});
   for (uint64_t number = first_; number < first_ + slots_.size(); ++number)
-    if (!slot(number).sent) send(number, false);
+    if (const Slot& s = slot(number); !s.answered && !s.sent_here) send(number, s.sent);
   for (const auto& [number, finding] : finding_)
     connection_->send(Message{RankId{}, rank_, msg::Find{number, finding.ino}});
   state_ = up;
   reap();
   if (attached) attached(evicted_);
+}
+
+// It cannot be done again as it was: perhaps it rests on what had been sent before it, and was
+// carried out, but not answered. False: there is nothing of that kind.
+bool Remote::redo_behind_others(uint64_t number) {
+  std::deque<uint64_t> before;
+  for (uint64_t other = first_; other < number; ++other) {
+    const Slot& s = slot(other);
+    if (s.sent && !s.answered && !s.sent_here && s.request.seq) before.push_back(other);
+  }
+  if (before.empty()) return false;
+  MARK("remote.redone_behind_others");
+  before.push_back(number);
+  again_.insert(again_.begin(), before.begin(), before.end());
+  return true;
 }
 
 // -- requests -----------------------------------------------------------------------------------
@@ -193,7 +211,7 @@ void Remote::call(Credentials cred, Args args, ReplyFn done) {
 
 void Remote::send(uint64_t number, bool resent) {
   Slot& s = slot(number);
-  s.sent = true;
+  s.sent = s.sent_here = true;
   // Everything before it is answered, and durable.
   uint64_t oldest = last_seq_ + 1;
   for (const Slot& o : slots_) {
@@ -211,12 +229,14 @@ void Remote::on_answer(msg::Answer answer) {
   Slot& s = slot(answer.number);
   if (s.answered) return reap();
   Reply reply = std::move(answer.reply);
-  s.answered = true;
-  s.lsn = reply.lsn;
   if (s.redoing) {
-    s.redoing = false;
     // (A time of access is nobody's loss: the directory may be another rank's by now.)
-    if (reply.err && s.request.seq) {
+    const bool failed = s.request.seq && !is_the_same(reply, s.request);
+    if (failed && redo_behind_others(answer.number)) return send_again();
+    s.redoing = false;
+    s.answered = true;
+    s.lsn = reply.lsn;
+    if (failed) {
       MARK("remote.redo_failed");
       lost_ = true;
     }
@@ -224,6 +244,8 @@ void Remote::on_answer(msg::Answer answer) {
     if (state_ == attaching) send_again();
     return;
   }
+  s.answered = true;
+  s.lsn = reply.lsn;
   unanswered_--;
   note_holds(s.request.args, reply);
   if (lost_ && std::holds_alternative<SyncArgs>(s.request.args)) {

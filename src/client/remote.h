@@ -69,6 +69,7 @@ class Remote final : public net::ConnectionEvents {
     Request request;
     ReplyFn done;
     bool sent = false;
+    bool sent_here = false;  // by the connection that there is
     bool answered = false;
     Lsn lsn;               // of its event; 0: it changed nothing
     bool redoing = false;  // answered before, and sent again
@@ -83,6 +84,7 @@ class Remote final : public net::ConnectionEvents {
   void on_answer(msg::Answer answer);
   void send(uint64_t number, bool resent);
   void send_again();
+  bool redo_behind_others(uint64_t number);
   void begin_anew();
   void fail_all();
   void give_up(std::deque<Slot> slots);
@@ -113,9 +115,8 @@ class Remote final : public net::ConnectionEvents {
   std::deque<Slot> slots_;
   uint64_t first_ = 1;  // number of the front
   uint64_t last_seq_ = 0;
-  std::deque<uint64_t> again_;  // to be sent again, and then Resent
-  bool one_by_one_ = false;
-  bool evicted_ = false;  // the session is a new one
+  std::deque<uint64_t> again_;  // to be done again, one after the other, and then Resent
+  bool evicted_ = false;        // the session is a new one
   size_t unanswered_ = 0;
   std::map<Ino, Held> holds_;
   struct Finding {

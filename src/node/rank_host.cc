@@ -232,11 +232,7 @@ void RankHost::status(std::function<void(HostStatus)> done) {
 void RankHost::hand_over(RankId to, std::function<void(Result<bool>)> done) {
   post([this, to, done = std::move(done)] {
     server_->migrations().leave();
-    Ino next;
-    for (const auto& [root, import] : server_->state().imports) {
-      if (!import.settled) continue;
-      if (!next || (is_hidden_dir(next) && !is_hidden_dir(root))) next = root;
-    }
+    const Ino next = server_->migrations().next_to_leave();
     if (!next && !server_->state().imports.empty())
       return done(fail(EBUSY, "a subtree is still on its way here"));
     if (!next) return done(true);

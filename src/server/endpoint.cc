@@ -54,6 +54,7 @@ struct Endpoint::Line final : net::ConnectionEvents {
   SessionId session;
   std::unique_ptr<PathLimit> limit;  // null: all of the volume
   bool attached = false;
+  bool has_resent = false;  // what it was answered before
   uint32_t in_flight = 0;
   std::deque<msg::Call> waiting;  // for the end of the window
 };
@@ -298,7 +299,7 @@ void Endpoint::call(Line& line, msg::Call call) {
   // What others had locked they are still to claim.
   const auto* lock = std::get_if<LockArgs>(&call.request.args);
   const bool takes = lock && (lock->op == LockOp::set || lock->op == LockOp::wait);
-  if (window_ && (!call.resent || takes)) {
+  if (window_ && (!call.resent || takes || line.has_resent)) {
     MARK("endpoint.waits_for_window");
     line.waiting.push_back(std::move(call));
     return;
@@ -427,6 +428,7 @@ void Endpoint::other(Line& line, Message message) {
     return;
   }
   if (std::holds_alternative<msg::Resent>(body)) {
+    line.has_resent = true;
     rank_.locks().claim_made_again(line.session);
     return resent(line.session);
   }

@@ -159,9 +159,9 @@ void Migrations::stop() {
 
 // -- the rank asks ------------------------------------------------------------------------------
 
-std::optional<Need> Migrations::parks(const Dir& dir) const {
+std::optional<Need> Migrations::parks(const Dir& dir, bool decided) const {
   for (const auto& [id, e] : exports_) {
-    if (!e->frozen) continue;
+    if (!e->frozen || (decided && e->state.phase == migration::ExportPhase::freezing)) continue;
     const Dir* root = core_.cache().find_dir(e->root);
     if (root && Cache::is_below(&dir, root)) return Need{Need::frozen, e->root, {}, 0};
   }

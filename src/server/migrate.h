@@ -47,8 +47,9 @@ class Migrations {
   std::optional<MovePlan> plan(Ino root) const;
   // Whether start() would begin, and what would go along; nothing is changed. Errors: start()'s.
   void weigh(Ino root, RankId to, std::move_only_function<void(Result<MovePlan>)> done);
-  // Whether requests that touch this directory have to wait; for what.
-  std::optional<Need> parks(const Dir& dir) const;
+  // Whether requests that touch this directory have to wait; for what. `decided`: what was promised
+  // to another rank, for which an export itself waits before it is final.
+  std::optional<Need> parks(const Dir& dir, bool decided = false) const;
   // The directory is being copied to another rank: nobody may keep what is told of it.
   bool gives_away(const Dir& dir) const;
   bool is_frozen(const Dir& dir) const { return parks(dir).has_value(); }
@@ -64,6 +65,8 @@ class Migrations {
   void recovered();
   // The rank is to go: it takes nothing any more.
   void leave() { leaving_ = true; }
+  // What it gives away next; 0: nothing is here, or all is on its way here.
+  Ino next_to_leave() const;
   // The rank ends: what is not committed is given up. Takes nothing on any more.
   void stop();
   bool idle() const { return exports_.empty() && imports_.empty(); }

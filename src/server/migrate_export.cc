@@ -77,6 +77,20 @@ Task<void> Migrations::weigh_task(Ino root, RankId to,
   done(*plan(root));
 }
 
+// This rank's own hidden directories last, and ~orphans behind ~linked: while an inode is here it
+// may lose its last name here, or get a second one.
+Ino Migrations::next_to_leave() const {
+  auto turn = [this](Ino root) {
+    if (!is_hidden_dir(root)) return 0;
+    if (rank_of_hidden_dir(root) != core_.id()) return 1;
+    return is_orphans_dir(root) ? 3 : 2;
+  };
+  Ino next;
+  for (const auto& [root, import] : core_.state().imports)
+    if (import.settled && (!next || turn(root) < turn(next))) next = root;
+  return next;
+}
+
 Result<void> Migrations::may_export(Ino root, RankId to, bool hidden, const Place& place) const {
   Peers* peers = core_.peers();
   const std::vector<RankId> ranks = peers ? peers->ranks() : std::vector<RankId>{core_.id()};

@@ -38,7 +38,8 @@ std::optional<Stop> OpContext::hindrance(const Dir& dir) const {
     if (import == rank_.state_.imports.end()) return Stop{0, {}, dir.foreign, dir.ino()};
     return Stop{0, Need{Need::frozen, dir.ino(), {}, 0}, {}, {}};  // it is about to be ours
   }
-  if (auto need = rank_.migrations_->parks(dir)) return Stop{0, std::move(*need), {}, {}};
+  if (auto need = rank_.migrations_->parks(dir, two_party_ == TwoParty::kDecided))
+    return Stop{0, std::move(*need), {}, {}};
   if (auto need = rank_.two_party_->busy(dir.ino(), {}, two_party_))
     return Stop{0, std::move(*need), {}, {}};
   return std::nullopt;

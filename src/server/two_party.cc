@@ -124,6 +124,12 @@ std::optional<Need> TwoParty::busy_names(const Dir& dir, uint64_t self) const {
 
 bool TwoParty::busy_below(const Dir& root) const {
   const Cache& cache = core_.cache();
+  // What was promised may put something into this rank's own hidden directories, or take it out.
+  const bool own = is_hidden_dir(root.ino()) && rank_of_hidden_dir(root.ino()) == core_.id();
+  if (own && !parts_.empty()) {
+    MARK("two_party.participant.export_waits");
+    return true;
+  }
   // What an operation has brought here, or taken from here, is for a rank that has not carried out
   // its part yet still where it was: a part of it there and a bound here, or the other way round.
   // If that rank took this over, it would be both.

@@ -134,6 +134,7 @@ class ClusterOracle final : public RankWitness {
   std::set<RankId> cut_;
   std::set<SessionId> dead_;
   std::map<int32_t, SessionId> owed_;  // answered, and lost with a machine
+  std::map<Ino, Timespec> brought_;    // by the last operation of several ranks that changed it
   uint64_t executions_ = 0, across_ = 0, void_ = 0, cached_ = 0;
 };
 
