@@ -63,8 +63,13 @@ Task<Result<void>> Rank::start() {
   recovery.must_exist = options_.journal_must_exist;
   recovery.volume_name = options_.volume_name;
   recovery.progress = options_.progress;
-  CO_TRY_ASSIGN(recovered_, co_await recover(executor_, *device_, store_.dirs(), cache_, state_,
-                                             std::move(recovery)));
+  auto recovered =
+      co_await recover(executor_, *device_, store_.dirs(), cache_, state_, std::move(recovery));
+  if (!recovered) {
+    CO_TRY(co_await see_that_it_is_ours());
+    co_return std::unexpected(std::move(recovered).error());
+  }
+  recovered_ = std::move(*recovered);
   for (const std::string& message : recovered_.messages) say(message);
   cache_.sweep(SIZE_MAX);  // what the journal says has gone elsewhere
   commits_ = recovered_.commits;
@@ -119,6 +124,17 @@ Task<Result<void>> Rank::start() {
   migrations_->recovered();
   two_party_->recovered();
   co_return Result<void>{};
+}
+
+// A process that was stopped while it read the journal finds parts of it gone that another owner
+// has trimmed since: that is no damage.
+Task<Result<void>> Rank::see_that_it_is_ours() {
+  if (options_.read_only) co_return Result<void>{};
+  CO_TRY_ASSIGN(Epoch now, co_await store_.raise_epoch(options_.rank, Epoch{}));
+  auto next = co_await store_.raise_epoch(options_.rank, now.next());
+  if (next || next.error().code != ESTALE) co_return Result<void>{};
+  MARK("rank.start.taken_meanwhile");
+  co_return std::unexpected(std::move(next).error());
 }
 
 // A rank that never served: its hidden directories come into being, and each is an import of it;

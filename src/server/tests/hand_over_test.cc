@@ -41,6 +41,22 @@ struct HandOver : ::testing::Test {
   const Ino linked = linked_dir_ino(RankId{1}), orphans = orphans_dir_ino(RankId{1});
 };
 
+// While an inode is in a ~linked here, it may lose its last name here.
+TEST_F(HandOver, ItsOwnHiddenDirectoriesGoLastAndThoseOfOthersThatItHasBefore) {
+  // Rank 1 has those of rank 0, too.
+  move(0, 1, linked_dir_ino(RankId{0}));
+  move(0, 1, orphans_dir_ino(RankId{0}));
+  ranks.settle();
+  const std::vector<Ino> order{dir, linked_dir_ino(RankId{0}), orphans_dir_ino(RankId{0}), linked,
+                               orphans};
+  for (Ino next : order) {
+    EXPECT_EQ(ranks.rank(1).migrations().next_to_leave(), next);
+    move(1, 0, next);
+    ranks.settle();
+  }
+  EXPECT_EQ(ranks.rank(1).migrations().next_to_leave(), Ino{});
+}
+
 TEST_F(HandOver, WhatIsOpenWithoutANameGoesAlongAndIsPurgedThereWhenItIsClosed) {
   Reply made = ranks.call(1, CreateArgs{dir, "file", 0644, 0, true, 0});
   ASSERT_EQ(made.err, 0);

@@ -78,7 +78,7 @@ Promised<Reply> Cluster::ask(ClientNode& client, Args args) {
   request.args = std::move(args);
   oracle_.asked(last_call_, client.session, std::holds_alternative<SyncArgs>(request.args));
   client.router->submit(std::move(request), [this, call = last_call_, answer](Reply reply) {
-    if (reply.err == EIO && room_.evictions == 0)
+    if (reply.err == EIO && room_.evictions == 0 && !room_.comes_late)
       oracle_.fail(fmt::format("call {} was answered EIO", call));
     if (config_.print)
       fmt::print("{:>7} call {} is answered: errno {} ino {:#x}{}\n", queue_.steps(), call,

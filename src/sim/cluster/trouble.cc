@@ -80,7 +80,11 @@ void Cluster::part_something() {
   if (a == b || !parted_.insert(std::minmax(a, b)).second) return;
   if (config_.print) fmt::print("{:>7} machines {} and {} are parted\n", queue_.steps(), a, b);
   net_.part(a, b);
-  world_node_.post_after(static_cast<Nanos>(1 + random_.below(300)) * kMillisecond, [this, a, b] {
+  const Nanos length = static_cast<Nanos>(1 + random_.below(300)) * kMillisecond;
+  // What it was answered, and a machine has lost, it may come to do again when the window is over.
+  const bool is_client = std::max(a, b) >= 100;
+  if (is_client && config_.power_cuts > 0 && length > config_.lease / 2) room_.comes_late = true;
+  world_node_.post_after(length, [this, a, b] {
     if (parted_.erase(std::minmax(a, b))) net_.join(a, b);
   });
 }
