@@ -223,6 +223,11 @@ Result<void> Daemon::mount() {
     router_->wanted_back = [this](Ino ino) { client_->give_back(ino); };
     router_->is_idle = [this](Ino ino) { return client_->is_idle(ino); };
     router_->refers_to = [this](Ino ino) { return mount_ && mount_->refers_to(ino); };
+    router_->lost_for_good = [this](RankId rank, const Request& request, int err) {
+      log_.line(fmt::format("rank {}: what it had acknowledged is lost: {} of inode {:#x} ({})",
+                            rank, op_name(request.args), key_ino(request.args).v,
+                            std::strerror(err)));
+    };
     router_->evicted = [this](RankId rank, const std::vector<Ino>& locked) {
       log_.line(evicted_text(rank, locked.size()));
       for (Ino ino : locked)

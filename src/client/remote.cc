@@ -238,7 +238,7 @@ void Remote::on_answer(msg::Answer answer) {
     s.lsn = reply.lsn;
     if (failed) {
       MARK("remote.redo_failed");
-      lost_ = true;
+      note_lost(s.request, reply.err);
     }
     reap();
     if (state_ == attaching) send_again();
@@ -337,9 +337,9 @@ void Remote::fail_all() {
 
 void Remote::give_up(std::deque<Slot> slots) {
   for (Slot& s : slots) {
-    if (s.answered || s.redoing) {
-      lost_ = true;
-    } else if (s.done) {
+    if ((s.answered && s.lsn > durable_) || s.redoing) {
+      note_lost(s.request, EIO);
+    } else if (!s.answered && s.done) {
       Reply reply;
       // What it was never sent another one may carry out.
       reply.err = s.sent ? EIO : kAskRank;
@@ -347,6 +347,12 @@ void Remote::give_up(std::deque<Slot> slots) {
       s.done(std::move(reply));
     }
   }
+}
+
+// The next sync says so.
+void Remote::note_lost(const Request& request, int err) {
+  lost_ = true;
+  if (lost_for_good) lost_for_good(request, err);
 }
 
 void Remote::find(Ino ino, std::move_only_function<void(RankId)> done) {

@@ -58,6 +58,8 @@ class Remote final : public net::ConnectionEvents {
   std::function<void()> ended;
   // The connection was made anew, or the session is a new one: what was leased is over.
   std::function<void(bool evicted)> attached;
+  // What was answered, and its rank has lost, could not be done again: it is gone. May be empty.
+  std::function<void(const Request&, int err)> lost_for_good;
   // The locks of this session, as it attaches. May be empty.
   std::function<std::vector<LockRange>()> claims;
   // An answer to that: also while it is attaching. Nothing where there is no connection.
@@ -85,6 +87,7 @@ class Remote final : public net::ConnectionEvents {
   void send(uint64_t number, bool resent);
   void send_again();
   bool redo_behind_others(uint64_t number);
+  void note_lost(const Request& request, int err);
   void begin_anew();
   void fail_all();
   void give_up(std::deque<Slot> slots);

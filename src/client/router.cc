@@ -53,6 +53,9 @@ Remote& Router::remote(RankId rank) {
     };
     remote->attached = [this, rank](bool forgotten) { attached(rank, forgotten); };
     remote->claims = [this] { return locks_.of(session_); };
+    remote->lost_for_good = [this, rank](const Request& request, int err) {
+      if (lost_for_good) lost_for_good(rank, request, err);
+    };
     remote->told = [this, at = remote.get()](Body body) { told(*at, std::move(body)); };
     if (made) made(*remote);
   }

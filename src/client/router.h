@@ -47,6 +47,8 @@ class Router final : public MetadataService, public OwnLocks {
   // The rank has forgotten this session, and with it the locks on these files: what their callers
   // do with them rests on nothing any more.
   std::function<void(RankId, const std::vector<Ino>& locked)> evicted;
+  // What this client was answered, and its rank has lost, could not be done again.
+  std::function<void(RankId, const Request&, int err)> lost_for_good;
   // Others want to write to the file: Client::give_back. Unset: it is given back at once.
   std::function<void(Ino)> wanted_back;
   // Whether the right to write to it can be given back without asking: Client::is_idle. Unset:

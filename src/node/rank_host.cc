@@ -237,8 +237,6 @@ void RankHost::hand_over(RankId to, std::function<void(Result<bool>)> done) {
       return done(fail(EBUSY, "a subtree is still on its way here"));
     if (!next) return done(true);
     const bool hidden = is_hidden_dir(next);
-    if (hidden && clients_ && clients_->in_window())
-      return done(fail(EBUSY, "clients are still coming back"));
     auto moved = [done](Result<void> result) {
       if (!result) return done(std::unexpected(std::move(result).error()));
       done(false);

@@ -101,6 +101,9 @@ Result<void> Migrations::may_export(Ino root, RankId to, bool hidden, const Plac
   if (!peers->alive(to))
     return fail(EHOSTDOWN, fmt::format("rank {} is down; move it when the rank is back", to));
   if (stopping_) return fail(ECANCELED, "this rank is stopping");
+  // What this rank has lost they have done again here.
+  if (const SessionLines* lines = core_.leases().lines(); lines && lines->in_window())
+    return fail(EBUSY, "clients are still coming back to this rank; try again in a few seconds");
   const Dir* dir = core_.cache().find_dir(root);
   if (place.what == Place::frozen)
     return fail(EBUSY, "the directory is changing hands at the moment; try again");

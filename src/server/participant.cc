@@ -6,6 +6,7 @@
 
 #include "base/fault.h"
 #include "server/intents.h"
+#include "server/leases.h"
 #include "server/rank.h"
 #include "server/two_party.h"
 
@@ -62,6 +63,12 @@ void TwoParty::on_prepare(RankId from, msg::Prepare m) {
   if (m.intents[0].kind == IntentKind::token) {
     token_queue_.push_back({from, 0, std::move(m)});
     return grant_token();
+  }
+  // What this rank has lost its clients have done again first.
+  const SessionLines* lines = core_.leases().lines();
+  if (!m.again && lines && lines->in_window()) {
+    MARK("two_party.participant.in_window");
+    return core_.send(from, msg::Refused{.op = m.op, .why = msg::Refusal::busy});
   }
   auto [it, fresh] = parts_.try_emplace(m.op);
   if (fresh) {

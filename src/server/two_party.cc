@@ -245,7 +245,11 @@ void TwoParty::with_token(Op& op) {
 void TwoParty::send_prepares(Op& op) {
   op.what.now = op.redo.value_or(core_.executor().wall_now());
   for (const auto& [rank, indices] : op.parts) {
-    msg::Prepare prepare{.op = op.id, .session = op.session, .cred = op.cred, .now = op.what.now};
+    msg::Prepare prepare{.op = op.id,
+                         .session = op.session,
+                         .cred = op.cred,
+                         .now = op.what.now,
+                         .again = op.redo.has_value()};
     for (size_t i : indices) prepare.intents.push_back(op.what.asked[i].intent);
     op.asked.insert(rank);
     core_.send(rank, std::move(prepare));

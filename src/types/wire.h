@@ -277,6 +277,7 @@ struct Prepare {
   SessionId session;
   Credentials cred;
   Timespec now;
+  bool again = false;  // a client had been answered, and its rank has lost it
   std::vector<Intent> intents;
 };
 struct Prepared {
