@@ -232,6 +232,10 @@ int soak_matrix(const Options& options) {
   };
   add("migrate");
   for (const std::string& operation : sim::two_party_operations()) add(operation);
+  // The line of one case may be the beginning of another's.
+  auto named = std::ranges::find_if(
+      cases, [&](const sim::MatrixCase& c) { return sim::describe(c) == options.only; });
+  if (named != cases.end()) cases = std::vector<sim::MatrixCase>{std::move(*named)};
   std::map<std::string, uint64_t> deaths;
   uint64_t failed = 0;
   for (sim::MatrixCase& c : cases) {
