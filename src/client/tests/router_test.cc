@@ -1,5 +1,6 @@
 // A client that finds its way between two ranks, over connections inside the process that break.
 #include "routed.h"
+#include "server/migrate.h"
 
 namespace graftfs {
 namespace {
@@ -120,6 +121,75 @@ TEST_F(Routed, OthersWaitForTheWindow) {
   EXPECT_EQ(me.call(GetattrArgs{a}).err, 0);
   EXPECT_GE(ranks.executor.now() - before, 400 * kMillisecond);
   EXPECT_FALSE(endpoints[0]->in_window());
+}
+
+TEST_F(Routed, NothingMovesAwayInTheWindow) {
+  Ino a = me.mkdir(kRootIno, "a");
+  ASSERT_EQ(me.call(SyncArgs{}).err, 0);
+  kill(0);
+  revive(0, 500 * kMillisecond);
+  auto move = [&] {
+    std::optional<Result<void>> moved;
+    ranks.rank(0).migrations().start(a, Ranks::id(1), [&moved](Result<void> r) { moved = r; });
+    ranks.executor.run_until([&] { return moved.has_value(); });
+    return *moved;
+  };
+  ASSERT_TRUE(endpoints[0]->in_window());
+  auto refused = move();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, EBUSY);
+  ranks.settle(600 * kMillisecond);
+  EXPECT_TRUE(move());
+}
+
+// Whichever of the two carries it out.
+TEST_F(Routed, NothingIsPromisedToAnotherRankInTheWindow) {
+  Ino a = me.mkdir(kRootIno, "a"), b = me.mkdir(kRootIno, "b");
+  ranks.give(0, 1, b);
+  me.create(a, "x");
+  me.create(b, "y");
+  ASSERT_EQ(me.call(SyncArgs{}).err, 0);
+  kill(0);
+  revive(0, 500 * kMillisecond);
+  std::optional<Reply> there, back;
+  me.begin(RenameArgs{a, "x", b, "x"}, there);
+  me.begin(RenameArgs{b, "y", a, "y"}, back);
+  ranks.settle(400 * kMillisecond);
+  ASSERT_TRUE(endpoints[0]->in_window());
+  EXPECT_FALSE(there || back);
+  ranks.executor.run_until([&] { return there && back; });
+  EXPECT_EQ(there->err, 0);
+  EXPECT_EQ(back->err, 0);
+}
+
+// A request that nobody was answered, and which comes first, does not take what another client had
+// been answered.
+TEST_F(Routed, WhatWasAnsweredIsDoneAgainBeforeWhatWasNot) {
+  Ino a = me.mkdir(kRootIno, "a"), b = me.mkdir(kRootIno, "b");
+  ranks.give(0, 1, b);
+  Ino file = me.create(b, "file");
+  Way other(ranks, transport, SessionId{0x2002});
+  ASSERT_EQ(other.call(GetattrArgs{a}).err, 0);
+  ASSERT_EQ(me.call(SyncArgs{}).err, 0);
+  ranks.cut(0, 1);
+  std::optional<Reply> link;
+  other.begin(LinkArgs{file, a, "name"}, link);
+  ranks.settle(20 * kMillisecond);
+  ASSERT_FALSE(link) << "rank 0 waits for the other one";
+  ranks.settle(200 * kMillisecond);  // all else is durable
+  const Ino mine = me.call(MkdirArgs{a, "name", 0755, 0}).stat.ino;
+  ASSERT_TRUE(me.router.remote(RankId{0}).has_undurable());
+  for (size_t i : {0, 1}) end(i);
+  ranks.cut_power();
+  ranks.heal(0, 1);
+  unreachable = me.session;
+  for (size_t i : {0, 1}) revive(i, 3 * kSecond);
+  ranks.settle(600 * kMillisecond);
+  unreachable.reset();
+  EXPECT_EQ(me.call(LookupArgs{a, "name"}).stat.ino, mine);
+  EXPECT_EQ(me.call(SyncArgs{}).err, 0) << "nothing is lost";
+  ranks.executor.run_until([&] { return link.has_value(); });
+  EXPECT_EQ(link->err, EEXIST);
 }
 
 TEST_F(Routed, HoldsAreClaimedAgain) {
