@@ -157,6 +157,8 @@ TEST_F(Routed, NothingIsPromisedToAnotherRankInTheWindow) {
   ranks.settle(400 * kMillisecond);
   ASSERT_TRUE(endpoints[0]->in_window());
   EXPECT_FALSE(there || back);
+  EXPECT_EQ(ranks.call(0, LookupArgs{a, "x"}).err, 0) << "it is as it was recovered";
+  EXPECT_EQ(ranks.call(0, LookupArgs{a, "y"}).err, ENOENT);
   ranks.executor.run_until([&] { return there && back; });
   EXPECT_EQ(there->err, 0);
   EXPECT_EQ(back->err, 0);

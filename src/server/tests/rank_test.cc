@@ -60,6 +60,7 @@ TEST_F(RankTest, WhatWasMadeIsThereAfterACleanStopAndEviction) {
 // The store may be busy for a long time with a large commit.
 TEST_F(RankTest, TheNextInodeNumbersAreThereBeforeTheLastIsGivenOut) {
   stop();
+  disk_ = std::make_shared<MemoryDisk>();  // so that the first range is a small one, too
   options_.ino_range = 256;
   start();
   Ino dir = mkdir(kRootIno, "dir");

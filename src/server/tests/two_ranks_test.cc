@@ -298,5 +298,23 @@ TEST_F(Split, RequestsForAnUnsettledImportWait) {
   expect_asks(1, GetattrArgs{c}, RankId{0});
 }
 
+// A recovery finds what had lost its last name; who has it open is not back yet.
+TEST(OneOfThem, PurgesNothingBeforeSessionsCouldClaimIt) {
+  RankOptions options;
+  options.reconnect_window = kSecond;
+  Ranks ranks(1, options);
+  const Ino ino = ranks.call(0, CreateArgs{kRootIno, "file", 0644, 0, true, 0}).stat.ino;
+  ASSERT_TRUE(ranks.call(0, UnlinkArgs{kRootIno, "file"}).orphaned);
+  ranks.kill(0);
+  ranks.start(0);
+  ranks.settle(500 * kMillisecond);
+  ranks.rank(0).core().set_holds(Ranks::kSession, {{ino, 1}});
+  ranks.settle(2 * kSecond);
+  EXPECT_EQ(ranks.call(0, GetattrArgs{ino}).err, 0);
+  EXPECT_EQ(ranks.call(0, ReleaseArgs{ino, 1}).err, 0);
+  ranks.settle(kSecond);
+  EXPECT_EQ(ranks.call(0, GetattrArgs{ino}).err, ESTALE);
+}
+
 }  // namespace
 }  // namespace graftfs

@@ -350,13 +350,10 @@ Task<void> RadosJournal::send(SegmentId id, uint64_t offset, std::string bytes, 
   progress_.ring();
 }
 
-// The acknowledgements count in the order of the writes, whichever comes first. What comes while
-// one waits may go in the same operation: it is done when that is.
+// The acknowledgements count in the order of the writes, whichever comes first. What is still
+// queued waits behind others that are under way.
 Task<Result<void>> RadosJournal::until_written(uint64_t count) {
-  auto is_written = [&] {
-    return (unfinished_.empty() || *unfinished_.begin() > count) &&
-           (queue_.empty() || queue_.front().first > count);
-  };
+  auto is_written = [&] { return unfinished_.empty() || *unfinished_.begin() > count; };
   while (!lost_ && !is_written()) co_await progress_.next();
   if (lost_) co_return std::unexpected(*lost_);
   co_return Result<void>{};
