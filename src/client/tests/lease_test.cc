@@ -468,10 +468,14 @@ struct Anything : Leased {
         --under_way;
         if (reply.err == 0 && reply.stat.ino && seen.size() < 50) seen.push_back(reply.stat.ino);
         const Nanos pause = static_cast<Nanos>(random() % (is_calm() ? 200 : 20)) * kMillisecond;
-        test->ranks.executor.post_after(pause, [this] { go(); });
+        // The ranks outlive it.
+        test->ranks.executor.post_after(pause, [this, here = std::weak_ptr(alive)] {
+          if (!here.expired()) go();
+        });
       });
     }
     std::vector<Ino> seen;
+    std::shared_ptr<bool> alive = std::make_shared<bool>(true);
   };
 };
 
