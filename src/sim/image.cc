@@ -4,6 +4,8 @@
 
 #include <functional>
 
+#include "base/fault.h"
+
 #include "recovery/commit_mark.h"
 #include "sim/executor.h"
 
@@ -86,15 +88,22 @@ Task<Result<void>> read_all(Executor& executor, Store& store, std::vector<Ino> d
     for (const auto& [name, value] : names) {
       if (value.kind != EntryKind::primary || !value.inode.is_regular()) continue;
       std::string bytes(std::min<uint64_t>(value.inode.size, 1 << 20), '\0');
-      CO_TRY(co_await store.data().read(value.ino, 0, bytes.data(), bytes.size()));
+      auto read = co_await store.data().read(value.ino, 0, bytes.data(), bytes.size());
+      if (!read && read.error().is_damage() && options.data_may_rot) {
+        MARK("sim.data.spoiled");
+        image.spoiled.insert(value.ino);
+        image.data.erase(value.ino);
+        continue;
+      }
+      if (!read) co_return read;
       image.data[value.ino] = std::move(bytes);
     }
   }
   co_return Result<void>{};
 }
 
-Task<void> read_into(Executor& executor, Store& store, std::vector<Ino> dirs,
-                     ImageOptions options, Image& image, Result<void>& result) {
+Task<void> read_into(Executor& executor, Store& store, std::vector<Ino> dirs, ImageOptions options,
+                     Image& image, Result<void>& result) {
   result = co_await read_all(executor, store, std::move(dirs), options, image);
 }
 

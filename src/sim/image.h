@@ -9,8 +9,8 @@
 #include "events/rank_state.h"
 #include "recovery/recover.h"
 #include "sim/file_history.h"
-#include "sim/model.h"
 #include "sim/medium.h"
+#include "sim/model.h"
 
 namespace graftfs::sim {
 
@@ -19,6 +19,7 @@ struct Image {
   std::map<Ino, std::map<std::string, EntryValue>> entries;
   std::map<Ino, Location> locations;  // of embedded inodes, as the store's index has it
   std::map<Ino, std::string> data;    // bytes of every file that has any, up to its size
+  std::set<Ino> spoiled;              // files whose data is refused as damaged
   std::vector<Ino> data_inos;
   RankState state;
   Recovered recovered;
@@ -27,8 +28,9 @@ struct Image {
 struct ImageOptions {
   uint64_t volume = 0;
   RankId rank;
-  SegmentId from;      // replay from this major segment
-  bool twice = false;  // replay, and replay again into the same cache
+  SegmentId from;             // replay from this major segment
+  bool twice = false;         // replay, and replay again into the same cache
+  bool data_may_rot = false;  // a file whose data is refused is `spoiled`, and no error
 };
 
 // Reads a copy; the medium itself is not touched.

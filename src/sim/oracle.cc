@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <functional>
+#include <utility>
 
 namespace graftfs::sim {
 
@@ -135,7 +136,7 @@ void Oracle::data_is(Ino ino, size_t op, std::string bytes) {
 void Oracle::data_crashed(Ino ino) { files_[ino].crash(queue_.steps()); }
 
 void Oracle::data_read(Ino ino, uint64_t began, uint64_t offset, const std::string& bytes) {
-  if (!failure_.empty() || options_.data_may_be_wrong) return;
+  if (!failure_.empty()) return;
   const FileHistory& file = files_[ino];
   Look look{Look::live, began, queue_.steps(), {}};
   if (auto at = file.wrong(offset, bytes, look))
@@ -169,6 +170,7 @@ std::string Oracle::check(const Medium& disk, const Model& model, const Look& lo
                           bool holds_count, bool settled, std::optional<Image>* out) {
   ImageOptions options;
   options.volume = options_.volume;
+  options.data_may_rot = options_.data_may_rot;
   auto image = read_image(disk, options);
   // A lie told since: whoever reads this disk is told so.
   if (!image && image.error().is_damage() && disk.lies() > 0) return {};
@@ -176,8 +178,7 @@ std::string Oracle::check(const Medium& disk, const Model& model, const Look& lo
   std::set<Ino> held = holds_count ? held_inos() : std::set<Ino>{};
   if (auto wrong = check_consistent(*image, settled); !wrong.empty()) return wrong;
   if (auto wrong = compare_names(*image, model, held, settled); !wrong.empty()) return wrong;
-  if (!options_.data_may_be_wrong)
-    if (auto wrong = compare_data(*image, model, files_, look); !wrong.empty()) return wrong;
+  if (auto wrong = compare_data(*image, model, files_, look); !wrong.empty()) return wrong;
   if (auto wrong = check_replays(disk, *image, settled); !wrong.empty()) return wrong;
   if (out) *out = std::move(*image);
   return {};
@@ -187,6 +188,7 @@ std::string Oracle::check(const Medium& disk, const Model& model, const Look& lo
 std::string Oracle::check_replays(const Medium& disk, const Image& image, bool settled) {
   ImageOptions options;
   options.volume = options_.volume;
+  options.data_may_rot = options_.data_may_rot;
   options.twice = true;
   auto again = read_image(disk, options);
   if (!again) return "replay twice: " + describe(again.error());
@@ -243,6 +245,7 @@ void Oracle::recovered(const Medium& disk, const Recovered& recovered) {
     wrong = fmt::format("events up to {} were promised and {} is the last that survived",
                         required_.v, last.v);
   } else if (!damaged_) {
+    if (options_.data_may_rot) forget_unsealed(at(last));
     // A sync that failed may have dropped what was not durable.
     bool durable_only = power_cut_ || options_.faults;
     Look look{durable_only ? Look::after_power_cut : Look::after_death, queue_.steps(),
@@ -263,6 +266,10 @@ void Oracle::recovered(const Medium& disk, const Recovered& recovered) {
   } else if (power_cut_) {
     for (auto& [ino, file] : files_) {
       auto it = image->data.find(ino);
+      if (image->spoiled.contains(ino)) {
+        file.settle_unknown();
+        continue;
+      }
       file.settle(it == image->data.end() ? std::string() : it->second);
     }
   }
@@ -277,11 +284,28 @@ void Oracle::recovered(const Medium& disk, const Recovered& recovered) {
   crashed_ = power_cut_ = false;
 }
 
+void Oracle::disk_may_have_spoiled(const std::map<Ino, uint64_t>& sealed) {
+  for (const auto& [ino, file] : files_) {
+    auto it = sealed.find(ino);
+    const uint64_t bytes = it == sealed.end() ? 0 : it->second;
+    auto [known, first] = sealed_.try_emplace(ino, bytes);
+    known->second = std::min(known->second, bytes);
+  }
+}
+
+void Oracle::forget_unsealed(const Model& model) {
+  for (auto [ino, bytes] : std::exchange(sealed_, {})) {
+    const ModelNode* node = model.find(ino);
+    if (node && node->stat.size > bytes) files_[ino].settle_unknown();
+  }
+}
+
 void Oracle::what_if(const Medium& disk, CrashKind kind, Random& random) {
   if (!failure_.empty() || !base_ || crashed_ || damaged_ || disk.lies() > 0) return;
   std::shared_ptr<Medium> copy = disk.what_if(random, kind);
   ImageOptions options;
   options.volume = options_.volume;
+  options.data_may_rot = options_.data_may_rot;
   bool cut = kind == CrashKind::power_cut;
   const char* how = cut ? "power cut" : "process death";
   auto image = read_image(*copy, options);
@@ -314,6 +338,7 @@ void Oracle::check_settled(const Medium& disk) {
     // What a lie left behind is noticed here at the latest, or does no harm.
     ImageOptions options;
     options.volume = options_.volume;
+    options.data_may_rot = options_.data_may_rot;
     auto image = read_image(disk, options);
     if (!image && image.error().is_damage()) return;
   }

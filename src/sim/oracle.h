@@ -20,7 +20,7 @@ struct OracleOptions {
   bool small_disk = false;  // ENOSPC is an answer
   uint64_t volume = 0;
   bool print = false;
-  bool data_may_be_wrong = false;  // nothing vouches for file data, and its disk lies
+  bool data_may_rot = false;  // the disk spoils file data: who reads is told, or it was not sealed
 };
 
 // Owned by the world; sees every request at the moment the rank executes it (the order of events
@@ -68,6 +68,9 @@ class Oracle {
     lied_ = true;
     required_ = std::min(required_, evidence);
   }
+  // It may have spoiled file data: what is known of each file from now on, if anything, is as many
+  // bytes as have checksums.
+  void disk_may_have_spoiled(const std::map<Ino, uint64_t>& sealed);
   // What if the node died now?
   void what_if(const Medium& disk, CrashKind kind, Random& random);
   // Everything is written back and purged.
@@ -102,6 +105,7 @@ class Oracle {
   void first_recovery(const Medium& disk);
   std::set<Ino> held_inos() const;
   bool stale_is_right(const Expected& expected);
+  void forget_unsealed(const Model& model);
   void follow_data(const Request& request, const Reply& reply, Lsn lsn);
   std::string check(const Medium& disk, const Model& model, const Look& look, bool holds_count,
                     bool settled, std::optional<Image>* out);
@@ -117,6 +121,7 @@ class Oracle {
   std::map<int32_t, Record> records_;
   std::map<SessionId, Lsn> answered_;  // the newest own event whose reply was let go
   std::map<Ino, FileHistory> files_;
+  std::map<Ino, uint64_t> sealed_;  // since the rank last served, of each file
   uint64_t executions_ = 0;
 
   Lsn must_written_, must_durable_;  // promised to survive death; a power cut

@@ -311,8 +311,16 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
   if (config_.trouble == DiskTrouble::corruption && crashes_ >= 2 && random_.chance(50))
     corrupt_at_rest(kind);
   if (config_.trouble == DiskTrouble::lies && config_.lie == Lie::data_bit)
-    for (int i = 0; i < 3; ++i)
-      disk_->flip_data_bit(Ino{kFirstFreeIno + random_.below(40)}, random_.below(8 * 6000));
+    for (int i = 0; i < 3; ++i) {
+      const Ino ino{kFirstFreeIno + random_.below(40)};
+      const uint64_t bit = random_.below(8 * 6000);
+      if (random_.chance(20))
+        disk_->flip_seal_bit(ino, bit);
+      else
+        disk_->flip_data_bit(ino, bit);
+    }
+  if (config_.trouble == DiskTrouble::lies && lies_about_data(config_.lie))
+    oracle_.disk_may_have_spoiled(disk_->sealed());
   if (medium_->lies() > 0) oracle_.disk_has_lied(evidence_on(*disk_, kVolume, kind));
   world_node_.post_after(static_cast<Nanos>(random_.below(5 * kMillisecond)),
                          [this] { start_rank(); });

@@ -12,6 +12,7 @@
 // message names the file (or object) and the offset.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -139,6 +140,7 @@ class DataStore {
   virtual Task<Result<DataInfo>> write(Ino ino, uint64_t offset, std::string_view bytes,
                                        uint64_t valid_size) = 0;
   // Fills `out` (length bytes); what was never written reads as zeros. Returns `length` always.
+  // EUCLEAN where the medium has not kept what was written, and the file was at rest since.
   virtual Task<Result<void>> read(Ino ino, uint64_t offset, char* out, size_t length) = 0;
   // Everything from `size` on becomes void.
   virtual Task<Result<DataInfo>> truncate(Ino ino, uint64_t size) = 0;
@@ -162,6 +164,11 @@ class DataStore {
   virtual void note_written(Ino) {}
   // What is known of the file is asked again at the next call: others may have changed it since.
   virtual void forget(Ino) {}
+  // Reads of what is not what was written are refused (EUCLEAN) until this is called: what is stored
+  // is believed from now on. (rados: nothing; BlueStore has the checksums)
+  virtual Task<Result<void>> believe(Ino) { co_return Result<void>{}; }
+  // `fn` is told of damage that was found without anybody having asked for the file.
+  virtual void on_damage(std::function<void(const Error&)>) {}
   // Gives the space back. A file without data is not an error. (rados: remove, throttled)
   virtual Task<Result<void>> remove(Ino ino) = 0;
   // The same for several; after an error any of them may be gone.

@@ -29,6 +29,7 @@ void LocalData::changed(const DataFile& file, bool created) {
   Unsynced& u = unsynced_[file.ino];
   u.generation = ++generation_;
   u.created |= created;
+  rests(file.ino);
 }
 
 // The file may not be open here, nor have been; its name may be new.
@@ -36,6 +37,7 @@ void LocalData::note_written(Ino ino) {
   Unsynced& u = unsynced_[ino];
   u.generation = ++generation_;
   u.created = true;
+  rests(ino);
 }
 
 void LocalData::removed(Ino ino) { removed_from_[DataFiles::fan_of(ino)] = ++generation_; }
@@ -57,14 +59,16 @@ Task<Result<DataInfo>> LocalData::write(Ino ino, uint64_t offset, std::string_vi
   if (bytes.size() <= options_.inline_write_bytes && start >= slow_until_ &&
       !gates_.busy(ino, true)) [[likely]] {
     CO_TRY_ASSIGN(auto file, open_file(ino, valid_size ? Make::yes : Make::likely_new));
-    Result<DataInfo> result = write_file(*file, offset, bytes, valid_size, *files_);
-    changed(*file, false);
-    if (executor_.now() - start > options_.slow_write) {
-      MARK("store.local.data.slow_write");
-      slow_until_ = executor_.now() + options_.slow_pause;
+    if (free_to_write(*file, offset, bytes.size(), valid_size)) [[likely]] {
+      Result<DataInfo> result = write_file(*file, offset, bytes, valid_size, *files_);
+      changed(*file, false);
+      if (executor_.now() - start > options_.slow_write) {
+        MARK("store.local.data.slow_write");
+        slow_until_ = executor_.now() + options_.slow_pause;
+      }
+      if (result) points::DataWrite::after();
+      co_return result;
     }
-    if (result) points::DataWrite::after();
-    co_return result;
   }
   MARK("store.local.data.write_on_pool");
   // Copied: the caller's bytes may go while the job still runs.
@@ -81,6 +85,11 @@ Task<Result<DataInfo>> LocalData::write(Ino ino, uint64_t offset, std::string_vi
   co_return result;
 }
 
+bool LocalData::free_to_write(DataFile& file, uint64_t offset, uint64_t length,
+                              uint64_t valid_size) {
+  return lock_to_change(file, false, *files_) && !breaks_seal(file, offset, length, valid_size);
+}
+
 Task<Result<void>> LocalData::read(Ino ino, uint64_t offset, char* out, size_t length) {
   if (!gates_.busy(ino, false)) [[likely]] {
     CO_TRY_ASSIGN(auto file, open_file(ino, Make::no));
@@ -88,24 +97,39 @@ Task<Result<void>> LocalData::read(Ino ino, uint64_t offset, char* out, size_t l
       std::memset(out, 0, length);
       co_return Result<void>();
     }
-    size_t got = read_cached(*file, offset, out, length);
+    const bool checked = file->seal.bytes_to_check(offset, length) <= options_.inline_write_bytes &&
+                         check_file(*file, offset, length, false, *files_);
+    size_t got = checked ? read_cached(*file, offset, out, length) : 0;
     offset += got, out += got, length -= got;
     if (length == 0) co_return Result<void>();
   }
   MARK("store.local.data.read_on_pool");
-  Gates::Hold hold(gates_, ino, false);
-  if (hold.must_wait()) co_await hold.entered();
-  CO_TRY_ASSIGN(auto file, open_file(ino, Make::no));
   auto buffer = std::make_shared<std::string>(length, '\0');
-  if (file) {
-    auto done = start_job(pool_, executor_, [files = files_, file, offset, buffer] {
-      return read_file(*file, offset, buffer->data(), buffer->size(), *files);
-    });
+  for (int tries = 0;; ++tries) {
+    Gates::Hold hold(gates_, ino, false);
+    if (hold.must_wait()) co_await hold.entered();
+    CO_TRY_ASSIGN(auto file, open_file(ino, Make::no));
+    if (!file) break;
+    auto done =
+        start_job(pool_, executor_, [files = files_, file, offset, buffer]() -> Result<void> {
+          TRY(check_file(*file, offset, buffer->size(), true, *files));
+          return read_file(*file, offset, buffer->data(), buffer->size(), *files);
+        });
     Result<void> result = co_await done;
-    if (!result) co_return result;
+    if (result) break;
+    if (!is_stale(result.error(), ino, tries)) co_return result;
   }
   std::memcpy(out, buffer->data(), length);
   co_return Result<void>();
+}
+
+// Another process has changed the file since it was opened here: it is to be opened again.
+bool LocalData::is_stale(const Error& error, Ino ino, int tries) {
+  constexpr int kMostTries = 20;
+  if (error.code != ESTALE || tries >= kMostTries) return false;
+  MARK("store.local.data.seal_stale");
+  files_->forget(ino);
+  return true;
 }
 
 Task<Result<DataInfo>> LocalData::truncate(Ino ino, uint64_t size) {
@@ -116,7 +140,7 @@ Task<Result<DataInfo>> LocalData::truncate(Ino ino, uint64_t size) {
   Result<DataInfo> result;
   if (file) {
     // Giving back a lot of space takes long.
-    if (file->size <= options_.inline_write_bytes) {
+    if (file->size <= options_.inline_write_bytes && free_to_write(*file, 0, 0, size)) {
       result = truncate_file(*file, size, *files_);
     } else {
       auto done = start_job(pool_, executor_, [files = files_, file, size] {
@@ -155,7 +179,16 @@ Task<Result<uint64_t>> LocalData::seek(Ino ino, uint64_t offset, bool data, uint
     if (data) co_return fail(ENXIO);
     co_return offset;
   }
-  co_return seek_file(*file, offset, data, size, *files_);
+  Result<uint64_t> found = seek_file(*file, offset, data, size, *files_);
+  // A hole is what was written only where the data says so.
+  const uint64_t end = found ? *found : size;
+  if (!data || !file->seal.needs_check(offset, end - offset)) co_return found;
+  auto done = start_job(pool_, executor_, [files = files_, file, offset, end] {
+    return check_file(*file, offset, end - offset, true, *files);
+  });
+  Result<void> checked = co_await done;
+  if (!checked && !is_stale(checked.error(), ino, 0)) co_return std::unexpected(checked.error());
+  co_return found;
 }
 
 Task<Result<DataInfo>> LocalData::copy(Ino from, uint64_t from_offset, Ino to, uint64_t to_offset,
@@ -170,17 +203,28 @@ Task<Result<DataInfo>> LocalData::copy(Ino from, uint64_t from_offset, Ino to, u
     other.emplace(gates_, second, second == to);
     if (other->must_wait()) co_await other->entered();
   }
-  CO_TRY_ASSIGN(auto source, open_file(from, Make::no));
-  CO_TRY_ASSIGN(auto target, open_file(to, Make::yes));
-  auto done = start_job(
-      pool_, executor_,
-      [files = files_, source, from_offset, target, to_offset, length, valid_size] {
-        return copy_file(source.get(), from_offset, *target, to_offset, length, valid_size, *files);
-      });
-  Result<DataInfo> result = co_await done;
-  changed(*target, false);
+  Result<DataInfo> result;
+  for (int tries = 0;; ++tries) {
+    CO_TRY_ASSIGN(auto source, open_file(from, Make::no));
+    CO_TRY_ASSIGN(auto target, open_file(to, Make::yes));
+    auto done =
+        start_job(pool_, executor_,
+                  [files = files_, source, from_offset, target, to_offset, length, valid_size] {
+                    return copy_file(source.get(), from_offset, *target, to_offset, length,
+                                     valid_size, *files);
+                  });
+    result = co_await done;
+    changed(*target, false);
+    if (result || !is_stale(result.error(), from, tries)) break;
+  }
   if (result) points::DataCopy::after();
   co_return result;
+}
+
+void LocalData::forget_all_of(Ino ino) {
+  unsynced_.erase(ino);
+  poisoned_.erase(ino);
+  to_seal_.erase(ino);
 }
 
 Task<Result<void>> LocalData::remove(Ino ino) {
@@ -197,8 +241,7 @@ Task<Result<void>> LocalData::remove(Ino ino) {
   Result<void> result = co_await done;
   removed(ino);
   if (!result) co_return result;
-  unsynced_.erase(ino);
-  poisoned_.erase(ino);
+  forget_all_of(ino);
   points::DataRemove::after();
   co_return result;
 }
@@ -223,10 +266,7 @@ Task<Result<void>> LocalData::remove_many(std::vector<Ino> inos) {
   Result<void> result = co_await done;
   for (Ino ino : inos) removed(ino);
   if (!result) co_return result;
-  for (Ino ino : inos) {
-    unsynced_.erase(ino);
-    poisoned_.erase(ino);
-  }
+  for (Ino ino : inos) forget_all_of(ino);
   points::DataRemove::after();
   co_return result;
 }

@@ -23,13 +23,17 @@ struct DataOptions {
   Nanos slow_pause = 50 * kMillisecond;
   // sync_all() of more files than this is one syncfs.
   size_t sync_files_max = 16;
+  // A file that has not changed for so long is sealed; where there is much to be read, for as long
+  // as this takes.
+  Nanos seal_after = 2 * kSecond;
+  uint64_t seal_bytes_per_second = 64 << 20;
 };
 
 // Owned by the LocalStore, used from the executor's thread. Reads of what is in the page cache
 // and short writes run inline; the rest, and what comes after it on the same ino, on the pool, in
-// the order of issue. A crash of the process leaves all that was completed; a power cut leaves of
-// what was not synced what the file system makes of it. A failed write may have been carried out
-// in part.
+// the order of issue. What is at rest is sealed in the background. A crash of the process leaves
+// all that was completed; a power cut leaves of what was not synced what the file system makes of
+// it. A failed write may have been carried out in part.
 class LocalData final : public DataStore {
  public:
   // `on_sync_failure` is called (on the executor's thread) when the disk may have lost writes.
@@ -55,6 +59,11 @@ class LocalData final : public DataStore {
   }
   void note_written(Ino ino) override;
   void forget(Ino ino) override { files_->forget(ino); }
+  Task<Result<void>> believe(Ino ino) override;
+  // What a crash has left without a whole seal is looked for, once, and sealed.
+  void look_for_unsealed();
+  // Told of files found damaged while they were sealed.
+  void on_damage(std::function<void(const Error&)> fn) override { on_damage_ = std::move(fn); }
   Task<Result<void>> remove(Ino ino) override;
   Task<Result<void>> remove_many(std::vector<Ino> inos) override;
   Task<Result<std::vector<Ino>>> list(Ino from, size_t max) override;
@@ -77,10 +86,22 @@ class LocalData final : public DataStore {
   void poison(Ino ino);
   Task<Result<void>> sync_files(std::vector<SyncItem> items);
   Task<Result<void>> sync_volume(std::vector<SyncItem> items);
+  // Opens them; those that are gone need no sync.
+  Task<Result<void>> sync_present(std::vector<SyncItem> items);
   Task<Result<void>> sync_removals(std::vector<std::pair<int, uint64_t>> fans);
   void removed(Ino ino);
   void removals_synced(const std::vector<std::pair<int, uint64_t>>& fans);
   std::unexpected<Error> poisoned_error(Ino ino) const;
+  // Seals what is at rest, until there is nothing more to seal.
+  Task<void> seal_at_rest();
+  Task<void> seal(std::vector<Ino> inos);
+  void start_looking();
+  Task<void> find_unsealed();
+  bool is_stale(const Error& error, Ino ino, int tries);
+  void forget_all_of(Ino ino);
+  // The file may be changed without waiting for the disk or for another process.
+  bool free_to_write(DataFile& file, uint64_t offset, uint64_t length, uint64_t valid_size);
+  void rests(Ino ino);
   // Opens it, and takes note if that made the file.
   using Make = DataFiles::Make;
   Result<std::shared_ptr<DataFile>> open_file(Ino ino, Make make);
@@ -99,9 +120,15 @@ class LocalData final : public DataStore {
   // Directories (by fan) whose files were removed, and when last: the names may come back.
   std::map<int, uint64_t> removed_from_;
   absl::flat_hash_set<Ino> poisoned_;
+  // Files to be sealed, by when they may be.
+  absl::flat_hash_map<Ino, Nanos> to_seal_;
+  bool sealing_ = false;
+  bool look_ = false;  // once the first sync_all() is over
+  std::function<void(const Error&)> on_damage_;
   bool all_poisoned() const { return files_->volume().lost_data; }
   std::vector<Ino> listed_;  // of the list() under way, from listed_from_ on
   Ino listed_from_;
+  TaskScope tasks_;  // the last: they use all of the above
 };
 
 }  // namespace graftfs::local

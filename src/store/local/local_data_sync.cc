@@ -191,28 +191,29 @@ Task<Result<void>> LocalData::sync_all() {
     Result<void> result = co_await sync_volume(std::move(items));
     if (!result) co_return result;
     inherited_ = false;
+    start_looking();
     removals_synced(fans);
     points::DataSyncAll::after();
     co_return Result<void>();
   }
   if (!fans.empty()) CO_TRY(co_await sync_removals(std::move(fans)));
-  if (!items.empty()) {
-    std::vector<SyncItem> present;
-    for (SyncItem& item : items) {
-      CO_TRY_ASSIGN(item.file, open_file(item.ino, Make::no));
-      if (item.file) {
-        present.push_back(std::move(item));
-      } else {
-        synced(item);  // removed meanwhile
-      }
-    }
-    if (!present.empty()) {
-      Result<void> result = co_await sync_files(std::move(present));
-      if (!result) co_return result;
-    }
-  }
+  if (!items.empty()) CO_TRY(co_await sync_present(std::move(items)));
   points::DataSyncAll::after();
   co_return Result<void>();
+}
+
+Task<Result<void>> LocalData::sync_present(std::vector<SyncItem> items) {
+  std::vector<SyncItem> present;
+  for (SyncItem& item : items) {
+    CO_TRY_ASSIGN(item.file, open_file(item.ino, Make::no));
+    if (item.file) {
+      present.push_back(std::move(item));
+    } else {
+      synced(item);  // removed meanwhile
+    }
+  }
+  if (present.empty()) co_return Result<void>();
+  co_return co_await sync_files(std::move(present));
 }
 
 }  // namespace graftfs::local

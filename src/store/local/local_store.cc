@@ -136,6 +136,7 @@ Task<Result<JournalDevice*>> LocalStore::own_journal(RankId rank, OwnOptions opt
   auto journal = std::make_unique<local::LocalJournal>(executor_, pool_, files, true);
   JournalDevice* device = journal.get();
   owned_[rank] = std::move(journal);
+  data_->look_for_unsealed();
   points::OwnJournal::after();
   co_return device;
 }

@@ -1,7 +1,9 @@
 #include <algorithm>
 
+#include "base/fault.h"
 #include "store/memory/memory_store.h"
 #include "store/points.h"
+#include "store/seal.h"
 
 namespace graftfs {
 
@@ -9,19 +11,83 @@ std::string MemoryData::what(const char* verb, Ino ino) {
   return fmt::format("cannot {} the data of {}", verb, ino);
 }
 
-Result<DataInfo> MemoryData::change(MemoryDisk& disk, Ino ino, uint64_t valid_size,
+namespace {
+
+class Sealed final : public SealedFile {
+ public:
+  Sealed(Ino ino, const SectorFile& bytes, std::vector<std::string>* seals)
+      : ino_(ino), bytes_(bytes), seals_(seals) {}
+  Result<void> read(uint64_t offset, char* out, size_t length) const override {
+    bytes_.read(offset, out, length);
+    return {};
+  }
+  uint64_t next_data(uint64_t offset) const override { return bytes_.next_data(offset); }
+  Result<void> write_seal(std::string_view bytes, bool durable) override {
+    constexpr size_t kMostVersions = 4;
+    // A file system keeps its own order: the seal of a file that is cut to nothing goes first.
+    if (durable || bytes.empty()) seals_->clear();
+    if (seals_->size() == kMostVersions) seals_->erase(seals_->begin() + 1);
+    seals_->emplace_back(bytes);
+    return {};
+  }
+  std::string name() const override { return fmt::format("the data of {}", ino_); }
+
+ private:
+  Ino ino_;
+  const SectorFile& bytes_;
+  std::vector<std::string>* seals_;
+};
+
+}  // namespace
+
+Result<DataInfo> MemoryData::change(MemoryDisk& disk, Ino ino, uint64_t valid_size, Range range,
                                     const std::function<Result<void>(SectorFile&, uint64_t)>& fn) {
-  SectorFile& file = disk.data_[ino].bytes;
+  MemoryDisk::Data& data = disk.data_[ino];
+  SectorFile& file = data.bytes;
+  Sealed sealed(ino, file, &data.seals);
+  Seal seal(ino);
+  TRY(seal.load(data.seals.back(), sealed.name()));
+  TRY(seal.before_cut(sealed, valid_size));
   uint64_t seq = disk.next_seq();
   disk.unsynced_.insert(ino);
   disk.data_sectors_ -= file.sectors();
   file.truncate(valid_size, seq);
+  data.size = std::min(data.size, valid_size);
   disk.data_sectors_ += file.sectors();
+  TRY(seal.before_change(sealed, range.offset, range.length));
   uint64_t before = file.sectors();
   Result<void> changed = fn(file, seq);
   disk.data_sectors_ += file.sectors() - before;
+  // What is kept of it beyond the end reads as zeros, and needs no seal.
+  if (range.length) data.size = std::max(data.size, range.offset + range.length);
+  data.size = std::min(data.size, file.end());
   if (!changed) return std::unexpected(std::move(changed).error());
   return DataInfo{file.sectors()};
+}
+
+Result<void> MemoryData::check(MemoryDisk& disk, Ino ino, Range range) {
+  auto it = disk.data_.find(ino);
+  if (it == disk.data_.end()) return {};
+  Sealed sealed(ino, it->second.bytes, nullptr);
+  Seal seal(ino);
+  TRY(seal.load(it->second.seals.back(), sealed.name()));
+  return seal.check(sealed, range.offset, range.length);
+}
+
+void MemoryData::rests(MemoryDisk& disk, Ino ino, const Effect& effect) {
+  if (effect.random && effect.random->below(2) == 0) return;
+  MemoryDisk::Data& data = disk.data_[ino];
+  // A sync that lies is believed.
+  if (data.bytes.unsynced() && effect.fault != FaultKind::lost) return;
+  Sealed sealed(ino, data.bytes, &data.seals);
+  Seal seal(ino);
+  if (!seal.load(data.seals.back(), sealed.name())) return;
+  if (data.size == 0 || seal.is_whole(data.size)) return;
+  Resealing work(seal, data.size);
+  while (!work.done())
+    if (!work.step(sealed)) return;  // damaged: whoever reads it is told
+  MARK("store.memory.data.sealed");
+  (void)sealed.write_seal(work.seal().encode(), false);
 }
 
 Result<void> MemoryData::room(MemoryDisk& disk, Ino ino, const SectorFile& file, uint64_t offset,
@@ -37,16 +103,20 @@ Task<Result<DataInfo>> MemoryData::write(Ino ino, uint64_t offset, std::string_v
   MemoryNode::Apply<DataInfo> apply = [&disk = node_.disk(), ino, offset,
                                        bytes = std::string(bytes),
                                        valid_size](const Effect& e) -> Result<DataInfo> {
-    return change(disk, ino, valid_size, [&](SectorFile& file, uint64_t seq) -> Result<void> {
+    const Range range{offset, bytes.size()};
+    auto write = [&](SectorFile& file, uint64_t seq) -> Result<void> {
       TRY(room(disk, ino, file, offset, bytes.size()));
-      if (e.fault == FaultKind::torn || e.fault == FaultKind::eio) {
+      if (e.fault == FaultKind::eio || (e.fault == FaultKind::torn && e.crash)) {
         if (e.random) file.write_torn(offset, bytes, seq, *e.random);
-      } else if (e.fault != FaultKind::lost) {
+      } else if (e.fault == FaultKind::torn || e.fault == FaultKind::lost) {
+        file.write_lost(offset, bytes, seq, e.fault == FaultKind::torn ? e.random : nullptr);
+      } else {
         file.write(offset, bytes, seq);
       }
       if (e.fault == FaultKind::eio) return fail(EIO, what("write", ino) + ": Input/output error");
       return {};
-    });
+    };
+    return change(disk, ino, valid_size, range, write);
   };
   auto done = node_.start<DataInfo>(StoreCall::data_write, what("write", ino), ino.v,
                                     std::move(apply), true);
@@ -59,6 +129,7 @@ Task<Result<void>> MemoryData::read(Ino ino, uint64_t offset, char* out, size_t 
   // Into a buffer of the operation's own: the caller may be gone when it takes effect.
   MemoryNode::Apply<std::string> apply = [&disk = node_.disk(), ino, offset,
                                           length](const Effect&) -> Result<std::string> {
+    TRY(check(disk, ino, {offset, length}));
     std::string bytes(length, '\0');
     if (auto it = disk.data_.find(ino); it != disk.data_.end()) {
       it->second.bytes.read(offset, bytes.data(), length);
@@ -78,7 +149,7 @@ Task<Result<DataInfo>> MemoryData::truncate(Ino ino, uint64_t size) {
   MemoryNode::Apply<DataInfo> apply = [&disk = node_.disk(), ino,
                                        size](const Effect&) -> Result<DataInfo> {
     if (!disk.data_.contains(ino)) return DataInfo{};
-    return change(disk, ino, size, [](SectorFile&, uint64_t) -> Result<void> { return {}; });
+    return change(disk, ino, size, {}, [](SectorFile&, uint64_t) -> Result<void> { return {}; });
   };
   auto done = node_.start<DataInfo>(StoreCall::data_truncate, what("truncate", ino), ino.v,
                                     std::move(apply));
@@ -93,19 +164,21 @@ Task<Result<DataInfo>> MemoryData::allocate(Ino ino, AllocateMode mode, uint64_t
   MemoryNode::Apply<DataInfo> apply = [&disk = node_.disk(), ino, mode, offset, length,
                                        valid_size](const Effect&) -> Result<DataInfo> {
     if (mode == AllocateMode::punch_hole && !disk.data_.contains(ino)) return DataInfo{};
-    return change(disk, ino, valid_size, [&](SectorFile& file, uint64_t seq) -> Result<void> {
-      if (mode == AllocateMode::punch_hole) {
-        file.zero(offset, length, false, seq);
-        return {};
-      }
-      TRY(room(disk, ino, file, offset, length));
-      if (mode == AllocateMode::zero_range) {
-        file.zero(offset, length, true, seq);
-      } else {
-        file.allocate(offset, length, seq);
-      }
-      return {};
-    });
+    const Range range = mode == AllocateMode::allocate ? Range{} : Range{offset, length};
+    return change(disk, ino, valid_size, range,
+                  [&](SectorFile& file, uint64_t seq) -> Result<void> {
+                    if (mode == AllocateMode::punch_hole) {
+                      file.zero(offset, length, false, seq);
+                      return {};
+                    }
+                    TRY(room(disk, ino, file, offset, length));
+                    if (mode == AllocateMode::zero_range) {
+                      file.zero(offset, length, true, seq);
+                    } else {
+                      file.allocate(offset, length, seq);
+                    }
+                    return {};
+                  });
   };
   auto done = node_.start<DataInfo>(StoreCall::data_allocate, what("allocate", ino), ino.v,
                                     std::move(apply));
@@ -123,6 +196,8 @@ Task<Result<uint64_t>> MemoryData::seek(Ino ino, uint64_t offset, bool data, uin
       return it == disk.data_.end() ? offset : std::min(size, it->second.bytes.next_hole(offset));
     }
     uint64_t at = it == disk.data_.end() ? UINT64_MAX : it->second.bytes.next_data(offset);
+    // A hole is what was written only where the data says so.
+    TRY(check(disk, ino, {offset, std::min(at, size) - offset}));
     if (at >= size) return fail(ENXIO);
     return at;
   };
@@ -137,10 +212,12 @@ Task<Result<DataInfo>> MemoryData::copy(Ino from, uint64_t from_offset, Ino to, 
   points::DataCopy::before();
   MemoryNode::Apply<DataInfo> apply = [&disk = node_.disk(), from, from_offset, to, to_offset,
                                        length, valid_size](const Effect&) -> Result<DataInfo> {
+    TRY(check(disk, from, {from_offset, length}));
     // A copy of the source: it may be the same file, and change() may void bytes of it.
     std::optional<SectorFile> source;
     if (auto it = disk.data_.find(from); it != disk.data_.end()) source = it->second.bytes;
-    return change(disk, to, valid_size, [&](SectorFile& file, uint64_t seq) -> Result<void> {
+    const Range range{to_offset, length};
+    return change(disk, to, valid_size, range, [&](SectorFile& file, uint64_t seq) -> Result<void> {
       file.zero(to_offset, length, false, seq);
       for (uint64_t done = 0; source && done < length;) {
         uint64_t at = source->next_data(from_offset + done);
@@ -181,9 +258,8 @@ Task<Result<void>> MemoryData::sync(Ino ino) {
     if (it->second.poisoned) {
       return fail(EIO, what("sync", ino) + ": an earlier sync failed and its writes are lost");
     }
-    if (e.fault == FaultKind::lost) return {};
-    it->second.bytes.synced(up_to);
-    if (!it->second.bytes.unsynced()) disk.unsynced_.erase(ino);
+    if (e.fault != FaultKind::lost) synced(disk, ino, up_to);
+    rests(disk, ino, e);
     return {};
   };
   auto done =
@@ -211,8 +287,8 @@ Task<Result<void>> MemoryData::sync_all() {
         poisoned = ino;
         continue;
       }
-      if (e.fault != FaultKind::lost) data.bytes.synced(up_to);
-      if (!data.bytes.unsynced()) disk.unsynced_.erase(ino);
+      if (e.fault != FaultKind::lost) synced(disk, ino, up_to);
+      rests(disk, ino, e);
     }
     if (poisoned) return fail(EIO, what("sync", poisoned) + ": a sync failed and writes are lost");
     if (e.fault == FaultKind::eio) return fail(EIO, "cannot sync file data: Input/output error");
@@ -227,6 +303,19 @@ Task<Result<void>> MemoryData::sync_all() {
 
 bool MemoryData::has_unsynced() const {
   return !node_.disk().unsynced_.empty() || !node_.disk().removed_.empty();
+}
+
+void MemoryData::synced(MemoryDisk& disk, Ino ino, uint64_t up_to) {
+  MemoryDisk::Data& data = disk.data_[ino];
+  data.bytes.synced(up_to);
+  data.seals = {data.seals.back()};
+  if (!data.bytes.unsynced()) disk.unsynced_.erase(ino);
+}
+
+Task<Result<void>> MemoryData::believe(Ino ino) {
+  if (auto it = node_.disk().data_.find(ino); it != node_.disk().data_.end())
+    it->second.seals = {std::string()};
+  co_return Result<void>{};
 }
 
 Task<Result<void>> MemoryData::remove(Ino ino) {

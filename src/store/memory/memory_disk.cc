@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "store/seal.h"
 
 namespace graftfs {
 namespace {
@@ -103,7 +104,7 @@ void MemoryDisk::crash(Random& random, CrashKind kind) {
     }
     if (!op.applied && is_change(op.call)) {
       // A write to the page cache goes from front to back, and ends where its process dies.
-      Effect effect{op.effect.fault, &random, kind == CrashKind::process_death};
+      Effect effect{op.effect.fault, &random, kind == CrashKind::process_death, true};
       switch (random.below(3)) {
         case 0:
           break;  // dropped
@@ -147,7 +148,9 @@ void MemoryDisk::crash(Random& random, CrashKind kind) {
   for (auto& [ino, data] : data_) {
     data_sectors_ -= data.bytes.sectors();
     data.bytes.power_cut(random);
+    data.size = std::min(data.size, data.bytes.end());
     data_sectors_ += data.bytes.sectors();
+    if (data.seals.size() > 1) data.seals = {data.seals[random.below(data.seals.size())]};
   }
 }
 
@@ -257,6 +260,23 @@ bool MemoryDisk::flip_entry_bit(Ino dir, const EntryKey& key, uint64_t bit) {
 bool MemoryDisk::flip_data_bit(Ino ino, uint64_t bit) {
   auto it = data_.find(ino);
   return it != data_.end() && it->second.bytes.flip_bit(bit);
+}
+
+bool MemoryDisk::flip_seal_bit(Ino ino, uint64_t bit) {
+  auto it = data_.find(ino);
+  if (it == data_.end()) return false;
+  for (std::string& seal : it->second.seals) flip(seal, bit);
+  return !it->second.seals.back().empty();
+}
+
+std::map<Ino, uint64_t> MemoryDisk::sealed() const {
+  std::map<Ino, uint64_t> out;
+  for (const auto& [ino, data] : data_) {
+    Seal seal(ino);
+    if (data.seals.back().empty()) continue;
+    out[ino] = !seal.load(data.seals.back(), {}) ? UINT64_MAX : seal.is_whole(0) ? seal.size() : 0;
+  }
+  return out;
 }
 
 std::vector<SegmentId> MemoryDisk::segments(RankId rank) const {

@@ -33,6 +33,7 @@ struct Effect {
   FaultKind fault = FaultKind::none;
   Random* random = nullptr;  // set where the fault needs one
   bool in_order = false;     // a torn write has its first sectors, and none behind them
+  bool crash = false;        // it takes effect because of one
 };
 
 // Held by shared_ptr, by the simulator and by every MemoryStore on it; outlives nodes. One thread.
@@ -77,6 +78,9 @@ class MemoryDisk {
   bool flip_header_bit(Ino dir, uint64_t bit);
   bool flip_entry_bit(Ino dir, const EntryKey& key, uint64_t bit);
   bool flip_data_bit(Ino ino, uint64_t bit);
+  bool flip_seal_bit(Ino ino, uint64_t bit);
+  // Of each file, how many bytes from its beginning have checksums (all, where these are damaged).
+  std::map<Ino, uint64_t> sealed() const;
   // What a test may pick from.
   std::vector<SegmentId> segments(RankId rank) const;
   // Whether the next owner will be told that unsynced writes may be missing.
@@ -122,6 +126,9 @@ class MemoryDisk {
   };
   struct Data {
     SectorFile bytes;
+    uint64_t size = 0;  // nothing is stored behind it
+    // Its seal's bytes: [0] is durable, the last one is what reads see, a power cut leaves any.
+    std::vector<std::string> seals{std::string()};
     bool poisoned = false;  // a sync failed; until every store on it was opened again
   };
   struct Operation {

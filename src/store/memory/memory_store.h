@@ -154,13 +154,24 @@ class MemoryData final : public DataStore {
   bool has_unsynced() const override;
   void note_written(Ino) override {}  // the disk knows who wrote what
   void forget(Ino) override {}
+  Task<Result<void>> believe(Ino ino) override;
   Task<Result<void>> remove(Ino ino) override;
   Task<Result<std::vector<Ino>>> list(Ino from, size_t max) override;
 
  private:
+  // What will be changed; its seal is broken first.
+  struct Range {
+    uint64_t offset = 0;
+    uint64_t length = 0;
+  };
   // Changes the file's bytes and keeps the account of space. Voids bytes from `valid_size` on.
-  static Result<DataInfo> change(MemoryDisk& disk, Ino ino, uint64_t valid_size,
+  static Result<DataInfo> change(MemoryDisk& disk, Ino ino, uint64_t valid_size, Range range,
                                  const std::function<Result<void>(SectorFile&, uint64_t)>& fn);
+  // EUCLEAN where what is sealed in the range is not what it was.
+  static Result<void> check(MemoryDisk& disk, Ino ino, Range range);
+  static void synced(MemoryDisk& disk, Ino ino, uint64_t up_to);
+  // What has been synced is sealed at once, or some time later.
+  static void rests(MemoryDisk& disk, Ino ino, const Effect& effect);
   static Result<void> room(MemoryDisk& disk, Ino ino, const SectorFile& file, uint64_t offset,
                            uint64_t length);
   static std::string what(const char* verb, Ino ino);

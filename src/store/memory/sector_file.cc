@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 
@@ -14,7 +15,8 @@ constexpr size_t kMaxVersions = 8;
 SectorFile::Bytes& SectorFile::change(uint64_t index, uint64_t seq) {
   Sector& s = map_[index];
   if (s.versions.empty()) s.versions.push_back({0, std::nullopt});
-  s.lost = false;
+  s.lost = s.lied = false;
+  lied_.erase(index);
   if (s.versions.size() == 1 || s.versions.back().seq != seq) {
     if (s.versions.size() >= kMaxVersions) s.versions.erase(s.versions.begin() + 1);
     Bytes copy = s.versions.back().bytes;
@@ -50,6 +52,13 @@ void SectorFile::write_sectors(uint64_t offset, std::string_view bytes, uint64_t
 
 void SectorFile::write(uint64_t offset, std::string_view bytes, uint64_t seq) {
   write_sectors(offset, bytes, seq, [] { return true; });
+}
+
+void SectorFile::write_lost(uint64_t offset, std::string_view bytes, uint64_t seq, Random* random) {
+  write(offset, bytes, seq);
+  if (bytes.empty()) return;
+  for (uint64_t i = offset / kSectorSize; i <= (offset + bytes.size() - 1) / kSectorSize; ++i)
+    if (!random || random->below(2) == 0) map_[i].lied = true;
 }
 
 void SectorFile::write_torn(uint64_t offset, std::string_view bytes, uint64_t seq, Random& random) {
@@ -123,6 +132,12 @@ void SectorFile::allocate(uint64_t offset, uint64_t length, uint64_t seq) {
   }
 }
 
+uint64_t SectorFile::end() const {
+  for (auto it = map_.rbegin(); it != map_.rend(); ++it)
+    if (it->second.versions.back().bytes) return (it->first + 1) * kSectorSize;
+  return 0;
+}
+
 uint64_t SectorFile::next_data(uint64_t offset) const {
   for (auto it = map_.lower_bound(offset / kSectorSize); it != map_.end(); ++it) {
     if (it->second.versions.back().bytes) return std::max(offset, it->first * kSectorSize);
@@ -152,7 +167,7 @@ void SectorFile::set_current(Sector& s, uint64_t index, size_t version) {
   bool has = keep.bytes.has_value();
   s.versions.clear();
   s.versions.push_back(std::move(keep));
-  s.lost = false;
+  s.lost = s.lied = false;
   sectors_ += (has ? 1 : 0) - (had ? 1 : 0);
   dirty_.erase(index);
 }
@@ -169,6 +184,13 @@ void SectorFile::synced(uint64_t up_to) {
   for (uint64_t index : dirty) {
     Sector& s = map_[index];
     if (s.lost) continue;
+    if (s.lied) {
+      if (s.versions.back().seq > up_to) continue;
+      s.versions.erase(s.versions.begin() + 1, s.versions.end() - 1);
+      dirty_.erase(index);
+      lied_.insert(index);
+      continue;
+    }
     size_t last = 0;
     while (last + 1 < s.versions.size() && s.versions[last + 1].seq <= up_to) ++last;
     s.versions.erase(s.versions.begin(), s.versions.begin() + last);
@@ -196,7 +218,11 @@ void SectorFile::power_cut(Random& random) {
   std::vector<uint64_t> dirty(dirty_.begin(), dirty_.end());
   for (uint64_t index : dirty) {
     Sector& s = map_[index];
-    set_current(s, index, s.lost ? 0 : random.below(s.versions.size()));
+    set_current(s, index, s.lost || s.lied ? 0 : random.below(s.versions.size()));
+    erase_if_empty(index);
+  }
+  for (uint64_t index : std::exchange(lied_, {})) {
+    set_current(map_[index], index, 0);
     erase_if_empty(index);
   }
 }

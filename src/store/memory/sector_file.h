@@ -23,6 +23,9 @@ inline constexpr uint64_t kSectorSize = 512;
 class SectorFile {
  public:
   void write(uint64_t offset, std::string_view bytes, uint64_t seq);
+  // The disk lies: all of it is to be read, and of some of its sectors (all, without `random`)
+  // nothing ever reaches the disk.
+  void write_lost(uint64_t offset, std::string_view bytes, uint64_t seq, Random* random);
   // A torn write: each sector that is touched is written or not.
   void write_torn(uint64_t offset, std::string_view bytes, uint64_t seq, Random& random);
   // The first of its sectors only, any number of them.
@@ -39,6 +42,8 @@ class SectorFile {
   uint64_t next_data(uint64_t offset) const;
   uint64_t next_hole(uint64_t offset) const;
   uint64_t sectors() const { return sectors_; }
+  // Behind the last sector that is not a hole.
+  uint64_t end() const;
   // How many sectors a write of this range would take in addition.
   uint64_t missing(uint64_t offset, uint64_t length) const;
 
@@ -61,6 +66,7 @@ class SectorFile {
   struct Sector {
     std::vector<Version> versions;  // [0] is durable, the last one is what reads see
     bool lost = false;              // a failed sync covered it: only [0] survives a power cut
+    bool lied = false;              // the same, and no sync will say so
   };
 
   Bytes& change(uint64_t sector, uint64_t seq);
@@ -72,6 +78,7 @@ class SectorFile {
 
   std::map<uint64_t, Sector> map_;
   std::set<uint64_t> dirty_;  // sectors with more than one version
+  std::set<uint64_t> lied_;   // the same, and nobody waits for a sync of them
   uint64_t sectors_ = 0;      // whose current version is not a hole
 };
 
