@@ -205,6 +205,7 @@ Result<void> Daemon::mount() {
   client.atime = s.atime && !s.read_only;
   MetadataService& service = rank_ ? static_cast<MetadataService&>(*rank_) : *router_;
   client.locks = router_.get();
+  store_->data().on_damage([this](const Error& damage) { log_.line(describe(damage)); });
   client_ = std::make_unique<Client>(loop_, service, store_->data(), random_, client);
   MountOptions mount;
   mount.mountpoint = options_.mountpoint;

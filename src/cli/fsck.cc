@@ -37,8 +37,8 @@ void print_json(const json& out) {
   fmt::print("{}\n", out.dump(2, ' ', false, json::error_handler_t::replace));
 }
 
-Result<int> check(OpenVolume& volume, const tools::JournalSource& source, bool as_json) {
-  TRY_ASSIGN(auto report, volume.wait(tools::check_volume(source)));
+Result<int> check(OpenVolume& volume, const tools::JournalSource& source, bool data, bool as_json) {
+  TRY_ASSIGN(auto report, volume.wait(tools::check_volume(source, data)));
   if (as_json) {
     print_json(report_json(report));
   } else {
@@ -46,15 +46,16 @@ Result<int> check(OpenVolume& volume, const tools::JournalSource& source, bool a
     fmt::print("{}: {} directories, {} files, {} names; {}\n", source.volume_name, report.dirs,
                report.files, report.names,
                report.clean() ? "clean"
-                              : fmt::format("problems found; 'graftfs fsck --repair {}' repairs "
+                              : fmt::format("problems found; 'graftfs fsck --repair {}{}' repairs "
                                             "them",
-                                            source.volume_name));
+                                            data ? "--data " : "", source.volume_name));
   }
   return report.clean() ? 0 : kExitProblemsLeft;
 }
 
-Result<int> repair(OpenVolume& volume, const tools::JournalSource& source, bool as_json) {
-  TRY_ASSIGN(auto result, volume.wait(tools::repair_volume(source)));
+Result<int> repair(OpenVolume& volume, const tools::JournalSource& source, bool data,
+                   bool as_json) {
+  TRY_ASSIGN(auto result, volume.wait(tools::repair_volume(source, data)));
   bool clean = result.after.clean();
   if (as_json) {
     json out = report_json(result.after);
@@ -116,7 +117,7 @@ Result<std::unique_ptr<local::Alone>> take_alone(const std::string& volume) {
   }
 }
 
-Result<int> fsck_command(const std::string& text, bool repair_it, bool as_json) {
+Result<int> fsck_command(const std::string& text, bool repair_it, bool data, bool as_json) {
   const std::string name = volume_name(text);
   std::unique_ptr<local::Alone> alone;
   if (!rados::is_rados(name)) {
@@ -137,7 +138,7 @@ Result<int> fsck_command(const std::string& text, bool repair_it, bool as_json) 
   source.volume = volume->number();
   source.must_exist = formatted.version > 0;
   source.volume_name = name;
-  return repair_it ? repair(*volume, source, as_json) : check(*volume, source, as_json);
+  return repair_it ? repair(*volume, source, data, as_json) : check(*volume, source, data, as_json);
 }
 
 }  // namespace
@@ -145,20 +146,23 @@ Result<int> fsck_command(const std::string& text, bool repair_it, bool as_json) 
 void add_fsck(CLI::App& app) {
   struct Args {
     std::string volume;
-    bool repair = false, json = false;
+    bool repair = false, data = false, json = false;
   };
   auto args = std::make_shared<Args>();
   CLI::App* command = add_command(
       app, "fsck", "Check a volume that nobody serves or mounts, and repair it",
       "  graftfs fsck /srv/v               # looks only\n"
+      "  graftfs fsck /srv/v --data        # reads the contents of all files, too\n"
       "  graftfs fsck /srv/v --repair      # what has no place goes to /lost+found\n"
       "\nExit codes: 0 clean, 1 repaired, 2 usage, 4 problems are left, 8 it could not be "
       "checked.\n");
   command->add_option("VOLUME", args->volume, "the volume")->required();
   command->add_flag("--repair", args->repair, "repair what can be repaired");
+  command->add_flag("--data", args->data,
+                    "read the contents of all files; with --repair, what is damaged is believed");
   command->add_flag("--json", args->json, "one JSON object");
   on_run(command, [args]() -> Result<int> {
-    auto code = fsck_command(args->volume, args->repair, args->json);
+    auto code = fsck_command(args->volume, args->repair, args->data, args->json);
     if (code) return code;
     print_error(code.error());
     return kExitFailed;

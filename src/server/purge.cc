@@ -236,6 +236,27 @@ Task<Result<void>> Rank::purge_batch(std::vector<Ino> asked) {
   co_return Result<void>{};
 }
 
+// Until it is done: of an inode whose contents have begun to go nobody must get hold again.
+Task<Result<void>> Rank::remove_contents(std::vector<Ino> files, std::vector<DirUpdate> dirs) {
+  for (;;) {
+    Result<void> removed;
+    if (!files.empty()) {
+      KILL_POINT("purge.before_data");
+      std::vector<Ino> inos = files;
+      removed = co_await store_.data().remove_many(std::move(inos));
+    }
+    if (removed && !dirs.empty()) {
+      KILL_POINT("purge.before_dirs");
+      std::vector<DirUpdate> updates = dirs;
+      removed = co_await store_.dirs().commit(std::move(updates));
+    }
+    if (removed || failed_ || stopping_) co_return removed;
+    MARK("purge.tried_again");
+    say("purging removed files: " + describe(removed.error()));
+    co_await sleep_for(executor_, kRetryAfter);
+  }
+}
+
 Task<Result<void>> Rank::purge_from(Ino dir_ino, std::vector<Ino> asked) {
   Dir* found_dir = cache_.find_dir(dir_ino);
   if (!found_dir || found_dir->is_foreign()) co_return Result<void>{};
@@ -274,15 +295,8 @@ Task<Result<void>> Rank::purge_from(Ino dir_ino, std::vector<Ino> asked) {
   std::vector<Ino> files;
   for (Ino ino : purge.inos())
     if (cache_.find_entry(orphans, hidden_name(ino))->type == S_IFREG) files.push_back(ino);
-  if (!files.empty()) {
-    KILL_POINT("purge.before_data");
-    CO_TRY(co_await store_.data().remove_many(std::move(files)));
-  }
-  if (!gone.empty()) {
-    KILL_POINT("purge.before_dirs");
-    CO_TRY(co_await store_.dirs().commit(std::move(gone)));
-    for (Ino ino : purge.inos()) header_reads_.committed(ino);
-  }
+  CO_TRY(co_await remove_contents(std::move(files), std::move(gone)));
+  for (Ino ino : purge.inos()) header_reads_.committed(ino);
   KILL_POINT("purge.before_release");
   TreeEvent event;
   for (size_t i = 0; i < purge.inos().size();) {

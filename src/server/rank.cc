@@ -54,6 +54,9 @@ void Rank::say(const std::string& line) const {
 Task<Result<void>> Rank::start() {
   CO_TRY_ASSIGN(device_, co_await store_.own_journal(options_.rank, options_.own));
   KILL_POINT("rank.start.owned");
+  store_.data().on_damage([this, alive = alive_](const Error& damage) {
+    if (*alive) say(describe(damage));
+  });
   RecoveryOptions recovery;
   recovery.volume = options_.volume;
   recovery.rank = options_.rank;

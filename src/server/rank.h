@@ -278,6 +278,7 @@ class Rank final : public MetadataService, private JournalHooks {
   Task<Result<void>> durable_in_time(Lsn lsn);
   Task<Result<bool>> is_orphan(Dir& orphans, Ino ino);
   Task<Result<void>> purge_batch(std::vector<Ino> asked);
+  Task<Result<void>> remove_contents(std::vector<Ino> files, std::vector<DirUpdate> dirs);
   Task<Result<void>> purge_from(Ino dir, std::vector<Ino> asked);
   Task<Result<void>> find_orphans();
   Task<Result<void>> find_orphans_in(Ino dir);

@@ -296,7 +296,7 @@ void Oracle::disk_may_have_spoiled(const std::map<Ino, uint64_t>& sealed) {
 void Oracle::forget_unsealed(const Model& model) {
   for (auto [ino, bytes] : std::exchange(sealed_, {})) {
     const ModelNode* node = model.find(ino);
-    if (node && node->stat.size > bytes) files_[ino].settle_unknown();
+    if (node && (bytes == 0 || node->stat.size > bytes)) files_[ino].settle_unknown();
   }
 }
 

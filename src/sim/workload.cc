@@ -298,11 +298,13 @@ Task<Reply> ask(SimClient& c, Args args) {
 
 Task<void> release(SimClient& c, Ino ino) {
   c.unhold(ino);
+  ++c.releasing[ino];
   Args args = ReleaseArgs{ino, 1};
   Promised<Reply> answer(c.executor);
   c.client->call(Credentials{}, std::move(args),
                  [answer](Reply reply) { answer.set(std::move(reply)); });
   co_await answer;
+  if (--c.releasing[ino] == 0) c.releasing.erase(ino);
 }
 
 Task<void> read_file(SimClient& c, Ino ino, uint64_t offset, uint64_t length) {

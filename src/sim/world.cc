@@ -204,7 +204,10 @@ void World::rank_started() {
 void World::connect(SimClient& c) {
   if (c.link) {
     c.claims_left = 1;
-    for (const auto& [ino, count] : c.holds) {
+    // What it has let go counts until the rank has answered: the release is sent again behind this.
+    std::map<Ino, uint32_t> claims = c.releasing;
+    for (const auto& [ino, count] : c.holds) claims[ino] += count;
+    for (const auto& [ino, count] : claims) {
       for (uint32_t i = 0; i < count; ++i) {
         Request claim;
         claim.session = c.client->session();
@@ -277,6 +280,7 @@ void World::end_client(SimClient& c) {
   c.executor.crash();
   if (objects_ && !early()) objects_->settle(kFileData);
   while (!c.holds.empty()) c.unhold(c.holds.begin()->first);
+  c.releasing.clear();
 }
 
 void World::crash(CrashKind kind, NodeExecutor* killed_at) {

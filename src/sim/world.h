@@ -30,6 +30,7 @@ struct SimClient {
   std::unique_ptr<Link> link;
   std::unique_ptr<Client> client;
   std::map<Ino, uint32_t> holds;
+  std::map<Ino, uint32_t> releasing;  // let go, and the rank has not said that it knows
   size_t claims_left = 0;
   uint64_t life = 0;
   TaskScope tasks;  // destroyed first

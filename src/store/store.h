@@ -164,10 +164,10 @@ class DataStore {
   virtual void note_written(Ino) {}
   // What is known of the file is asked again at the next call: others may have changed it since.
   virtual void forget(Ino) {}
-  // Reads of what is not what was written are refused (EUCLEAN) until this is called: what is stored
-  // is believed from now on. (rados: nothing; BlueStore has the checksums)
+  // Reads of what is not what was written are refused (EUCLEAN) until this is called: what is
+  // stored is believed from now on. (rados: nothing; BlueStore has the checksums)
   virtual Task<Result<void>> believe(Ino) { co_return Result<void>{}; }
-  // `fn` is told of damage that was found without anybody having asked for the file.
+  // `fn` is told of each file that is found damaged, once.
   virtual void on_damage(std::function<void(const Error&)>) {}
   // Gives the space back. A file without data is not an error. (rados: remove, throttled)
   virtual Task<Result<void>> remove(Ino ino) = 0;

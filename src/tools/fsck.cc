@@ -240,11 +240,11 @@ class Checker {
 
 const char* name_of(ProblemKind kind) {
   static constexpr const char* names[] = {
-      "unreadable",       "damaged-dir", "missing-root", "missing-dir",     "dir-named-twice",
-      "lost-dir",         "backpointer", "entry-count",  "dir-links",       "missing-file",
-      "file-named-twice", "ino-twice",   "file-links",   "lost-file",       "orphan",
-      "location",         "free-ino",    "lost-data",    "two-authorities", "no-authority",
-      "lost-subtree",     "bound",       "ino-range",    "unfinished"};
+      "unreadable",       "damaged-dir",  "missing-root", "missing-dir",  "dir-named-twice",
+      "lost-dir",         "backpointer",  "entry-count",  "dir-links",    "missing-file",
+      "file-named-twice", "ino-twice",    "file-links",   "lost-file",    "orphan",
+      "location",         "free-ino",     "lost-data",    "damaged-data", "two-authorities",
+      "no-authority",     "lost-subtree", "bound",        "ino-range",    "unfinished"};
   static_assert(std::size(names) == static_cast<size_t>(ProblemKind::unfinished) + 1);
   return names[static_cast<size_t>(kind)];
 }
@@ -281,7 +281,7 @@ Task<Result<std::vector<Problem>>> check_locations(const FsckModel& model, DirSt
   co_return out;
 }
 
-Task<Result<FsckReport>> check_volume(JournalSource source) {
+Task<Result<FsckReport>> check_volume(JournalSource source, bool data) {
   CO_TRY_ASSIGN(VolumeView view, co_await replay_volume(source));
   KnownDirs known = view.known_dirs();
   CO_TRY_ASSIGN(FsckModel model, co_await read_model(*source.store, known));
@@ -289,6 +289,10 @@ Task<Result<FsckReport>> check_volume(JournalSource source) {
   report.problems = check_model(model, view.states(), view.unsettled);
   CO_TRY_ASSIGN(auto located, co_await check_locations(model, source.store->dirs()));
   for (Problem& p : located) report.problems.push_back(std::move(p));
+  if (data) {
+    CO_TRY_ASSIGN(auto damaged, co_await check_data(model, source.store->data()));
+    for (Problem& p : damaged) report.problems.push_back(std::move(p));
+  }
   if (view.unfinished > 0) {
     Problem p;
     p.kind = ProblemKind::unfinished;

@@ -30,6 +30,7 @@ enum class ProblemKind : uint8_t {
   location,          // the index leads elsewhere
   free_ino,          // the number would be given to a new file, too
   lost_data,         // data that no file claims
+  damaged_data,      // the contents of a file are not what was written
   two_authorities,   // a directory belongs to two ranks
   no_authority,      // a directory belongs to no rank
   lost_subtree,      // a rank's subtree begins at a directory that is not there
@@ -67,8 +68,13 @@ std::vector<Problem> check_model(const FsckModel& model, const std::map<RankId, 
 // The index of a store against what it indexes; of entries that the journal still holds nothing
 // is expected.
 Task<Result<std::vector<Problem>>> check_locations(const FsckModel& model, DirStore& store);
-// Of the volume, with the journals of all its ranks: `source.rank` is not looked at.
-Task<Result<FsckReport>> check_volume(JournalSource source);
+// Reads all file data that is stored. Fails only where the medium does.
+Task<Result<std::vector<Problem>>> check_data(const FsckModel& model, DataStore& data);
+// What is there counts from now on, where one of these says that it is damaged.
+Task<Result<void>> believe_data(const std::vector<Problem>& problems, DataStore& data);
+// Of the volume, with the journals of all its ranks: `source.rank` is not looked at. `data`: the
+// contents of files, too.
+Task<Result<FsckReport>> check_volume(JournalSource source, bool data = false);
 
 // Owns the journals of all ranks, writes everything they hold to the store, repairs, and begins
 // the journals anew. Nothing that has data is dropped: what has no place is named in /lost+found. A
@@ -77,6 +83,6 @@ Task<Result<FsckReport>> check_volume(JournalSource source);
 struct RepairResult {
   FsckReport before, after;
 };
-Task<Result<RepairResult>> repair_volume(JournalSource source);
+Task<Result<RepairResult>> repair_volume(JournalSource source, bool data = false);
 
 }  // namespace graftfs::tools

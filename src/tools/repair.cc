@@ -173,6 +173,8 @@ class Repairer {
       case ProblemKind::free_ino:
         note_ino(p.ino);
         co_return Result<void>{};
+      case ProblemKind::damaged_data:  // repair_volume()
+        break;
       case ProblemKind::lost_data:
         co_return co_await adopt_data(p.ino);
       case ProblemKind::two_authorities:
@@ -413,7 +415,7 @@ Task<Result<void>> begin_anew(JournalSource source, JournalDevice& device, Repla
 
 }  // namespace
 
-Task<Result<RepairResult>> repair_volume(JournalSource source) {
+Task<Result<RepairResult>> repair_volume(JournalSource source, bool data) {
   RepairResult result;
   CO_TRY_ASSIGN(std::set<RankId> ranks, co_await ranks_of(*source.store));
   std::map<RankId, JournalDevice*> devices;
@@ -446,6 +448,13 @@ Task<Result<RepairResult>> repair_volume(JournalSource source) {
     CO_TRY(co_await repairer.run(result.after.problems));
     KILL_POINT("fsck.repaired");
     CO_TRY_ASSIGN(result.after, co_await check_store(*source.store, states, model));
+  }
+  if (data) {
+    DataStore& store = source.store->data();
+    CO_TRY_ASSIGN(auto damaged, co_await check_data(model, store));
+    CO_TRY(co_await believe_data(damaged, store));
+    for (Problem& p : damaged) result.before.problems.push_back(std::move(p));
+    CO_TRY_ASSIGN(result.after.problems, co_await check_data(model, store));
   }
   for (auto& [rank, journal] : view.journals) {
     source.rank = rank;

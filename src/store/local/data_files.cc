@@ -30,13 +30,11 @@ Result<DataInfo> info_of(const DataFile& file, const DataFiles& files) {
 constexpr const char* kSealName = "user.graftfs";
 constexpr size_t kMostSealBytes = 4096;
 
-bool has_no_seals(int error) { return error == EOPNOTSUPP || error == ENOTSUP; }
-
 // "" where it has none.
 Result<std::string> read_seal(int fd, const std::string& shown) {
   std::string bytes(kMostSealBytes, '\0');
   ssize_t n = ::fgetxattr(fd, kSealName, bytes.data(), bytes.size());
-  if (n < 0 && (errno == ENODATA || has_no_seals(errno))) return std::string();
+  if (n < 0 && (errno == ENODATA || errno == EOPNOTSUPP)) return std::string();
   if (n < 0) return os_fail(errno, "read the checksums of", shown);
   bytes.resize(n);
   return bytes;
@@ -145,8 +143,9 @@ Result<void> before_cut(DataFile& file, uint64_t size, const DataFiles& files) {
   return break_seal(file, files, [&](SealedFile& f) { return file.seal.before_cut(f, size); });
 }
 
-// Bytes from `valid_size` on are void.
-Result<void> void_from(DataFile& file, uint64_t valid_size, const DataFiles& files) {
+// Before each change of its bytes: nobody seals it from here on, its size is what it is now, and
+// bytes from `valid_size` on are void.
+Result<void> begin_change(DataFile& file, uint64_t valid_size, const DataFiles& files) {
   TRY(lock_to_change(file, true, files));
   TRY(refresh_size(file, files));
   if (file.size <= valid_size) [[likely]]
@@ -464,7 +463,7 @@ Result<void> room_for(uint64_t bytes, const DataFile& file, const DataFiles& fil
 
 Result<DataInfo> write_file(DataFile& file, uint64_t offset, std::string_view bytes,
                             uint64_t valid_size, const DataFiles& files) {
-  TRY(void_from(file, valid_size, files));
+  TRY(begin_change(file, valid_size, files));
   TRY(before_change(file, offset, bytes.size(), files));
   if (offset + bytes.size() > file.size) TRY(room_for(bytes.size(), file, files));
   ssize_t n = ::pwrite(file.fd.get(), bytes.data(), bytes.size(), offset);
@@ -482,8 +481,7 @@ Result<DataInfo> write_file(DataFile& file, uint64_t offset, std::string_view by
 }
 
 Result<DataInfo> truncate_file(DataFile& file, uint64_t size, const DataFiles& files) {
-  TRY(lock_to_change(file, true, files));
-  TRY(refresh_size(file, files));
+  TRY(begin_change(file, UINT64_MAX, files));
   // Also when the size stays: space reserved beyond it goes.
   if (size <= file.size) {
     TRY(before_cut(file, size, files));
@@ -497,7 +495,7 @@ Result<DataInfo> truncate_file(DataFile& file, uint64_t size, const DataFiles& f
 
 Result<DataInfo> allocate_file(DataFile& file, AllocateMode mode, uint64_t offset, uint64_t length,
                                uint64_t valid_size, const DataFiles& files) {
-  TRY(void_from(file, valid_size, files));
+  TRY(begin_change(file, valid_size, files));
   if (mode == AllocateMode::allocate) TRY(room_for(length, file, files));
   if (mode != AllocateMode::allocate) TRY(before_change(file, offset, length, files));
   switch (mode) {
@@ -542,7 +540,7 @@ Result<DataInfo> copy_file(const DataFile* from, uint64_t from_offset, DataFile&
     return fail(EINVAL, files.name_of(to.ino) + ": the ranges to copy overlap");
   }
   if (from) TRY(check_file(*from, from_offset, length, true, files));
-  TRY(void_from(to, valid_size, files));
+  TRY(begin_change(to, valid_size, files));
   TRY(before_change(to, to_offset, length, files));
   uint64_t end = from_offset + length;
   // Stretch by stretch: what is a hole in the source becomes one in the target.

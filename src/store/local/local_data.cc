@@ -44,7 +44,9 @@ void LocalData::removed(Ino ino) { removed_from_[DataFiles::fan_of(ino)] = ++gen
 
 Result<std::shared_ptr<DataFile>> LocalData::open_file(Ino ino, Make make) {
   TRY(alive());
-  TRY_ASSIGN(auto file, files_->open(ino, make));
+  auto opened = files_->open(ino, make);
+  if (!opened) return std::unexpected(told(ino, std::move(opened).error()));
+  auto& file = *opened;
   if (file && file->created) {
     file->created = false;
     changed(*file, true);
@@ -80,6 +82,7 @@ Task<Result<DataInfo>> LocalData::write(Ino ino, uint64_t offset, std::string_vi
     return write_file(*file, offset, *copy, valid_size, *files);
   });
   Result<DataInfo> result = co_await done;
+  if (!result) result = std::unexpected(told(ino, result.error()));
   changed(*file, false);
   if (result) points::DataWrite::after();
   co_return result;
@@ -117,7 +120,7 @@ Task<Result<void>> LocalData::read(Ino ino, uint64_t offset, char* out, size_t l
         });
     Result<void> result = co_await done;
     if (result) break;
-    if (!is_stale(result.error(), ino, tries)) co_return result;
+    if (!is_stale(result.error(), ino, tries)) co_return std::unexpected(told(ino, result.error()));
   }
   std::memcpy(out, buffer->data(), length);
   co_return Result<void>();
@@ -148,6 +151,7 @@ Task<Result<DataInfo>> LocalData::truncate(Ino ino, uint64_t size) {
       });
       result = co_await done;
     }
+    if (!result) result = std::unexpected(told(ino, result.error()));
     changed(*file, false);
   }
   if (result) points::DataTruncate::after();
@@ -165,6 +169,7 @@ Task<Result<DataInfo>> LocalData::allocate(Ino ino, AllocateMode mode, uint64_t 
     return allocate_file(*file, mode, offset, length, valid_size, *files);
   });
   Result<DataInfo> result = co_await done;
+  if (!result) result = std::unexpected(told(ino, result.error()));
   changed(*file, false);
   if (result) points::DataAllocate::after();
   co_return result;
@@ -187,7 +192,8 @@ Task<Result<uint64_t>> LocalData::seek(Ino ino, uint64_t offset, bool data, uint
     return check_file(*file, offset, end - offset, true, *files);
   });
   Result<void> checked = co_await done;
-  if (!checked && !is_stale(checked.error(), ino, 0)) co_return std::unexpected(checked.error());
+  if (!checked && !is_stale(checked.error(), ino, 0))
+    co_return std::unexpected(told(ino, checked.error()));
   co_return found;
 }
 
@@ -217,6 +223,7 @@ Task<Result<DataInfo>> LocalData::copy(Ino from, uint64_t from_offset, Ino to, u
     changed(*target, false);
     if (result || !is_stale(result.error(), from, tries)) break;
   }
+  if (!result) result = std::unexpected(told(from, result.error()));
   if (result) points::DataCopy::after();
   co_return result;
 }
@@ -225,6 +232,7 @@ void LocalData::forget_all_of(Ino ino) {
   unsynced_.erase(ino);
   poisoned_.erase(ino);
   to_seal_.erase(ino);
+  told_.erase(ino);
 }
 
 Task<Result<void>> LocalData::remove(Ino ino) {

@@ -62,7 +62,6 @@ class LocalData final : public DataStore {
   Task<Result<void>> believe(Ino ino) override;
   // What a crash has left without a whole seal is looked for, once, and sealed.
   void look_for_unsealed();
-  // Told of files found damaged while they were sealed.
   void on_damage(std::function<void(const Error&)> fn) override { on_damage_ = std::move(fn); }
   Task<Result<void>> remove(Ino ino) override;
   Task<Result<void>> remove_many(std::vector<Ino> inos) override;
@@ -95,10 +94,13 @@ class LocalData final : public DataStore {
   // Seals what is at rest, until there is nothing more to seal.
   Task<void> seal_at_rest();
   Task<void> seal(std::vector<Ino> inos);
+  void never_seal();
   void start_looking();
   Task<void> find_unsealed();
   bool is_stale(const Error& error, Ino ino, int tries);
   void forget_all_of(Ino ino);
+  // Passes the error on, and tells of damage.
+  Error told(Ino ino, Error error);
   // The file may be changed without waiting for the disk or for another process.
   bool free_to_write(DataFile& file, uint64_t offset, uint64_t length, uint64_t valid_size);
   void rests(Ino ino);
@@ -123,8 +125,10 @@ class LocalData final : public DataStore {
   // Files to be sealed, by when they may be.
   absl::flat_hash_map<Ino, Nanos> to_seal_;
   bool sealing_ = false;
-  bool look_ = false;  // once the first sync_all() is over
+  bool never_ = false;  // nothing can be sealed here
+  bool look_ = false;   // once the first sync_all() is over
   std::function<void(const Error&)> on_damage_;
+  absl::flat_hash_set<Ino> told_;  // of their damage
   bool all_poisoned() const { return files_->volume().lost_data; }
   std::vector<Ino> listed_;  // of the list() under way, from listed_from_ on
   Ino listed_from_;

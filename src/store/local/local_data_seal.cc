@@ -1,5 +1,7 @@
 // Sealing what is at rest, in the background.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -13,11 +15,13 @@ constexpr size_t kBatch = 32;
 // A file with no more to be read is sealed at once; others a piece at a time.
 constexpr uint64_t kSmall = 1 << 20;
 constexpr size_t kPage = 256;
+constexpr int kForOthers = 15;
 constexpr Nanos kBetweenPages = 20 * kMillisecond;
 
 }  // namespace
 
 void LocalData::rests(Ino ino) {
+  if (never_) return;
   to_seal_[ino] = executor_.now() + options_.seal_after;
   if (sealing_) return;
   sealing_ = true;
@@ -117,14 +121,27 @@ Task<void> LocalData::seal(std::vector<Ino> inos) {
     }
     auto it = to_seal_.find(w.ino);
     if (it == to_seal_.end() || it->second != w.due) continue;  // changed meanwhile
-    if (!w.result && w.result.error().is_damage() && on_damage_) on_damage_(w.result.error());
-    const bool again = w.wait > 0 || (!w.result && w.result.error().code == EAGAIN);
-    if (again) {
-      it->second = executor_.now() + std::max(w.wait, options_.seal_after);
+    if (!w.result) (void)told(w.ino, w.result.error());
+    const int error = w.result ? 0 : w.result.error().code;
+    if (error == EOPNOTSUPP) co_return never_seal();
+    if (w.wait > 0 || error == EAGAIN) {
+      // Who may be changing it seals it, when he ends; unless he dies.
+      const Nanos rest = error ? kForOthers * options_.seal_after : options_.seal_after;
+      it->second = executor_.now() + std::max(w.wait, rest);
     } else {
       to_seal_.erase(it);
     }
   }
+}
+
+void LocalData::never_seal() {
+  MARK("store.local.data.no_attributes");
+  never_ = true;
+  to_seal_.clear();
+  if (on_damage_)
+    on_damage_(Error{EOPNOTSUPP, fmt::format("{}: the file system below has no extended attributes "
+                                             "(user.*), so the contents of files have no checksums",
+                                             files_->volume().path)});
 }
 
 // Not before the first sync_all(): until then the previous owner's writes may be unsynced.
@@ -154,11 +171,17 @@ Task<void> LocalData::find_unsealed() {
   }
 }
 
+Error LocalData::told(Ino ino, Error error) {
+  if (error.is_damage() && on_damage_ && told_.insert(ino).second) on_damage_(error);
+  return error;
+}
+
 Task<Result<void>> LocalData::believe(Ino ino) {
   Gates::Hold hold(gates_, ino, true);
   if (hold.must_wait()) co_await hold.entered();
   CO_TRY(alive());
   files_->forget(ino);
+  told_.erase(ino);
   auto done = start_job(pool_, executor_, [files = files_, ino] { return files->drop_seal(ino); });
   co_return co_await done;
 }

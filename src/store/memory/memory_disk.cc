@@ -272,9 +272,13 @@ bool MemoryDisk::flip_seal_bit(Ino ino, uint64_t bit) {
 std::map<Ino, uint64_t> MemoryDisk::sealed() const {
   std::map<Ino, uint64_t> out;
   for (const auto& [ino, data] : data_) {
-    Seal seal(ino);
-    if (data.seals.back().empty()) continue;
-    out[ino] = !seal.load(data.seals.back(), {}) ? UINT64_MAX : seal.is_whole(0) ? seal.size() : 0;
+    // A power cut may leave any of them.
+    uint64_t least = UINT64_MAX;
+    for (const std::string& bytes : data.seals) {
+      Seal seal(ino);
+      if (seal.load(bytes, {})) least = std::min(least, seal.is_whole(data.size) ? seal.size() : 0);
+    }
+    if (least > 0) out[ino] = least;
   }
   return out;
 }

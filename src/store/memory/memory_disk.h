@@ -79,7 +79,8 @@ class MemoryDisk {
   bool flip_entry_bit(Ino dir, const EntryKey& key, uint64_t bit);
   bool flip_data_bit(Ino ino, uint64_t bit);
   bool flip_seal_bit(Ino ino, uint64_t bit);
-  // Of each file, how many bytes from its beginning have checksums (all, where these are damaged).
+  // Of each file that has checksums for all that is stored, how many bytes that is (all, where the
+  // checksums are damaged).
   std::map<Ino, uint64_t> sealed() const;
   // What a test may pick from.
   std::vector<SegmentId> segments(RankId rank) const;
