@@ -122,13 +122,19 @@ void Remote::on_attached(const msg::Attached& a) {
   retry_after_ = 0;
   lease_ = a.lease_ms * kMillisecond;
   const bool new_epoch = a.epoch != known_;
-  const bool forgotten = a.outcome == msg::AttachOutcome::evicted ||
-                         (a.outcome == msg::AttachOutcome::fresh && known_);
+  const bool forgotten = a.outcome == msg::AttachOutcome::evicted;
   known_ = a.epoch;
   // What its callbacks call waits behind what is sent again.
   if (forgotten) {
     MARK("remote.evicted");
+    evicted_ = true;
     begin_anew();
+    // It has no session yet: that is asked for by one that never had one.
+    known_ = {};
+    hang_up();
+    state_ = down;
+    beats_.clear();
+    return dial();
   }
   again_.clear();
   for (uint64_t number = first_; number < first_ + slots_.size(); ++number) {
@@ -142,7 +148,6 @@ void Remote::on_attached(const msg::Attached& a) {
     if (s.redoing) again_.push_back(number);
   }
   if (new_epoch) durable_ = std::max(durable_, a.kept);
-  evicted_ = forgotten;
   send_again();
 }
 
@@ -163,7 +168,7 @@ void Remote::send_again() {
     connection_->send(Message{RankId{}, rank_, msg::Find{number, finding.ino}});
   state_ = up;
   reap();
-  if (attached) attached(evicted_);
+  if (attached) attached(std::exchange(evicted_, false));
 }
 
 // It cannot be done again as it was: perhaps it rests on what had been sent before it, and was

@@ -17,7 +17,6 @@ namespace {
 constexpr int kConfineLooks = 1000;
 constexpr int kRetirePatience = 5;  // leases
 constexpr Nanos kRetireLook = 10 * kMillisecond;
-constexpr Nanos kLookAtLease = 5 * kMillisecond;
 constexpr uint32_t kNobodysId = 65534;  // whom root becomes under a key that squashes it
 
 bool changes_something(const Args& args) {
@@ -131,8 +130,6 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
     MARK("endpoint.newer_connection");
     drop(*older, {});
   }
-  line.attached = true;
-  attached_[line.session] = line.id;
   msg::Attached answer;
   answer.epoch = rank_.epoch();
   answer.lease_ms = static_cast<uint32_t>(options_.lease / kMillisecond);
@@ -140,6 +137,16 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
   const bool same_life = attach.known == rank_.epoch();
   using enum msg::AttachOutcome;
   answer.outcome = known ? kept : attach.known ? evicted : fresh;
+  if (answer.outcome == evicted) {
+    // It gets a session when it comes back as one that has none: if this answer were lost it would
+    // find one, and send in it again what has been done.
+    MARK("endpoint.told_of_eviction");
+    return rank_.say_when(rank_.journal().appended(), [this, alive = alive_, id = line.id, answer] {
+      if (Line* line = *alive ? find(id) : nullptr) tell(*line, answer);
+    });
+  }
+  line.attached = true;
+  attached_[line.session] = line.id;
   if (!known) rank_.open_session(line.session);
   // What it held may have been in the memory of an owner before, or belong to answers that it did
   // not get: what it names counts.
@@ -180,7 +187,9 @@ void Endpoint::resent(SessionId session) {
 // than all of the window.
 Task<void> Endpoint::keep_window() {
   std::shared_ptr<bool> alive = alive_;
-  while (*alive && !rank_.may_speak()) co_await sleep_for(rank_.executor(), kLookAtLease);
+  Promised<bool> speaks(rank_.executor());
+  rank_.core().say_when({}, [speaks] { speaks.set(true); });
+  co_await speaks;
   if (*alive) co_await sleep_for(rank_.executor(), options_.window);
   if (*alive) open_window();
 }

@@ -229,6 +229,9 @@ Task<Result<Place>> Rank::hang(std::vector<ReadHeader> way, const HeaderReads::R
       }
       if (!e || e->kind != EntryKind::dir_link || e->ino != ino) {
         MARK("fetch.dir.old_header");
+        // What has been removed stays removed: its header came late, from an owner that is dead,
+        // and no other rank knows more.
+        if (is_orphans_dir(header.at.parent)) co_return Place{Place::absent};
         Place other = is_root_of_other(ino);
         if (other.what == Place::absent) other = Place{Place::other, ask_root(), {}};
         co_return other;

@@ -15,7 +15,6 @@ constexpr size_t kReleasesInAnEvent = 64;
 constexpr Nanos kLookEvery = 20 * kMillisecond;
 constexpr int kLooks = 8;
 constexpr Nanos kRetryAfter = kSecond;
-constexpr Nanos kLookAtLease = 5 * kMillisecond;
 // Purging makes room for those who ask for something: so many in that time are busy, and so long it
 // waits for them, at the most, unless so much is to be purged.
 constexpr Nanos kBusyLook = 10 * kMillisecond;
@@ -367,7 +366,9 @@ Task<Result<void>> Rank::find_orphans() {
 
 Task<void> Rank::let_sessions_claim() {
   // Nobody finds a rank before it may speak.
-  while (!serving_ || !may_speak()) co_await sleep_for(executor_, kLookAtLease);
+  Promised<bool> speaks(executor_);
+  say_when({}, [speaks] { speaks.set(true); });
+  co_await speaks;
   co_await sleep_for(executor_, options_.reconnect_window);
   claiming_ = false;
   if (drop_lost_ || !purge_queue_.empty()) start_purging();
