@@ -314,20 +314,32 @@ void World::crash(CrashKind kind, NodeExecutor* killed_at) {
   oracle_.crashed(kind);
   if (config_.trouble == DiskTrouble::corruption && crashes_ >= 2 && random_.chance(50))
     corrupt_at_rest(kind);
-  if (config_.trouble == DiskTrouble::lies && config_.lie == Lie::data_bit)
-    for (int i = 0; i < 3; ++i) {
-      const Ino ino{kFirstFreeIno + random_.below(40)};
-      const uint64_t bit = random_.below(8 * 6000);
-      if (random_.chance(20))
-        disk_->flip_seal_bit(ino, bit);
-      else
-        disk_->flip_data_bit(ino, bit);
-    }
+  if (config_.trouble == DiskTrouble::lies && config_.lie == Lie::data_bit) rot();
   if (config_.trouble == DiskTrouble::lies && lies_about_data(config_.lie))
     oracle_.disk_may_have_spoiled(disk_->sealed());
   if (medium_->lies() > 0) oracle_.disk_has_lied(evidence_on(*disk_, kVolume, kind));
   world_node_.post_after(static_cast<Nanos>(random_.below(5 * kMillisecond)),
                          [this] { start_rank(); });
+}
+
+// Flips some bits of file data, most of them where checksums vouch for it.
+void World::rot() {
+  for (int i = 0; i < 3; ++i) {
+    const auto sealed = disk_->sealed();
+    Ino ino{kFirstFreeIno + random_.below(40)};
+    uint64_t bytes = 6000;
+    if (!sealed.empty() && random_.chance(75)) {
+      auto it = sealed.begin();
+      std::advance(it, random_.below(sealed.size()));
+      ino = it->first;
+      bytes = std::min<uint64_t>(it->second, bytes);
+    }
+    const uint64_t bit = random_.below(8 * bytes);
+    if (random_.chance(20))
+      disk_->flip_seal_bit(ino, bit);
+    else
+      disk_->flip_data_bit(ino, bit);
+  }
 }
 
 // Flips one bit of something that is stored.

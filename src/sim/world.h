@@ -96,6 +96,7 @@ class World {
   void set_troubles(bool on);
   void set_lies(bool on);
   void corrupt_at_rest(CrashKind kind);
+  void rot();
   void make_medium();
   bool on_rados() const { return config_.store == StoreKind::rados; }
   // A mount on Ceph that hosts its rank, in posix: it writes file data through the rank's store,
