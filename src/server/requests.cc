@@ -329,7 +329,11 @@ bool Rank::may_speak() {
 void Rank::say_when(Lsn durable, Fn send) {
   if (failed_) return;
   if (durable <= journal_->durable() && may_speak()) return send();
-  if (durable > journal_->durable()) journal_->want_sync();
+  // Behind whatever has logged it, which may log more: one sync does for all of that.
+  if (durable > journal_->durable())
+    executor_.post([this, alive = alive_] {
+      if (*alive && !failed_) journal_->want_sync();
+    });
   sayings_.emplace(durable, std::move(send));
 }
 
