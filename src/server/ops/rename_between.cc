@@ -88,7 +88,12 @@ std::vector<Asked> what_to_ask(OpContext& cx, const RenameArgs& args, const Betw
   }
   asked.push_back(mark_name(cx, *b.new_dir, args.new_name));
   const bool meets_moving = b.exchange && b.known() && b.meets_dir();
-  if ((b.moves_dir() || meets_moving) && leaves_import(cx, b))
+  // Also where it is another rank's: that one says where it hangs to whoever looks for loops, and
+  // hears of its new place only after the decision.
+  const bool told_later = b.dir && b.dir != b.new_dir &&
+                          ((b.moves_dir() && home_of_moved(cx, b) != cx.rank().id()) ||
+                           (meets_moving && b.there->remote));
+  if ((b.moves_dir() || meets_moving) && (told_later || leaves_import(cx, b)))
     asked.push_back({.intent = {.kind = IntentKind::token}});
   // A directory that moves, and a file whose inode lives at another rank than its name did.
   if (meets_moving || (b.exchange && b.known() && b.there->remote)) {
