@@ -79,13 +79,19 @@ Task<Result<Epoch>> Host::bring_up(OwnOptions own) {
     process.room().oracle.executed({id, rank->epoch(), process.id()}, e);
   };
   rank = std::make_unique<Rank>(executor, *store, std::move(o));
-  CO_TRY(co_await rank->start());
-  // Who was stopped meanwhile may have lost it again, and does not know yet.
-  if (c.early()) room.oracle.power_cut(id);
-  if (!fenced()) {
-    room.settle(id, rank->epoch());
-    room.oracle.recovered({id, rank->epoch()}, rank->recovered().last);
+  auto started = co_await rank->start();
+  if (!started) {
+    // What it found is settled, and the events that it has logged have the numbers behind it.
+    if (c.early()) room.oracle.power_cut(id);
+    if (rank->recovered().newest)
+      room.oracle.recovered({id, rank->epoch()}, rank->recovered().last);
+    co_return std::unexpected(std::move(started).error());
   }
+  // Also where it has lost the rank again meanwhile: who has it next finds what this one has
+  // logged.
+  if (c.early()) room.oracle.power_cut(id);
+  if (!fenced()) room.settle(id, rank->epoch());
+  room.oracle.recovered({id, rank->epoch()}, rank->recovered().last);
   EndpointOptions options;
   options.lease = c.lease;
   options.window = c.lease;
