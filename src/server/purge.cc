@@ -294,8 +294,10 @@ Task<Result<void>> Rank::purge_from(Ino dir_ino, std::vector<Ino> asked) {
   std::vector<Ino> files;
   for (Ino ino : purge.inos())
     if (cache_.find_entry(orphans, hidden_name(ino))->type == S_IFREG) files.push_back(ino);
+  const bool any_dirs = !gone.empty();
   CO_TRY(co_await remove_contents(std::move(files), std::move(gone)));
-  for (Ino ino : purge.inos()) header_reads_.committed(ino);
+  if (any_dirs)
+    for (Ino ino : purge.inos()) header_reads_.committed(ino);
   KILL_POINT("purge.before_release");
   TreeEvent event;
   for (size_t i = 0; i < purge.inos().size();) {
@@ -356,10 +358,7 @@ std::vector<Ino> Rank::orphans_dirs() const {
 
 // After a start: what was orphaned before, and is held by nobody, is purged.
 Task<Result<void>> Rank::find_orphans() {
-  if (options_.reconnect_window > 0) {
-    claiming_ = true;
-    tasks_.spawn(let_sessions_claim());
-  }
+  claiming_ = options_.reconnect_window > 0;
   for (Ino dir : orphans_dirs()) CO_TRY(co_await find_orphans_in(dir));
   co_return Result<void>{};
 }

@@ -122,6 +122,7 @@ Task<Result<void>> Rank::start() {
   CO_TRY(co_await journal_->sync());
   if (!options_.read_only) CO_TRY(co_await find_orphans());
   serving_ = true;
+  if (claiming_) tasks_.spawn(let_sessions_claim());
   wake_write_back();
   KILL_POINT("rank.start.serving");
   migrations_->recovered();

@@ -248,7 +248,10 @@ Result<std::shared_ptr<DataFile>> DataFiles::open(Ino ino, Make make) {
   if (fd < 0 && errno == ENOENT) return std::shared_ptr<DataFile>();
   if (fd < 0) return os_fail(errno, "open", name_of(ino));
   file->fd = Fd(fd);
-  if (!file->created) {
+  if (file->created) {
+    // Nobody can have sealed it yet.
+    file->locked = ::flock(fd, LOCK_SH | LOCK_NB) == 0;
+  } else {
     TRY(refresh_size(*file, *this));
     TRY(load_seal(file->seal, *file, *this));
   }
@@ -345,10 +348,8 @@ Result<void> lock_to_change(DataFile& file, bool wait, const DataFiles& files) {
   auto try_lock = [&] { return ::flock(file.fd.get(), LOCK_SH | LOCK_NB); };
   TRY(lock(try_lock, wait, file, files));
   // Until now somebody else may have sealed it.
-  if (!file.created) {
-    TRY(refresh_size(file, files));
-    TRY(load_seal(file.seal, file, files));
-  }
+  TRY(refresh_size(file, files));
+  TRY(load_seal(file.seal, file, files));
   file.locked = true;
   return {};
 }
