@@ -15,6 +15,8 @@ namespace graftfs {
 namespace {
 
 constexpr int kConfineLooks = 1000;
+constexpr int kRedoPatience = 4;    // windows, for who is at it
+constexpr int kRedoLooks = 8;       // in each of them
 constexpr int kRetirePatience = 5;  // leases
 constexpr Nanos kRetireLook = 10 * kMillisecond;
 constexpr uint32_t kNobodysId = 65534;  // whom root becomes under a key that squashes it
@@ -56,6 +58,7 @@ struct Endpoint::Line final : net::ConnectionEvents {
   bool has_resent = false;  // what it was answered before
   uint32_t in_flight = 0;
   std::deque<msg::Call> waiting;  // for the end of the window
+  Nanos redone = 0;               // when it was attached, or answered last
 };
 
 Endpoint::Endpoint(Rank& rank, EndpointOptions options)
@@ -146,6 +149,7 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
     });
   }
   line.attached = true;
+  line.redone = rank_.executor().now();
   attached_[line.session] = line.id;
   if (!known) rank_.open_session(line.session);
   // What it held may have been in the memory of an owner before, or belong to answers that it did
@@ -183,15 +187,25 @@ void Endpoint::resent(SessionId session) {
   rank_.nothing_is_made_again();
 }
 
-// Nobody finds a rank before it may speak: on a store that is slow just then that can take longer
-// than all of the window.
+// Who does again what it was answered is waited for: what takes long then is the rank's doing, or
+// the store's. Not for ever, because all others wait.
 Task<void> Endpoint::keep_window() {
   std::shared_ptr<bool> alive = alive_;
-  Promised<bool> speaks(rank_.executor());
-  rank_.core().say_when({}, [speaks] { speaks.set(true); });
-  co_await speaks;
-  if (*alive) co_await sleep_for(rank_.executor(), options_.window);
+  co_await rank_.give_clients(options_.window);
+  for (int looks = 0; looks < kRedoPatience * kRedoLooks && *alive && somebody_redoes(); ++looks) {
+    MARK("endpoint.waits_for_redo");
+    co_await sleep_for(rank_.executor(), options_.window / kRedoLooks);
+  }
   if (*alive) open_window();
+}
+
+bool Endpoint::somebody_redoes() const {
+  const Nanos lately = rank_.executor().now() - options_.window / kRedoLooks;
+  return window_ && std::ranges::any_of(lines_, [&](const auto& entry) {
+           const Line& line = *entry.second;
+           const bool busy = line.in_flight > line.waiting.size() || line.redone > lately;
+           return line.attached && !line.has_resent && busy;
+         });
 }
 
 void Endpoint::open_window() {
@@ -417,6 +431,7 @@ void Endpoint::answer(uint64_t id, uint64_t number, Reply reply) {
     return;
   }
   line->in_flight--;
+  line->redone = rank_.executor().now();
   if (line->limit) line->limit->note(reply);
   // Its journal is somebody else's: that one has the answer.
   if (rank_.is_fenced()) {

@@ -14,8 +14,8 @@ namespace graftfs {
 
 struct EndpointOptions {
   Nanos lease = 2 * kSecond;
-  // After a recovery, once the rank may speak: for so long, at most, only requests that are sent
-  // again are carried out.
+  // After a recovery: clients have so long to come back and send again what they had been answered;
+  // who is at it then, a few times that. Until then nothing else is carried out.
   Nanos window = 0;
   uint32_t in_flight = 4096;                    // requests of one connection
   Nanos forget_after = 3600 * kSecond;          // sessions that nobody speaks for
@@ -64,6 +64,7 @@ class Endpoint final : public SessionLines {
   void other(Line& line, Message message);
   void resent(SessionId session);
   Task<void> keep_window();
+  bool somebody_redoes() const;
   void open_window();
   void tell(Line& line, Body body);
   void drop(Line& line, const std::string& why);

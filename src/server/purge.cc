@@ -364,11 +364,7 @@ Task<Result<void>> Rank::find_orphans() {
 }
 
 Task<void> Rank::let_sessions_claim() {
-  // Nobody finds a rank before it may speak.
-  Promised<bool> speaks(executor_);
-  say_when({}, [speaks] { speaks.set(true); });
-  co_await speaks;
-  co_await sleep_for(executor_, options_.reconnect_window);
+  co_await give_clients(options_.reconnect_window);
   claiming_ = false;
   if (drop_lost_ || !purge_queue_.empty()) start_purging();
 }

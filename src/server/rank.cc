@@ -130,6 +130,25 @@ Task<Result<void>> Rank::start() {
   co_return Result<void>{};
 }
 
+// Nobody finds a rank before it may speak, nor while the store stands still. Its time is measured
+// in parts, and one in which the store did not answer for that long does not count.
+Task<void> Rank::give_clients(Nanos time) {
+  constexpr int kParts = 4;
+  const Nanos part = time / kParts;
+  Promised<bool> speaks(executor_);
+  say_when({}, [speaks] { speaks.set(true); });
+  co_await speaks;
+  for (int parts = 0; parts < kParts;) {
+    co_await sleep_for(executor_, part);
+    const Nanos asked = executor_.now();
+    co_await store_.state().get(speed_key(options_.rank));
+    if (executor_.now() - asked <= part)
+      parts++;
+    else
+      MARK("rank.store_stood_still");
+  }
+}
+
 // A process that was stopped while it read the journal finds parts of it gone that another owner
 // has trimmed since: that is no damage.
 Task<Result<void>> Rank::see_that_it_is_ours() {

@@ -112,6 +112,9 @@ class Rank final : public MetadataService, private JournalHooks {
   void find(Ino ino, std::move_only_function<void(RankId)> done);
   // Calls `send` once the journal is durable up to there and this node may speak.
   void say_when(Lsn durable, Fn send);
+  // After a recovery: completes when clients have had `time` to come back, in which the rank may
+  // speak, and the store, where they find it, answers.
+  Task<void> give_clients(Nanos time);
   // Every session that the owner before had is back or gone: what it has lost and was not made
   // again is lost.
   void nothing_is_made_again();

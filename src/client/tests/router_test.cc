@@ -123,6 +123,37 @@ TEST_F(Routed, OthersWaitForTheWindow) {
   EXPECT_FALSE(endpoints[0]->in_window());
 }
 
+// What takes it so long is the store, and others would come before what it had been answered.
+TEST_F(Routed, WhoDoesThingsAgainIsWaitedFor) {
+  Way other(ranks, transport, SessionId{0x2002});
+  Ino a = me.mkdir(kRootIno, "a");
+  ASSERT_EQ(me.call(SyncArgs{}).err, 0);
+  ASSERT_EQ(other.call(GetattrArgs{a}).err, 0);
+  for (int i = 0; i < 4; ++i) me.mkdir(a, fmt::format("dir-{}", i));
+  for (size_t i : {0, 1}) end(i);
+  ranks.cut_power();
+  for (size_t i : {0, 1}) revive(i, 500 * kMillisecond);
+  Nanos& reading = ranks.disk->faults()[StoreCall::dirs_read].latency_min;
+  reading = 200 * kMillisecond;
+  EXPECT_EQ(other.call(MkdirArgs{a, "dir-3", 0755, 0}).err, EEXIST);
+  EXPECT_EQ(me.call(SyncArgs{}).err, 0) << "it was all done again";
+  reading = 0;
+}
+
+// Clients look in the store for where a rank is.
+TEST_F(Routed, WhileTheStoreStandsStillTheWindowDoesNotEnd) {
+  me.mkdir(kRootIno, "a");
+  ASSERT_EQ(me.call(SyncArgs{}).err, 0);
+  kill(0);
+  revive(0, 500 * kMillisecond);
+  ranks.disk->faults()[StoreCall::state_get].latency_min = 200 * kMillisecond;
+  ranks.settle(5 * kSecond);
+  EXPECT_TRUE(endpoints[0]->in_window());
+  ranks.disk->faults()[StoreCall::state_get].latency_min = 0;
+  ranks.settle(800 * kMillisecond);
+  EXPECT_FALSE(endpoints[0]->in_window());
+}
+
 TEST_F(Routed, NothingMovesAwayInTheWindow) {
   Ino a = me.mkdir(kRootIno, "a");
   ASSERT_EQ(me.call(SyncArgs{}).err, 0);

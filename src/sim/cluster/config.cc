@@ -58,6 +58,8 @@ ClusterConfig random_rados_cluster(uint64_t seed) {
   c.big_directory = r.chance(30) ? 6 : 50'000;
   // Where a directory goes to another rank, only being shut out stops who had it before.
   if (c.rados.guards_alone) c.moves = 0;
+  // Longer than clients have to come back to a rank that has begun anew.
+  if (r.chance(30)) c.osd_away = 4 * c.lease;
   return c;
 }
 

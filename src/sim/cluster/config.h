@@ -43,6 +43,7 @@ struct ClusterConfig {
   // Of a cluster of objects.
   rados::ModelOptions rados;
   int osd_restarts = 0;
+  Nanos osd_away = 60 * kMillisecond;  // at most, each time
   size_t big_directory = 50'000;
   // What is written to a journal is answered before it is there.
   bool early() const { return store == StoreKind::rados && durability == Durability::posix; }

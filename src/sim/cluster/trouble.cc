@@ -18,7 +18,7 @@ Task<void> Cluster::trouble() {
     if (restarts > 0 && random_.chance(20)) {
       --restarts;
       objects_->restart_osd(static_cast<unsigned>(random_.below(config_.rados.osds)),
-                            static_cast<Nanos>(random_.below(60 * kMillisecond)), false);
+                            static_cast<Nanos>(random_.below(config_.osd_away)), false);
     }
     const uint64_t pick = random_.below(7);
     if (pick == 0 && crashes_left_ > 0 && kill_in_ == 0) {
