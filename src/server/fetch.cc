@@ -81,6 +81,11 @@ Task<Result<Place>> Rank::fetch_need(Need need) {
     found = std::unexpected(here.error());
   else if (!*here)
     found = Place{Place::absent};
+  // Another process has taken the rank: nobody is told anything any more.
+  if (!found && found.error().code == ESTALE) {
+    MARK("fetch.fenced");
+    journal_failed(found.error());
+  }
   co_return found;
 }
 

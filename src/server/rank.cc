@@ -52,6 +52,12 @@ void Rank::say(const std::string& line) const {
 // -- start and stop -----------------------------------------------------------------------------
 
 Task<Result<void>> Rank::start() {
+  Result<void> begun = co_await begin();
+  if (!begun && device_) CO_TRY(co_await see_that_it_is_ours());
+  co_return begun;
+}
+
+Task<Result<void>> Rank::begin() {
   CO_TRY_ASSIGN(device_, co_await store_.own_journal(options_.rank, options_.own));
   KILL_POINT("rank.start.owned");
   store_.data().on_damage([this, alive = alive_](const Error& damage) {
@@ -68,10 +74,7 @@ Task<Result<void>> Rank::start() {
   recovery.progress = options_.progress;
   auto recovered =
       co_await recover(executor_, *device_, store_.dirs(), cache_, state_, std::move(recovery));
-  if (!recovered) {
-    CO_TRY(co_await see_that_it_is_ours());
-    co_return std::unexpected(std::move(recovered).error());
-  }
+  if (!recovered) co_return std::unexpected(std::move(recovered).error());
   recovered_ = std::move(*recovered);
   for (const std::string& message : recovered_.messages) say(message);
   cache_.sweep(SIZE_MAX);  // what the journal says has gone elsewhere
@@ -149,8 +152,8 @@ Task<void> Rank::give_clients(Nanos time) {
   }
 }
 
-// A process that was stopped while it read the journal finds parts of it gone that another owner
-// has trimmed since: that is no damage.
+// A process that was stopped while it started finds parts of the journal gone that another owner
+// has trimmed since: that is no damage, and no failure of the store.
 Task<Result<void>> Rank::see_that_it_is_ours() {
   if (options_.read_only) co_return Result<void>{};
   CO_TRY_ASSIGN(Epoch now, co_await store_.raise_epoch(options_.rank, Epoch{}));

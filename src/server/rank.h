@@ -206,6 +206,7 @@ class Rank final : public MetadataService, private JournalHooks {
   void journal_progress() override;
   void journal_failed(const Error& error) override;
   void say(const std::string& line) const;
+  Task<Result<void>> begin();
   Task<Result<void>> see_that_it_is_ours();
   Task<Result<void>> begin_fresh();
   Task<Result<void>> choose_cap();

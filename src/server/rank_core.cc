@@ -51,8 +51,8 @@ void RankCore::add_gate(int change) {
   rank_.gates_ += change;
   CHECK(rank_.gates_ >= 0, "a gate was opened that nobody had closed");
 }
-Task<Result<Place>> RankCore::find_dir(Ino ino) { return rank_.fetch_dir(ino); }
-Task<Result<Place>> RankCore::find_inode(Ino ino) { return rank_.fetch_inode(ino); }
+Task<Result<Place>> RankCore::find_dir(Ino ino) { return fetch({Need::dir, ino, {}, 0}); }
+Task<Result<Place>> RankCore::find_inode(Ino ino) { return fetch({Need::inode, ino, {}, 0}); }
 bool RankCore::was_made_again(Ino ino) const { return rank_.made_again_.contains(ino); }
 Task<Result<Place>> RankCore::fetch(Need need) { return rank_.fetch_need(std::move(need)); }
 

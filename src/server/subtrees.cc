@@ -158,7 +158,8 @@ Task<void> Rank::find_task(Ino ino, std::move_only_function<void(RankId)> done) 
   if (cache_.find_inode(ino)) {
     place.what = Place::ours;
   } else {
-    auto found = co_await fetch_inode(ino);
+    Need need{Need::inode, ino, {}, 0};
+    auto found = co_await fetch_need(std::move(need));
     if (found) place = *found;
   }
   done(place.what == Place::ours || place.what == Place::frozen ? options_.rank : place.rank);

@@ -553,9 +553,16 @@ void TwoParty::peer_up(RankId rank) {
     if (op.state == Op::decided) send_decisions(op);
   for (const auto& [op, part] : parts_)
     if (part.state == Part::prepared && op.rank == rank) ask_fate(op);
+  ask_again(rank);  // what was said while there was no connection was said to nobody
 }
 
 void TwoParty::peer_down(RankId rank) {
+  ask_again(rank);
+  std::erase_if(token_queue_, [rank](const Waiting& w) { return w.from == rank; });
+}
+
+// What it was asked, and has not answered.
+void TwoParty::ask_again(RankId rank) {
   std::vector<uint64_t> lost;
   for (const auto& [number, op] : ops_) {
     const bool asked = op.asked.contains(rank) && !op.answered.contains(rank);
@@ -566,7 +573,6 @@ void TwoParty::peer_down(RankId rank) {
     auto it = ops_.find(number);
     if (it != ops_.end() && it->second.state < Op::ready) retry(it->second);
   }
-  std::erase_if(token_queue_, [rank](const Waiting& w) { return w.from == rank; });
 }
 
 void TwoParty::receive(RankId from, Message message) {

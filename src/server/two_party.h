@@ -126,6 +126,7 @@ class TwoParty {
   void on_done(RankId from, const msg::Done& m);
   void on_ask(RankId from, const msg::AskOp& m);
   void tick();
+  void ask_again(RankId rank);
   void want_tick();
   void unmark(uint64_t number);
 

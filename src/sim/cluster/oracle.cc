@@ -80,6 +80,16 @@ bool ClusterOracle::was_right(const Done& done, uint64_t since) {
   return true;
 }
 
+// Where the source has gone meanwhile, too, a rename may be refused for either.
+bool ClusterOracle::names_what_is_not_empty(const Done& done) const {
+  const auto* rename = std::get_if<RenameArgs>(&done.request.args);
+  if (!rename || done.reply.err != ENOTEMPTY) return false;
+  const ModelNode* dir = now_.find(rename->new_dir);
+  if (!dir || !dir->names.contains(rename->new_name)) return false;
+  const ModelNode* target = now_.find(dir->names.at(rename->new_name));
+  return target && !target->names.empty();
+}
+
 void ClusterOracle::asked(int32_t call, SessionId session, bool sync) {
   Call& c = calls_[call];
   c.session = session;
@@ -127,15 +137,18 @@ void ClusterOracle::executed(Owner owner, const graftfs::Executed& e) {
   std::string wrong = apply(now_, done, expected);
   if (!wrong.empty() && maybe_late) {
     now_ = std::move(before);
-    if (was_right(done, call.asked_at)) return;
+    if (was_right(done, call.asked_at) || names_what_is_not_empty(done)) return;
   }
   if (!wrong.empty())
     return fail(fmt::format("{} (session {:x}, seq {}) at rank {}: {}", describe_request(request),
                             request.session.v, request.seq, owner.rank.v, wrong));
+  // Attributes that another rank completes the answer with change nothing of what was done for it.
+  if (!e.lsn && call.lsn) return;
   call.rank = owner.rank;
   call.reveals = reveals(done, expected);
   call.lsn = e.lsn;
   if (!e.lsn) return;
+  call.lost = false;
   across_ += e.with_others;
   if (e.with_others)
     for (const Part& part : expected.changed) brought_[part.ino] = e.now;
@@ -186,6 +199,8 @@ void ClusterOracle::answered(int32_t number, int err, std::optional<Speaker> by)
     return;
   }
   durable_[call.rank] = std::max(durable_[call.rank], call.reveals);
+  // The rank's answer had left before; what was asked of another one completes it only now.
+  if (call.lost && err == 0) owed_[number] = call.session;
   if (!call.lsn) return;
   promised_[call.rank] = std::max(promised_[call.rank], call.lsn);
   if (durability_ == Durability::strict)
@@ -242,7 +257,8 @@ void ClusterOracle::recovered(Owner owner, Lsn last) {
   std::erase_if(history_, [&](const Done& d) {
     if (d.rank != rank || d.lsn <= last) return false;
     done_.erase({d.rank, d.request.session, d.request.seq});
-    const Call& call = calls_[d.request.cred.pid];
+    Call& call = calls_[d.request.cred.pid];
+    call.lost = true;
     if (call.answered && !dead_.contains(call.session)) owed_[d.request.cred.pid] = call.session;
     return lost = true;
   });
@@ -257,6 +273,11 @@ void ClusterOracle::recovered(Owner owner, Lsn last) {
                               describe_request(d.request), d.rank.v, d.lsn.v, rank.v, wrong));
   }
   now_ = std::move(model);
+}
+
+bool ClusterOracle::was_brought(Ino ino, const Timespec& time) const {
+  auto at = brought_.find(ino);
+  return at != brought_.end() && at->second == time;
 }
 
 void ClusterOracle::check_owed() {

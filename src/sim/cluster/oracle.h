@@ -77,6 +77,10 @@ class ClusterOracle final : public RankWitness {
   void check_owners(const std::vector<const Rank*>& serving);
   // Everything that was answered and lost with a machine was sent again.
   void check_owed();
+  // What the client was answered and is lost cannot be done again, and nobody misses it.
+  void given_up(int32_t call) { owed_.erase(call); }
+  // An operation of several ranks has brought this time to the inode.
+  bool was_brought(Ino ino, const Timespec& time) const;
 
   const Model& model() const { return now_; }
   uint64_t executions() const { return executions_; }
@@ -99,6 +103,7 @@ class ClusterOracle final : public RankWitness {
     bool sync = false;
     bool answered = false;
     bool is_valid = false;      // carried out by who had the rank
+    bool lost = false;          // with a machine, before it was answered
     std::set<Speaker> is_void;  // carried out by who has lost the rank: these must not answer it
     uint64_t asked_at = 0;      // order of the newest change then
     RankId rank;
@@ -113,6 +118,7 @@ class ClusterOracle final : public RankWitness {
   std::string apply(Model& model, const Done& done, Expected& expected);
   std::string judge(Model& model, const Done& done, Expected& expected);
   bool was_right(const Done& done, uint64_t since);
+  bool names_what_is_not_empty(const Done& done) const;
   void note_marks(const Done& done, const Expected& expected);
   Lsn reveals(const Done& done, const Expected& expected) const;
 

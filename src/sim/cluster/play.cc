@@ -6,6 +6,7 @@
 #include "server/migrate.h"
 #include "server/rank_core.h"
 #include "sim/cluster/cluster.h"
+#include "sim/describe.h"
 
 namespace graftfs::sim {
 
@@ -32,6 +33,16 @@ void Cluster::start_client(ClientNode& c) {
     Request whose = request;
     whose.session = c.session;
     oracle_.from_cache(whose, reply);
+  };
+  c.router->lost_for_good = [this](RankId rank, const Request& request, int err) {
+    if (config_.print)
+      fmt::print("{:>7} lost at rank {}: call {}, {} (errno {})\n", queue_.steps(), rank.v,
+                 request.cred.pid, describe_request(request), err);
+    // It had given back what has no name any more.
+    const ModelNode* changed = oracle_.model().find(key_ino(request.args));
+    if (changed && changed->stat.nlink > 0) return;
+    room_.lost_nameless = true;
+    oracle_.given_up(request.cred.pid);
   };
   c.router->open_session(c.session);
 }
@@ -78,7 +89,7 @@ Promised<Reply> Cluster::ask(ClientNode& client, Args args) {
   request.args = std::move(args);
   oracle_.asked(last_call_, client.session, std::holds_alternative<SyncArgs>(request.args));
   client.router->submit(std::move(request), [this, call = last_call_, answer](Reply reply) {
-    if (reply.err == EIO && room_.evictions == 0 && !room_.comes_late)
+    if (reply.err == EIO && room_.evictions == 0 && !room_.comes_late && !room_.lost_nameless)
       oracle_.fail(fmt::format("call {} was answered EIO", call));
     if (config_.print)
       fmt::print("{:>7} call {} is answered: errno {} ino {:#x}{}\n", queue_.steps(), call,

@@ -31,7 +31,8 @@ struct Room {
   NodeExecutor& world;
   uint64_t last_node = 0, last_host = 0;
   uint64_t takeovers = 0, evictions = 0;
-  bool comes_late = false;  // a client to a rank that has lost something
+  bool comes_late = false;     // a client to a rank that has lost something
+  bool lost_nameless = false;  // what a client had done to an inode that nobody can reach any more
   // Ranks are taken where a connection breaks and their owner is dead; not only by its lease.
   bool hints = true;
   // The process is over: its ranks were taken from it. Called in an event of the world's.
