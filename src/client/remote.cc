@@ -55,8 +55,10 @@ void Remote::dial() {
   });
 }
 
+// In good time for the window in which the rank's next owner waits for this session.
 void Remote::dial_later() {
-  retry_after_ = std::clamp(2 * retry_after_, kFirstRetry, kLongestRetry);
+  const Nanos longest = std::clamp(lease_ / 8, kFirstRetry, kLongestRetry);
+  retry_after_ = std::clamp(2 * retry_after_, kFirstRetry, longest);
   executor_.post_after(retry_after_, [this, alive = alive_] {
     if (*alive) dial();
   });

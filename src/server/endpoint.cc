@@ -156,7 +156,8 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
   // not get: what it names counts.
   // But for one that comes for the first time and was announced by another rank, which has handed
   // its holds and locks over.
-  if (known && attach.known) {
+  const bool returns = known && attach.known;
+  if (returns) {
     rank_.core().set_holds(line.session, attach.holds);
     rank_.locks().claim(line.session, attach.locks);
   }
@@ -170,8 +171,9 @@ void Endpoint::attach(Line& line, msg::Attach attach) {
   const SessionId session = line.session;
   rank_.leases().receive(session, Message{{}, rank_.id(), std::move(attach)});
   KILL_POINT("session.reconnected");
-  // The session must not be forgotten by a crash once the client relies on it.
-  const Lsn opened = known ? Lsn{} : rank_.journal().appended();
+  // The session must not be forgotten by a crash once the client relies on it; also where it is
+  // known because another rank has announced it a moment ago.
+  const Lsn opened = returns ? Lsn{} : rank_.journal().appended();
   rank_.say_when(opened, [this, alive = alive_, id = line.id, answer]() mutable {
     Line* line = *alive ? find(id) : nullptr;
     if (!line) return;

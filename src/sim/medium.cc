@@ -25,11 +25,7 @@ std::unique_ptr<Store> RadosMedium::open(NodeExecutor& executor, const Process& 
   return std::make_unique<RadosStore>(executor, cluster_->connect(executor, process), options_);
 }
 
-// What no guard is in would need that its sender is shut out; it comes now, or never.
-void RadosMedium::kill(const Process& process) {
-  cluster_->kill(process);
-  if (cluster_->options().guards_alone) cluster_->settle("loc/");
-}
+void RadosMedium::kill(const Process& process) { cluster_->kill(process); }
 
 std::shared_ptr<Medium> RadosMedium::clone() const {
   return std::make_shared<RadosMedium>(cluster_->clone(), options_);

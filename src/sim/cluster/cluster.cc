@@ -26,12 +26,14 @@ Cluster::Cluster(ClusterConfig config)
       crashes_left_(config.crashes),
       power_cuts_left_(config.power_cuts) {
   room_.hints = config_.hints;
-  room_.settle = [this](RankId rank, Epoch before) {
+  room_.settle = [this](RankId rank, Epoch until) {
+    std::map<Epoch, Lsn> found;
     for (const auto& process : processes_)
       for (Host* host : process->hosts())
-        if (host->id == rank && host->rank && !host->serving && host->rank->epoch() < before &&
-            host->rank->recovered().newest)
-          oracle_.recovered({rank, host->rank->epoch()}, host->rank->recovered().last);
+        if (host->id == rank && host->rank && !host->serving && host->rank->recovered().newest)
+          found[host->rank->epoch()] = host->rank->recovered().last;
+    for (auto [epoch, last] : found)
+      if (epoch <= until) oracle_.recovered({rank, epoch}, last);
   };
   room_.lost = [this](int machine) {
     // As if it had died; what takes its place is another node.
@@ -141,8 +143,7 @@ void Cluster::crash(Process& process, CrashKind kind) {
     // What a recovery found is settled, also where it does not get to serving: the events that it
     // logs have the numbers behind it.
     if (config_.early()) oracle_.power_cut(host->id);
-    if (!host->serving && host->rank->recovered().newest)
-      oracle_.recovered({host->id, host->rank->epoch()}, host->rank->recovered().last);
+    if (!host->serving) room_.settle(host->id, host->rank->epoch());
     ranks.push_back(host->id);
   }
   process.end();

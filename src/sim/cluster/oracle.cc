@@ -258,7 +258,8 @@ void ClusterOracle::recovered(Owner owner, Lsn last) {
     if (d.rank != rank || d.lsn <= last) return false;
     done_.erase({d.rank, d.request.session, d.request.seq});
     Call& call = calls_[d.request.cred.pid];
-    call.lost = true;
+    // What changes only times as it reads is asked anew, and may change none then.
+    call.lost = d.request.seq != 0;
     if (call.answered && !dead_.contains(call.session)) owed_[d.request.cred.pid] = call.session;
     return lost = true;
   });

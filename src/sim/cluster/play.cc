@@ -39,7 +39,8 @@ void Cluster::start_client(ClientNode& c) {
       fmt::print("{:>7} lost at rank {}: call {}, {} (errno {})\n", queue_.steps(), rank.v,
                  request.cred.pid, describe_request(request), err);
     // It had given back what has no name any more.
-    const ModelNode* changed = oracle_.model().find(key_ino(request.args));
+    const auto* link = std::get_if<LinkArgs>(&request.args);
+    const ModelNode* changed = oracle_.model().find(link ? link->ino : key_ino(request.args));
     if (changed && changed->stat.nlink > 0) return;
     room_.lost_nameless = true;
     oracle_.given_up(request.cred.pid);

@@ -83,8 +83,7 @@ Task<Result<Epoch>> Host::bring_up(OwnOptions own) {
   if (!started) {
     // What it found is settled, and the events that it has logged have the numbers behind it.
     if (c.early()) room.oracle.power_cut(id);
-    if (rank->recovered().newest)
-      room.oracle.recovered({id, rank->epoch()}, rank->recovered().last);
+    room.settle(id, rank->epoch());
     co_return std::unexpected(std::move(started).error());
   }
   // Also where it has lost the rank again meanwhile: who has it next finds what this one has

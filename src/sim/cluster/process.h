@@ -37,8 +37,8 @@ struct Room {
   bool hints = true;
   // The process is over: its ranks were taken from it. Called in an event of the world's.
   std::function<void(int machine)> lost;
-  // A rank was recovered in that epoch: what earlier owners have found, who never came to serve, is
-  // settled, too, for it has seen what they logged.
+  // A rank was recovered in that epoch, or its recovery has ended there: what was found until then
+  // is settled, also by who never came to serve, for who comes next sees what they logged.
   std::function<void(RankId, Epoch)> settle;
 };
 

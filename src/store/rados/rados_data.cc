@@ -561,14 +561,15 @@ Task<Result<void>> RadosData::fetch(Ino ino, uint64_t offset, char* out, size_t 
   };
   std::memset(out, 0, length);
   std::vector<Part> parts;
-  each_block(offset, std::min(offset + length, kMostBytes), [&](uint32_t number, uint64_t from, uint64_t to) {
-    auto bytes = std::make_shared<bufferlist>();
-    ReadOp op;
-    op.read(from, to - from, bytes.get());
-    const std::string object = data_object(ino, number);
-    parts.push_back(
-        {begin_of(number) + from - offset, object, session_->read(object, std::move(op), bytes)});
-  });
+  each_block(offset, std::min(offset + length, kMostBytes),
+             [&](uint32_t number, uint64_t from, uint64_t to) {
+               auto bytes = std::make_shared<bufferlist>();
+               ReadOp op;
+               op.read(from, to - from, bytes.get());
+               const std::string object = data_object(ino, number);
+               parts.push_back({begin_of(number) + from - offset, object,
+                                session_->read(object, std::move(op), bytes)});
+             });
   Result<void> result;
   for (Part& part : parts) {
     Answer<bufferlist> answer = co_await part.done;

@@ -39,11 +39,25 @@ uint64_t from_big_endian(std::string_view bytes) {
   return std::byteswap(v);
 }
 
+using Puts = std::map<std::string, bufferlist>;
+
 struct Omap {
   bufferlist header;
   std::map<std::string, bufferlist> first, rest;
   bool more = false;
 };
+
+// Nobody has written there yet who took the owner's rank. They are omap keys, since attributes of
+// an object that is made by this very operation cannot be compared.
+void guard(WriteOp& op, const Tokens& tokens, Puts& put) {
+  std::map<std::string, std::pair<bufferlist, Compare>> guards;
+  for (auto [rank, token] : tokens) {
+    const std::string name = fmt::format("{}{}", kToken, rank);
+    guards[name] = {to_buffer(big_endian(token + 1)), Compare::less};
+    put[name] = to_buffer(big_endian(token));
+  }
+  if (!guards.empty()) op.omap_cmp(std::move(guards));
+}
 
 // The write operations of one object, in the order in which they are to be sent.
 class Writes {
@@ -76,19 +90,12 @@ class Writes {
     MARK("store.rados.commit_in_parts");
     ops_.push_back(next());
   }
-  // What there is so far, behind the guards. They are omap keys, since attributes of an object that
-  // is made by this very operation cannot be compared.
+  // What there is so far, behind the guards.
   WriteOp next() {
     WriteOp op;
     op.create(false);
-    std::map<std::string, std::pair<bufferlist, Compare>> guards;
-    if (small_) guards[kBig] = {bufferlist(), Compare::equal};
-    for (auto [rank, token] : tokens_) {
-      const std::string name = fmt::format("{}{}", kToken, rank);
-      guards[name] = {to_buffer(big_endian(token + 1)), Compare::less};
-      put_[name] = to_buffer(big_endian(token));
-    }
-    if (!guards.empty()) op.omap_cmp(std::move(guards));
+    if (small_) op.omap_cmp({{kBig, {bufferlist(), Compare::equal}}});
+    guard(op, tokens_, put_);
     if (!erase_.empty()) op.omap_rm_keys(erase_);
     if (!put_.empty()) op.omap_set(put_);
     erase_.clear();
@@ -101,7 +108,7 @@ class Writes {
   const bool small_;
   std::vector<WriteOp> ops_;
   std::set<std::string> erase_;
-  std::map<std::string, bufferlist> put_;
+  Puts put_;
   size_t keys_ = 0, bytes_ = 0;
 };
 
@@ -369,7 +376,7 @@ Task<Result<void>> RadosDirs::commit(std::vector<DirUpdate> updates) {
     for (Ino ino : u.unlocated) locations[location_object(ino)][ino] = std::nullopt;
   }
   for (const auto& [object, inos] : locations) {
-    std::map<std::string, bufferlist> put;
+    Puts put;
     std::set<std::string> erase;
     for (const auto& [ino, at] : inos) {
       if (at)
@@ -379,6 +386,7 @@ Task<Result<void>> RadosDirs::commit(std::vector<DirUpdate> updates) {
     }
     WriteOp op;
     op.create(false);
+    guard(op, *tokens_, put);
     if (!put.empty()) op.omap_set(put);
     if (!erase.empty()) op.omap_rm_keys(erase);
     sent.push_back({object, session_.write(object, std::move(op)), nullptr});

@@ -53,6 +53,23 @@ std::unexpected<Error> RadosJournal::failed(int code, std::string_view verb,
   return error;
 }
 
+// A segment that is not there any more: removed from under us, or trimmed by whoever has the rank
+// by now; the index tells. What it is asked changes nothing.
+Task<Error> RadosJournal::write_failed(int code, SegmentId id) {
+  if (code == -ENOENT) {
+    WriteOp op = guarded();
+    std::map<std::string, bufferlist> put;
+    put[kOwnerKey] = to_buffer(encode(me_));
+    op.omap_set(put);
+    int asked = co_await session_->write(index_object(rank_), std::move(op));
+    if (asked == -ECANCELED) {
+      MARK("store.rados.segment_trimmed_by_another");
+      code = asked;
+    }
+  }
+  co_return failed(code, "write", segment_object(rank_, id)).error();
+}
+
 Result<void> RadosJournal::writable(SegmentId id, bool must_exist) const {
   TRY(session_->alive());
   if (token_ == 0) return fail(EROFS, fmt::format("{} is open for reading only", name_of(id)));
@@ -302,7 +319,7 @@ Task<Result<void>> RadosJournal::write(SegmentId id, uint64_t offset, std::strin
   WriteOp op = guarded();
   op.write(offset, to_buffer(bytes));
   int code = co_await session_->write(segment_object(rank_, id), std::move(op));
-  if (code < 0) co_return failed(code, "write", segment_object(rank_, id));
+  if (code < 0) co_return std::unexpected(co_await write_failed(code, id));
   points::JournalWrite::after();
   co_return Result<void>{};
 }
@@ -337,15 +354,15 @@ Task<void> RadosJournal::send(SegmentId id, uint64_t offset, std::string bytes, 
   WriteOp op = guarded();
   op.write(offset, to_buffer(bytes));
   int code = co_await session_->write(segment_object(rank_, id), std::move(op));
-  --under_way_;
-  queued_bytes_ -= bytes.size();
   if (code < 0) {
     MARK("store.rados.early_write_lost");
-    auto error = failed(code, "write", segment_object(rank_, id));
-    if (!lost_) lost_ = error.error();
+    Error error = co_await write_failed(code, id);
+    if (!lost_) lost_ = std::move(error);
   } else {
     unfinished_.erase(first);
   }
+  --under_way_;
+  queued_bytes_ -= bytes.size();
   pump();
   progress_.ring();
 }

@@ -67,6 +67,7 @@ class RadosJournal final : public JournalDevice {
  private:
   Result<void> writable(SegmentId id, bool must_exist) const;
   std::unexpected<Error> failed(int code, std::string_view verb, std::string_view object);
+  Task<Error> write_failed(int code, SegmentId id);
   Task<Result<void>> seal(SegmentId id);
   WriteOp guarded() const;
   Task<void> watch_again();
