@@ -1,5 +1,6 @@
 #include "server/intents.h"
 
+#include "base/fault.h"
 #include "server/authority.h"
 #include "server/ops/permission.h"
 #include "server/rank.h"
@@ -51,6 +52,11 @@ Outcome take_name(Build& b, const Intent& intent, IntentValue& value, const Entr
   // It is another one than it was a moment ago: the operation begins again.
   if (intent.ino && intent.ino != ino)
     return std::unexpected(Stop{0, Need{Need::busy, {}, {}, 0}, {}, {}});
+  // It would become a part of what it hangs in, and not hang there any more.
+  if (b.check && b.cx.is_arriving(ino)) {
+    MARK("two_party.participant.arrives");
+    return std::unexpected(Stop{0, Need{Need::busy, {}, {}, 0}, {}, {}});
+  }
   // Its inode stays here: for whoever asks it is a link, also on the wire, where an embedded one
   // would have its number from the inode that is not sent.
   value.value.kind =

@@ -209,6 +209,10 @@ bool Migrations::overlaps(Ino root, const std::vector<msg::BoundItem>& bounds) c
   return false;
 }
 
+bool Migrations::takes(Ino root) const {
+  return std::ranges::any_of(imports_, [&](const auto& i) { return i.second->root == root; });
+}
+
 void Migrations::recovered() {
   RankState& state = core_.state();
   std::vector<Import> open;

@@ -52,6 +52,8 @@ class Migrations {
   std::optional<Need> parks(const Dir& dir, bool decided = false) const;
   // The directory is being copied to another rank: nobody may keep what is told of it.
   bool gives_away(const Dir& dir) const;
+  // The subtree is on its way here.
+  bool takes(Ino root) const;
   bool is_frozen(const Dir& dir) const { return parks(dir).has_value(); }
   Heat& heat() { return heat_; }
   // When subtrees came to this rank that did so since its start.

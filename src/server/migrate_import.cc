@@ -8,6 +8,7 @@
 #include "server/locks.h"
 #include "server/migrate.h"
 #include "server/rank.h"
+#include "server/two_party.h"
 
 namespace graftfs {
 
@@ -28,6 +29,12 @@ void Migrations::offered(RankId from, const msg::MigrateOffer& offer) {
   const auto& state = core_.state();
   willingness.overlaps = overlaps(offer.root, offer.bounds) ||
                          state.forwards.contains(offer.root) || state.is_root(offer.root);
+  // It is to hang elsewhere, which the others may have carried out already: as long as it hangs
+  // here for this rank, it would become a part of what it hangs in.
+  if (core_.two_party().busy(offer.root, {}, 0)) {
+    MARK("migration.import.marked");
+    willingness.overlaps = true;
+  }
   // What it hangs in is about to be another rank's.
   if (const Dir* parent = parent_here(offer.root)) willingness.overlaps |= gives_away(*parent);
   if (const char* why = migration::why_not(willingness))

@@ -48,6 +48,7 @@ std::optional<Stop> OpContext::hindrance(const Dir& dir) const {
 bool OpContext::is_marked(Ino ino) const {
   return rank_.gates_ > 0 && rank_.two_party_->busy(ino, {}, two_party_);
 }
+bool OpContext::is_arriving(Ino root) const { return rank_.migrations_->takes(root); }
 bool OpContext::is_alone() const { return rank_.is_alone(); }
 bool OpContext::is_rank(RankId rank) const {
   if (!rank_.peers_) return rank == rank_.id();

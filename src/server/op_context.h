@@ -142,6 +142,8 @@ class OpContext {
 
   // Another rank's operation is about to change the inode, or to leave it.
   bool is_marked(Ino ino) const;
+  // The subtree is on its way to this rank.
+  bool is_arriving(Ino root) const;
   // Next free ino; ENOSPC where ranges are used up and none could be had, or a Stop that waits.
   Found<Ino> new_ino();
   // The rank's hidden directories.
