@@ -7,8 +7,8 @@
 #include <filesystem>
 
 #include "base/event_loop.h"
+#include "base/mounts.h"
 #include "cli/command.h"
-#include "cli/mounts.h"
 #include "cli/status_socket.h"
 #include "node/control_ask.h"
 #include "node/volume_key.h"

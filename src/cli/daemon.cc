@@ -214,6 +214,8 @@ Result<void> Daemon::mount() {
   mount.allow_other = s.allow_other;
   // What others change has to be seen (docs/decisions/012-nothing-kept-by-a-shared-kernel.md).
   mount.shared = !rank_;
+  // An OSD answers late, and there are several.
+  if (rados::is_rados(options_.volume)) mount.read_ahead = 8u << 20;
   mount.entry_timeout_s = mount.attr_timeout_s = rank_ ? s.kernel_cache : 0;
   mount.shut_down = [this](uint32_t flags, std::function<void(int)> done) {
     shut_down(flags, std::move(done));

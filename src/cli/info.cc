@@ -2,8 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/mounts.h"
 #include "cli/command.h"
-#include "cli/mounts.h"
 #include "cli/status_socket.h"
 #include "cli/volume.h"
 

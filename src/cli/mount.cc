@@ -4,9 +4,9 @@
 
 #include <cstring>
 
+#include "base/mounts.h"
 #include "cli/command.h"
 #include "cli/daemon.h"
-#include "cli/mounts.h"
 #include "cli/setting_flags.h"
 #include "cli/volume.h"
 

@@ -6,8 +6,8 @@
 
 #include <cstring>
 
+#include "base/mounts.h"
 #include "cli/command.h"
-#include "cli/mounts.h"
 #include "cli/status_socket.h"
 #include "cli/volume.h"
 

@@ -23,6 +23,9 @@ struct MountOptions {
   // Others change the volume, too: the timeouts are to be 0, and what the kernel has of a file is
   // checked whenever it is read.
   bool shared = false;
+  // How far the kernel reads ahead in a file that is read from front to back, bytes: in requests of
+  // 1 MiB, several at a time. Only root may say so; for others it is what the kernel has, 128 KiB.
+  size_t read_ahead = 1u << 20;
   bool handle_signals = true;         // SIGINT, SIGTERM, SIGHUP unmount
   bool debug = false;                 // libfuse prints every request
   size_t max_requests = 4096;         // under way at once; then the kernel waits

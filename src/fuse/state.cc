@@ -13,8 +13,10 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #include "base/check.h"
+#include "base/mounts.h"
 
 extern char** environ;
 
@@ -207,6 +209,18 @@ void State::init(void* userdata, fuse_conn_info* conn) {
   conn->max_background = 64;
   conn->congestion_threshold = 48;
   conn->time_gran = 1;
+  State& state = *static_cast<State*>(userdata);
+  state.loop_.post([weak = state.weak_from_this()] {
+    if (auto self = weak.lock()) self->read_ahead();
+  });
+}
+
+void State::read_ahead() {
+  // Not stat(2), which would ask this very loop.
+  auto here = find_mount(options_.mountpoint);
+  if (!here) return;
+  std::ofstream out("/sys/class/bdi/" + here->device + "/read_ahead_kb");
+  out << options_.read_ahead / 1024;
 }
 
 // `look`: null where the device is known to have a request. After a request that was answered at

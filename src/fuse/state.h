@@ -103,6 +103,9 @@ class State : public std::enable_shared_from_this<State> {
 
   Result<void> mount();
   void unmount();
+  // After the kernel has been answered what this file system can do, where it takes no more than
+  // it has itself.
+  void read_ahead();
   // The connection is over, or is to be.
   void end();
   void on_unmounted(Fn fn);

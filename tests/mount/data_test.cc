@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "mounted.h"
@@ -339,6 +341,17 @@ TEST_F(Data, Statfs) {
   EXPECT_GT(v.f_bavail, 0u);
   EXPECT_LE(v.f_bfree, v.f_blocks);
   EXPECT_EQ(v.f_namemax, 255u);
+}
+
+TEST_F(Data, WhatIsReadFromFrontToBackIsReadFarAhead) {
+  if (!is_graftfs() || geteuid() != 0) GTEST_SKIP() << "only root may say how far";
+  struct stat st{};
+  ASSERT_EQ(stat(dir().c_str(), &st), 0);
+  std::ifstream in("/sys/class/bdi/" + std::to_string(major(st.st_dev)) + ":" +
+                   std::to_string(minor(st.st_dev)) + "/read_ahead_kb");
+  size_t kib = 0;
+  ASSERT_TRUE(in >> kib);
+  EXPECT_EQ(kib, 1024u);
 }
 
 TEST_F(Data, ProgramsRunFromIt) {

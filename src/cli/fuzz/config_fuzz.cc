@@ -3,7 +3,7 @@
 #include <string_view>
 
 #include "base/check.h"
-#include "cli/mounts.h"
+#include "base/mounts.h"
 #include "cli/settings.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

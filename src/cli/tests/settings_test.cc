@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "cli/mounts.h"
+#include "base/mounts.h"
 
 namespace graftfs::cli {
 namespace {
@@ -75,6 +75,7 @@ TEST(Mounts, TheTopmostEntryOfAPointCounts) {
       "short line\n";
   EXPECT_EQ(find_mount_in(text, "/mnt")->source, "/w");
   EXPECT_EQ(find_mount_in(text, "/a b")->type, "fuse.graftfs");
+  EXPECT_EQ(find_mount_in(text, "/a b")->device, "0:21");
   EXPECT_FALSE(find_mount_in(text, "/nowhere"));
 }
 

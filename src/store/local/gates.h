@@ -25,8 +25,8 @@ class Gates {
     if (gates_.empty()) [[likely]]
       return false;
     auto it = gates_.find(ino);
-    return it != gates_.end() &&
-           (exclusive || it->second->exclusive || !it->second->waiting.empty());
+    return it != gates_.end() && (exclusive || it->second->exclusive || it->second->resuming > 0 ||
+                                  !it->second->waiting.empty());
   }
 
   class Hold;
@@ -35,9 +35,11 @@ class Gates {
   struct Gate {
     int shared = 0;
     bool exclusive = false;
+    int resuming = 0;  // of those that hold it: who has waited, and does not run yet
     std::list<Hold*> waiting;
   };
   void leave(Hold& hold);
+  void admit(Gate& gate);
 
   Executor& executor_;
   absl::flat_hash_map<Ino, std::unique_ptr<Gate>> gates_;
@@ -51,7 +53,9 @@ class Gates::Hold {
       : gates_(gates), ino_(ino), exclusive_(exclusive), entered_(gates.executor_) {
     auto& gate = gates_.gates_[ino_];
     if (!gate) gate = std::make_unique<Gate>();
-    if (gate->exclusive || !gate->waiting.empty() || (exclusive_ && gate->shared > 0)) {
+    // Who is let in and does not run yet is not overtaken either.
+    if (gate->exclusive || gate->resuming > 0 || !gate->waiting.empty() ||
+        (exclusive_ && gate->shared > 0)) {
       gate->waiting.push_back(this);
       waits_ = true;
       return;
@@ -64,7 +68,10 @@ class Gates::Hold {
 
   // Await entered() if so.
   bool must_wait() const { return waits_; }
-  const Promised<bool>& entered() const { return entered_; }
+  Task<void> entered() {
+    co_await entered_;
+    resumed();
+  }
 
  private:
   friend class Gates;
@@ -76,11 +83,17 @@ class Gates::Hold {
     }
     waits_ = false;
   }
+  void resumed() {
+    resuming_ = false;
+    Gate& gate = *gates_.gates_.at(ino_);
+    if (--gate.resuming == 0) gates_.admit(gate);
+  }
 
   Gates& gates_;
   Ino ino_;
   bool exclusive_;
   bool waits_ = false;
+  bool resuming_ = false;
   Promised<bool> entered_;
 };
 
@@ -94,14 +107,21 @@ inline void Gates::leave(Hold& hold) {
   } else {
     --gate.shared;
   }
+  gate.resuming -= hold.resuming_;
+  admit(gate);
+  if (gate.shared == 0 && !gate.exclusive && gate.waiting.empty()) gates_.erase(it);
+}
+
+inline void Gates::admit(Gate& gate) {
   while (!gate.waiting.empty() && !gate.exclusive) {
     Hold* next = gate.waiting.front();
     if (next->exclusive_ && gate.shared > 0) break;
     gate.waiting.pop_front();
     next->enter(gate);
+    next->resuming_ = true;
+    ++gate.resuming;
     next->entered_.set(true);
   }
-  if (gate.shared == 0 && !gate.exclusive && gate.waiting.empty()) gates_.erase(it);
 }
 
 }  // namespace graftfs::local

@@ -315,8 +315,7 @@ Task<Result<DataInfo>> RadosData::write(Ino ino, uint64_t offset, std::string_vi
     }
   }
   Other other(*this, ino);
-  const bool alone = gates_.busy(ino, false) || unsent_.contains(ino) ||
-                     !only_writes(ino, offset, bytes.size(), valid_size);
+  const bool alone = gates_.busy(ino, false) || !only_writes(ino, offset, bytes.size(), valid_size);
   local::Gates::Hold hold(gates_, ino, alone);
   // The caller's bytes may go while this waits for its turn.
   std::string copy;
@@ -404,8 +403,7 @@ std::optional<DataInfo> RadosData::accept(Ino ino, uint64_t offset, std::string_
     file.blocks[number].extents.add(from, to);
     work.operations.emplace_back(data_object(ino, number), std::move(op));
   });
-  work.alone = work.fresh || !work.numbers.empty() || unsent_.contains(ino);
-  ++unsent_[ino];
+  work.alone = work.fresh || !work.numbers.empty();
   work.bytes = bytes.size();
   unfinished_bytes_ += work.bytes;
   unfinished_.insert(++accepted_);
@@ -421,7 +419,6 @@ Task<void> RadosData::carry_out(Accepted work) {
     if (hold.must_wait()) co_await hold.entered();
     done = co_await carry_out_in_turn(work);
   }
-  if (!work.operations.empty()) sent(work);  // it did not come so far
   if (!done) {
     MARK("store.rados.early_data_lost");
     file_of(work.ino).stale = true;
@@ -431,12 +428,6 @@ Task<void> RadosData::carry_out(Accepted work) {
   unfinished_bytes_ -= work.bytes;
   unfinished_.erase(work.number);
   progress_.ring();
-}
-
-void RadosData::sent(Accepted& work) {
-  work.operations.clear();
-  auto it = unsent_.find(work.ino);
-  if (--it->second == 0) unsent_.erase(it);
 }
 
 // The caller is in the gate.
@@ -459,7 +450,7 @@ Task<Result<void>> RadosData::carry_out_in_turn(Accepted& work) {
   std::vector<Sent> sent;
   for (auto& [object, op] : work.operations)
     sent.push_back({object, session_->write(object, std::move(op))});
-  this->sent(work);
+  work.operations.clear();
   Result<void> cleared;
   if (asked) {
     Answer<Head> answer = co_await *asked;
@@ -588,7 +579,7 @@ Task<Result<void>> RadosData::fetch(Ino ino, uint64_t offset, char* out, size_t 
 
 Task<Result<void>> RadosData::read(Ino ino, uint64_t offset, char* out, size_t length) {
   CO_TRY(session_->alive());
-  local::Gates::Hold hold(gates_, ino, unsent_.contains(ino));
+  local::Gates::Hold hold(gates_, ino, false);
   if (hold.must_wait()) co_await hold.entered();
   Result<void> result = co_await fetch(ino, offset, out, length);
   co_return result;

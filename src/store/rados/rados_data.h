@@ -113,7 +113,6 @@ class RadosData final : public DataStore {
   std::optional<DataInfo> accept(Ino ino, uint64_t offset, std::string_view bytes,
                                  uint64_t valid_size);
   Task<void> carry_out(Accepted work);
-  void sent(Accepted& work);
   Task<Result<void>> carry_out_in_turn(Accepted& work);
   // What block 0 says of the file.
   struct Head {
@@ -131,9 +130,6 @@ class RadosData final : public DataStore {
   absl::flat_hash_map<Ino, std::unique_ptr<DataFile>> files_;
   InoList listed_{ino_of_data};
   absl::flat_hash_map<Ino, int> others_;
-  // Accepted writes that are not sent yet: whoever comes now must not overtake them. A gate alone
-  // lets him, between its opening and the moment when they go on.
-  absl::flat_hash_map<Ino, int> unsent_;
   // Writes that were answered early: how many, those that are not there yet, and what was lost.
   bool early_ = false;
   uint64_t accepted_ = 0;

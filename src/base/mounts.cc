@@ -1,10 +1,10 @@
-#include "cli/mounts.h"
+#include "base/mounts.h"
 
 #include <fstream>
 #include <sstream>
 #include <vector>
 
-namespace graftfs::cli {
+namespace graftfs {
 namespace {
 
 // The kernel writes blanks and the like as \ooo.
@@ -30,7 +30,7 @@ std::optional<MountEntry> parse_line(const std::string& line) {
   size_t dash = 6;
   while (dash < fields.size() && fields[dash] != "-") ++dash;
   if (dash + 2 >= fields.size()) return std::nullopt;
-  return MountEntry{unescape(fields[4]), unescape(fields[dash + 2]), fields[dash + 1]};
+  return MountEntry{unescape(fields[4]), unescape(fields[dash + 2]), fields[dash + 1], fields[2]};
 }
 
 template <class F>
@@ -66,4 +66,4 @@ std::string mount_point_of(const std::string& volume) {
   return found ? found->point : std::string();
 }
 
-}  // namespace graftfs::cli
+}  // namespace graftfs
