@@ -25,7 +25,12 @@ std::unique_ptr<Store> RadosMedium::open(NodeExecutor& executor, const Process& 
   return std::make_unique<RadosStore>(executor, cluster_->connect(executor, process), options_);
 }
 
-void RadosMedium::kill(const Process& process) { cluster_->kill(process); }
+// Nothing guards file data but that its sender is shut out: where it is not, it comes now, or
+// never.
+void RadosMedium::kill(const Process& process) {
+  cluster_->kill(process);
+  if (cluster_->options().guards_alone) cluster_->settle("data/");
+}
 
 std::shared_ptr<Medium> RadosMedium::clone() const {
   return std::make_shared<RadosMedium>(cluster_->clone(), options_);

@@ -14,6 +14,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   CHECK(applied || applied.error().message.starts_with("config, line "));
   (void)parse_size(text);
   (void)parse_duration(text);
-  (void)find_mount_in(text, "/mnt");
+  (void)graftfs::find_mount_in(text, "/mnt");
   return 0;
 }
