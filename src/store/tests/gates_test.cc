@@ -19,74 +19,54 @@ struct GatesTest : testing::Test {
   Gates gates{loop};
   std::string order;
   Bell bell{loop};
-  bool first = false, rest = false;
+  bool over = false;
   TaskScope tasks;  // last
 
   // Goes in, and stays until it is told.
-  Task<void> pass(char name, bool exclusive, const bool& over) {
+  Task<void> pass(char name, bool exclusive) {
     Gates::Hold hold(gates, Ino{7}, exclusive);
     if (hold.must_wait()) co_await hold.entered();
     order += name;
     while (!over) co_await bell.next();
   }
-  void tell(bool& over) {
+  // Goes on until those have run, and then until they and all others have left.
+  Task<bool> see(std::string ran) {
+    while (order.size() < ran.size()) co_await sleep_for(loop, 0);
+    EXPECT_EQ(order, ran);
     over = true;
     bell.ring();
+    while (gates.busy(Ino{7}, true)) co_await sleep_for(loop, 0);
+    co_return true;
   }
 };
 
 TEST_F(GatesTest, WhoIsLetInAndDoesNotRunYetIsNotOvertaken) {
-  auto first_in_line = std::make_unique<Gates::Hold>(gates, Ino{7}, true);
-  tasks.spawn(pass('b', false, rest));
-  first_in_line.reset();  // the gate is open, and 'b' runs in a later turn
+  auto first = std::make_unique<Gates::Hold>(gates, Ino{7}, true);
+  tasks.spawn(pass('b', false));
+  first.reset();  // the gate is open, and 'b' runs in a later turn
   EXPECT_TRUE(gates.busy(Ino{7}, false));
-  tasks.spawn(pass('c', false, rest));
+  tasks.spawn(pass('c', false));
   EXPECT_EQ(order, "");
-  auto all = [&]() -> Task<bool> {
-    co_await sleep_for(loop, kMillisecond);
-    tell(rest);
-    co_await sleep_for(loop, kMillisecond);
-    co_return true;
-  };
-  EXPECT_TRUE(graftfs::run(loop, all()));
-  EXPECT_EQ(order, "bc");
-  EXPECT_FALSE(gates.busy(Ino{7}, true));
+  EXPECT_TRUE(graftfs::run(loop, see("bc")));
 }
 
 TEST_F(GatesTest, ThoseThatShareAreInTogetherAlsoWhenTheyHaveWaited) {
-  auto all = [&]() -> Task<bool> {
-    tasks.spawn(pass('a', true, first));
-    for (char name : {'b', 'c', 'd'}) tasks.spawn(pass(name, false, rest));
-    tasks.spawn(pass('e', true, rest));
-    tell(first);
-    co_await sleep_for(loop, kMillisecond);
-    EXPECT_EQ(order, "abcd");
-    tell(rest);
-    co_await sleep_for(loop, kMillisecond);
-    co_return true;
-  };
-  EXPECT_TRUE(graftfs::run(loop, all()));
-  EXPECT_EQ(order, "abcde");
-  EXPECT_FALSE(gates.busy(Ino{7}, true));
+  auto first = std::make_unique<Gates::Hold>(gates, Ino{7}, true);
+  for (char name : {'b', 'c', 'd'}) tasks.spawn(pass(name, false));
+  tasks.spawn(pass('e', true));
+  first.reset();
+  EXPECT_TRUE(graftfs::run(loop, see("bcd")));
+  EXPECT_EQ(order, "bcde");
 }
 
-TEST_F(GatesTest, WhoGivesUpWhileHeIsLetInLetsTheNextIn) {
+TEST_F(GatesTest, WhoGivesUpWhenHeIsLetInLetsTheNextIn) {
+  auto first = std::make_unique<Gates::Hold>(gates, Ino{7}, true);
   TaskScope given_up;
-  auto all = [&]() -> Task<bool> {
-    tasks.spawn(pass('a', true, first));
-    given_up.spawn(pass('b', true, rest));
-    tasks.spawn(pass('c', false, rest));
-    tell(first);
-    co_await sleep_for(loop, 0);
-    given_up.cancel_all();
-    co_await sleep_for(loop, kMillisecond);
-    tell(rest);
-    co_await sleep_for(loop, kMillisecond);
-    co_return true;
-  };
-  EXPECT_TRUE(graftfs::run(loop, all()));
-  EXPECT_EQ(order.back(), 'c');
-  EXPECT_FALSE(gates.busy(Ino{7}, true));
+  given_up.spawn(pass('b', true));
+  tasks.spawn(pass('c', false));
+  first.reset();
+  given_up.cancel_all();
+  EXPECT_TRUE(graftfs::run(loop, see("c")));
 }
 
 }  // namespace
